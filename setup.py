@@ -1,0 +1,55 @@
+"""Packaging of SynthER; ``pip install -r requirements.txt`` is the tested set."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "torch>=2.11",
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "gymnasium>=1.2",
+    "h5py>=3.11",
+    "gin-config>=0.5.0",
+    "pyrallis>=0.3.1",
+    "accelerate>=1.12",
+    "ema-pytorch>=0.7.7",
+    "torchdiffeq>=0.2.5",
+    "tqdm>=4.66",
+    "rich>=13.7",
+    "matplotlib>=3.8",
+]
+EXTRAS = {
+    "envs": ["mujoco>=3.3,<4", "dm_control>=1.0.31", "shimmy>=2.0.1"],
+    "minari": ["minari[hdf5]>=0.5.3"],
+    "wandb": ["wandb>=0.22"],
+    "tensorboard": ["tensorboard>=2.17"],
+    "dev": [
+        "pytest>=8.3",
+        "hypothesis>=6.112",
+        "ruff==0.14.5",
+        "mypy==1.18.2",
+        "import-linter==2.7",
+        "minari[hdf5]>=0.5.3",
+        "tensorboard>=2.17",
+    ],
+}
+
+setup(
+    name="synther",
+    version="1.0.0.dev0",
+    description="Synthetic Experience Replay: diffusion-upsampled transitions for offline and online RL",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["synther", "synther.*"]),
+    package_data={
+        "synther": ["py.typed"],
+        "synther.datasets": ["*.json", "data/*.npz"],
+        "synther.envs": ["*.json", "assets/*"],
+        "synther.corl": ["yaml/*/*/*.yaml"],
+    },
+    install_requires=CORE,
+    extras_require=EXTRAS,
+)

@@ -1,0 +1,358 @@
+"""Transitions: the one currency that files, buffers, generators and environments exchange.
+
+A transition is the row ``[observation | action | reward | next_observation | terminal]``, float32, in
+exactly this order; the terminal column is there only where terminals are modelled. *Terminal* means
+that the episode truly ended. A time-out is never a terminal, and its ``next_observation`` is the real
+next observation, not the first one of the following episode.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float32]
+
+FIELDS = ("observations", "actions", "rewards", "next_observations", "terminals")
+_MATRICES = ("observations", "actions", "next_observations")
+
+
+class TransitionError(ValueError):
+    """Data that cannot be transitions; the message names the source, the field and the first bad row."""
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """N transitions, checked once, here.
+
+    Args:
+        observations: ``[N, O]``.
+        actions: ``[N, A]``.
+        rewards: ``[N]`` (``[N, 1]`` is taken as well).
+        next_observations: ``[N, O]``.
+        terminals: ``[N]``, 0 or 1.
+        metadata: where the data came from, in JSON types (``env_id``, ``source``, ...). It travels
+            with the arrays, into files and out of them.
+        source: a name for error messages, such as the file's path.
+
+    All five arrays are stored as C-contiguous float32.
+
+    Raises:
+        TransitionError: a wrong shape or type, lengths that differ, a value that is not finite, or a
+            terminal other than 0 and 1.
+    """
+
+    observations: FloatArray
+    actions: FloatArray
+    rewards: FloatArray
+    next_observations: FloatArray
+    terminals: FloatArray
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    source: str = field(default="transitions", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in FIELDS:
+            array = _as_float32(getattr(self, name), name, self.source)
+            object.__setattr__(self, name, array)
+        self._check_lengths()
+        self._check_values()
+
+    def _check_lengths(self) -> None:
+        for name in FIELDS:
+            if len(getattr(self, name)) != len(self.observations):
+                raise TransitionError(
+                    f"{self.source}: '{name}' has {len(getattr(self, name))} rows, 'observations' has "
+                    f"{len(self.observations)}; all five arrays need one length"
+                )
+        if self.next_observations.shape != self.observations.shape:
+            raise TransitionError(
+                f"{self.source}: 'next_observations' has {self.next_observations.shape[1]} columns, "
+                f"'observations' has {self.observations.shape[1]}; they need the same number"
+            )
+
+    def _check_values(self) -> None:
+        for name in FIELDS:
+            array: FloatArray = getattr(self, name)
+            bad_rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+            if bad_rows.size:
+                raise TransitionError(
+                    f"{self.source}: '{name}' is not finite in {bad_rows.size} of {len(array)} rows, "
+                    f"first in row {bad_rows[0]}: {array[bad_rows[0]]}; remove or repair those rows"
+                )
+        fractions = np.flatnonzero((self.terminals != 0) & (self.terminals != 1))
+        if fractions.size:
+            raise TransitionError(
+                f"{self.source}: 'terminals' in row {fractions[0]} is {self.terminals[fractions[0]]}, "
+                "expected 0 or 1; threshold it, at 0.5 for instance"
+            )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, ArrayLike],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        source: str = "transitions",
+    ) -> Transitions:
+        """Build from a mapping that holds the five names of ``FIELDS``; other keys are ignored."""
+        missing = [name for name in FIELDS if name not in arrays]
+        if missing:
+            raise TransitionError(
+                f"{source}: missing {', '.join(map(repr, missing))}; found "
+                f"{', '.join(map(repr, sorted(arrays))) or 'nothing'}, expected the five arrays {FIELDS}"
+            )
+        five = {name: np.asarray(arrays[name]) for name in FIELDS}
+        return cls(**five, metadata=dict(metadata or {}), source=source)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    @property
+    def observation_dim(self) -> int:
+        return int(self.observations.shape[1])
+
+    @property
+    def action_dim(self) -> int:
+        return int(self.actions.shape[1])
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The five arrays by name, in the order of ``FIELDS``."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    def subset(self, rows: slice | Sequence[int] | NDArray[Any]) -> Transitions:
+        """The chosen rows: a slice, indices, or a boolean mask of length N."""
+        return replace(self, **{name: array[rows] for name, array in self.arrays().items()})
+
+    def split(self, fraction: float, seed: int) -> tuple[Transitions, Transitions]:
+        """Two disjoint random parts; the second holds ``fraction`` of the rows, at least one."""
+        if not 0 < fraction < 1 or len(self) < 2:
+            raise ValueError(f"cannot hold out {fraction} of {len(self)} rows")
+        order = np.random.default_rng(seed).permutation(len(self))
+        held_out = min(max(1, round(fraction * len(self))), len(self) - 1)
+        return self.subset(np.sort(order[held_out:])), self.subset(np.sort(order[:held_out]))
+
+    @staticmethod
+    def concatenate(parts: Sequence[Transitions]) -> Transitions:
+        """All rows of all parts, in order; metadata is kept where every part agrees on it."""
+        if not parts:
+            raise ValueError("nothing to concatenate")
+        for part in parts[1:]:
+            if (part.observation_dim, part.action_dim) != (parts[0].observation_dim, parts[0].action_dim):
+                raise TransitionError(
+                    f"{part.source}: {part.observation_dim} observation and {part.action_dim} action "
+                    f"columns, but {parts[0].source} has {parts[0].observation_dim} and {parts[0].action_dim}"
+                )
+        shared = {
+            key: value
+            for key, value in parts[0].metadata.items()
+            if all(key in part.metadata and part.metadata[key] == value for part in parts)
+        }
+        five = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}
+        return Transitions(**five, metadata=shared, source=" + ".join(part.source for part in parts))
+
+    def statistics(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Per field: mean, std (population), min, max, each one number a column."""
+        if len(self) == 0:
+            raise TransitionError(f"{self.source}: no rows, so no statistics")
+        table = {}
+        for name, array in self.arrays().items():
+            columns = array.reshape(len(array), -1).astype(np.float64)
+            table[name] = {
+                "mean": columns.mean(axis=0),
+                "std": columns.std(axis=0),
+                "min": columns.min(axis=0),
+                "max": columns.max(axis=0),
+            }
+        return table
+
+    def save(self, path: str | os.PathLike[str], *, compress: bool = False) -> Path:
+        """Write an ``.npz`` with the five names (and ``metadata`` as JSON text, where there is any).
+
+        The file appears whole or not at all.
+        """
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        contents: dict[str, Any] = dict(self.arrays())
+        if self.metadata:
+            contents["metadata"] = np.array(json.dumps(dict(self.metadata)))
+        try:
+            with open(partial, "wb") as file:
+                (np.savez_compressed if compress else np.savez)(file, **contents)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Transitions:
+        """Read an ``.npz`` with the five names; nothing in it is ever executed.
+
+        Raises:
+            FileNotFoundError: no such file.
+            TransitionError: not an ``.npz``, truncated, an array missing or not numeric, or not
+                transitions.
+        """
+        source = str(path)
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{source}: no such file; expected an .npz of transitions")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                names = set(file.files)
+                arrays = {name: _read_member(file, name, source) for name in FIELDS if name in names}
+                text = str(file["metadata"]) if "metadata" in names else "{}"
+        except TransitionError:
+            raise
+        except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
+            raise TransitionError(
+                f"{source}: not a readable .npz ({error}); it may be truncated: fetch or write it again"
+            ) from error
+        if not arrays:
+            raise TransitionError(f"{source}: has {sorted(names)}, expected the five arrays {FIELDS}")
+        try:
+            metadata = json.loads(text)
+        except ValueError as error:
+            raise TransitionError(f"{source}: 'metadata' is not JSON text ({error})") from error
+        return cls.from_arrays(arrays, metadata=metadata, source=source)
+
+
+def _read_member(file: Mapping[str, NDArray[Any]], name: str, source: str) -> NDArray[Any]:
+    try:
+        return file[name]
+    except ValueError as error:
+        if "pickle" in str(error):
+            raise TransitionError(
+                f"{source}: '{name}' is an object array, expected numbers; save it again with "
+                f"{name}.astype('float32')"
+            ) from error
+        raise
+
+
+def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise TransitionError(f"{source}: '{name}' has type {array.dtype}, expected numbers (float32)")
+    if name in _MATRICES:
+        if array.ndim != 2 or array.shape[1] == 0:
+            raise TransitionError(
+                f"{source}: '{name}' has shape {array.shape}, expected [rows, columns] with a column or more"
+            )
+    else:
+        if array.ndim == 2 and array.shape[1] == 1:
+            array = array[:, 0]
+        if array.ndim != 1:
+            raise TransitionError(f"{source}: '{name}' has shape {array.shape}, expected [rows]")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported as such
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+class _Rows(Protocol):
+    """What numpy arrays and torch tensors share and slicing needs."""
+
+    @property
+    def shape(self) -> Any: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+RowsT = TypeVar("RowsT", bound=_Rows)
+
+
+@dataclass(frozen=True)
+class TransitionLayout:
+    """Which columns of a row hold what.
+
+    Args:
+        observation_dim: O, the columns of an observation.
+        action_dim: A, the columns of an action.
+        terminals: whether the last column is the terminal flag.
+    """
+
+    observation_dim: int
+    action_dim: int
+    terminals: bool = True
+
+    def __post_init__(self) -> None:
+        if self.observation_dim < 1 or self.action_dim < 1:
+            raise ValueError(f"a layout needs one column or more of observation and action: {self}")
+
+    @classmethod
+    def of(cls, transitions: Transitions, *, terminals: bool = True) -> TransitionLayout:
+        return cls(transitions.observation_dim, transitions.action_dim, terminals)
+
+    @property
+    def row_dim(self) -> int:
+        """Columns of a row: ``2 O + A + 1``, and one more where terminals are modelled."""
+        return 2 * self.observation_dim + self.action_dim + 1 + int(self.terminals)
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Field name -> its columns, in row order; ``terminals`` only where modelled."""
+        widths = [self.observation_dim, self.action_dim, 1, self.observation_dim, int(self.terminals)]
+        stops = np.cumsum(widths).tolist()
+        return {
+            name: slice(stop - width, stop)
+            for name, width, stop in zip(FIELDS, widths, stops, strict=True)
+            if width
+        }
+
+    @property
+    def column_names(self) -> list[str]:
+        """One readable name a column, such as ``observations[3]`` or ``rewards``."""
+        names = []
+        for name, where in self.columns.items():
+            width = where.stop - where.start
+            names += [name] if name in ("rewards", "terminals") else [f"{name}[{i}]" for i in range(width)]
+        return names
+
+    def pack(self, transitions: Transitions) -> FloatArray:
+        """Transitions -> rows ``[N, row_dim]`` float32."""
+        found = (transitions.observation_dim, transitions.action_dim)
+        if found != (self.observation_dim, self.action_dim):
+            raise TransitionError(
+                f"{transitions.source}: {found[0]} observation and {found[1]} action columns, the layout "
+                f"has {self.observation_dim} and {self.action_dim}"
+            )
+        rows = np.empty((len(transitions), self.row_dim), np.float32)
+        for name, where in self.columns.items():
+            rows[:, where] = getattr(transitions, name).reshape(len(transitions), -1)
+        return rows
+
+    def split(self, rows: RowsT) -> dict[str, RowsT]:
+        """Views of the columns of rows ``[..., row_dim]``, each ``[..., width]``; numpy or torch."""
+        self._check_width(rows)
+        return {name: rows[..., where] for name, where in self.columns.items()}
+
+    def unpack(
+        self,
+        rows: NDArray[Any],
+        *,
+        terminal_threshold: float = 0.5,
+        metadata: Mapping[str, Any] | None = None,
+        source: str = "rows",
+    ) -> Transitions:
+        """Rows ``[N, row_dim]`` -> Transitions; terminal is 1 above the threshold, 0 where not modelled."""
+        fields = self.split(rows)
+        if "terminals" in fields:
+            fields["terminals"] = fields["terminals"] > terminal_threshold
+        else:
+            fields["terminals"] = np.zeros(len(rows), np.float32)
+        return Transitions.from_arrays(fields, metadata=metadata, source=source)
+
+    def _check_width(self, rows: _Rows) -> None:
+        if rows.shape[-1] != self.row_dim:
+            raise TransitionError(
+                f"rows have {rows.shape[-1]} columns, the layout has {self.row_dim}: {self.observation_dim} "
+                f"observation + {self.action_dim} action + 1 reward + {self.observation_dim} next "
+                f"observation + {int(self.terminals)} terminal"
+            )
