@@ -145,7 +145,10 @@ class Transitions:
         if not parts:
             raise ValueError("nothing to concatenate")
         for part in parts[1:]:
-            if (part.observation_dim, part.action_dim) != (parts[0].observation_dim, parts[0].action_dim):
+            if (part.observation_dim, part.action_dim) != (
+                parts[0].observation_dim,
+                parts[0].action_dim,
+            ):
                 raise TransitionError(
                     f"{part.source}: {part.observation_dim} observation and {part.action_dim} action "
                     f"columns, but {parts[0].source} has {parts[0].observation_dim} and {parts[0].action_dim}"
@@ -156,7 +159,9 @@ class Transitions:
             if all(key in part.metadata and part.metadata[key] == value for part in parts)
         }
         five = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}
-        return Transitions(**five, metadata=shared, source=" + ".join(part.source for part in parts))
+        return Transitions(
+            **five, metadata=shared, source=" + ".join(part.source for part in parts)
+        )
 
     def statistics(self) -> dict[str, dict[str, NDArray[np.float64]]]:
         """Per field: mean, std (population), min, max, each one number a column."""
@@ -209,7 +214,9 @@ class Transitions:
         try:
             with np.load(path, allow_pickle=False) as file:
                 names = set(file.files)
-                arrays = {name: _read_member(file, name, source) for name in FIELDS if name in names}
+                arrays = {
+                    name: _read_member(file, name, source) for name in FIELDS if name in names
+                }
                 text = str(file["metadata"]) if "metadata" in names else "{}"
         except TransitionError:
             raise
@@ -218,7 +225,9 @@ class Transitions:
                 f"{source}: not a readable .npz ({error}); it may be truncated: fetch or write it again"
             ) from error
         if not arrays:
-            raise TransitionError(f"{source}: has {sorted(names)}, expected the five arrays {FIELDS}")
+            raise TransitionError(
+                f"{source}: has {sorted(names)}, expected the five arrays {FIELDS}"
+            )
         try:
             metadata = json.loads(text)
         except ValueError as error:
@@ -241,7 +250,9 @@ def _read_member(file: Mapping[str, NDArray[Any]], name: str, source: str) -> ND
 def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
-        raise TransitionError(f"{source}: '{name}' has type {array.dtype}, expected numbers (float32)")
+        raise TransitionError(
+            f"{source}: '{name}' has type {array.dtype}, expected numbers (float32)"
+        )
     if name in _MATRICES:
         if array.ndim != 2 or array.shape[1] == 0:
             raise TransitionError(
@@ -252,7 +263,9 @@ def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
             array = array[:, 0]
         if array.ndim != 1:
             raise TransitionError(f"{source}: '{name}' has shape {array.shape}, expected [rows]")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, and is reported as such
+    with np.errstate(
+        over="ignore"
+    ):  # a float64 beyond float32 becomes inf, and is reported as such
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
@@ -298,7 +311,13 @@ class TransitionLayout:
     @property
     def columns(self) -> dict[str, slice]:
         """Field name -> its columns, in row order; ``terminals`` only where modelled."""
-        widths = [self.observation_dim, self.action_dim, 1, self.observation_dim, int(self.terminals)]
+        widths = [
+            self.observation_dim,
+            self.action_dim,
+            1,
+            self.observation_dim,
+            int(self.terminals),
+        ]
         stops = np.cumsum(widths).tolist()
         return {
             name: slice(stop - width, stop)
@@ -312,7 +331,11 @@ class TransitionLayout:
         names = []
         for name, where in self.columns.items():
             width = where.stop - where.start
-            names += [name] if name in ("rewards", "terminals") else [f"{name}[{i}]" for i in range(width)]
+            names += (
+                [name]
+                if name in ("rewards", "terminals")
+                else [f"{name}[{i}]" for i in range(width)]
+            )
         return names
 
     def pack(self, transitions: Transitions) -> FloatArray:

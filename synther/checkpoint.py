@@ -1,0 +1,79 @@
+"""Checkpoints: written whole or not at all, holding tensors and plain values only.
+
+Reading never executes anything: ``torch.load(weights_only=True)`` everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is not there, is damaged, or does not fit; the message names the file."""
+
+
+def save(path: str | os.PathLike[str], payload: Mapping[str, Any]) -> Path:
+    """Write ``payload`` (nested dicts, lists, tensors, numbers, text) so that a crash leaves either
+    the old file or the new one, never a part."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save(dict(payload), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint onto ``device``.
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint, truncated, or holding more than tensors and
+            plain values (which would have to be executed to be read).
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        payload = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{path}: refused, it is not a checkpoint of tensors and plain values ({first_line})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}); it may be truncated: use an earlier checkpoint"
+        ) from error
+    if not isinstance(payload, dict):
+        raise CheckpointError(f"{path}: holds a {type(payload).__name__}, expected a dict")
+    return payload
+
+
+def steps(folder: str | os.PathLike[str], prefix: str) -> dict[int, Path]:
+    """The files ``{prefix}-{step}.pt`` in ``folder``: step -> path, in rising order of the step."""
+    pattern = re.compile(re.escape(prefix) + r"-(\d+)\.pt")
+    found = {}
+    if Path(folder).is_dir():
+        for path in Path(folder).iterdir():
+            match = pattern.fullmatch(path.name)
+            if match:
+                found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def latest(folder: str | os.PathLike[str], prefix: str) -> Path | None:
+    """The file ``{prefix}-{step}.pt`` of the highest step, or None."""
+    return next(reversed(list(steps(folder, prefix).values())), None)

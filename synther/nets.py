@@ -1,0 +1,150 @@
+"""Stacked layers: many small networks in one batched product.
+
+Every network that learns in RL here has leading *stack* axes, ``[seeds]`` for actors and value
+functions and ``[seeds, critics]`` for critics, also with one seed. A layer is one ``baddbmm`` over
+all members, an ensemble costs one call, and N seeds of an experiment train in one process with
+results that do not depend on each other. A loss is the mean over the batch and the *sum* over the stack axes,
+so that gradients, and the optimiser's state, stay per member.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Initializer = Callable[[Tensor, Tensor, torch.Generator], None]
+"""Fills one member's weight ``[in, out]`` and bias ``[1, out]`` from a generator."""
+
+
+def torch_linear_init(weight: Tensor, bias: Tensor, generator: torch.Generator) -> None:
+    """``nn.Linear``'s own initialisation: both uniform in +-1/sqrt(inputs)."""
+    bound = 1 / math.sqrt(weight.shape[0])
+    weight.uniform_(-bound, bound, generator=generator)
+    bias.uniform_(-bound, bound, generator=generator)
+
+
+class StackedLinear(nn.Module):
+    """``y[s] = x[s] @ weight[s] + bias[s]`` for every member ``s`` of the stack.
+
+    Args:
+        stack: the leading axes, such as ``(seeds,)`` or ``(seeds, critics)``.
+        inputs, outputs: the layer's widths.
+        generators: one a seed (the first stack axis), so that seed k's weights are the same numbers
+            whichever seeds train beside it.
+        init: how a member's weight and bias are filled.
+
+    ``weight`` is ``[*stack, inputs, outputs]``, ``bias`` ``[*stack, 1, outputs]``.
+    """
+
+    def __init__(
+        self,
+        stack: Sequence[int],
+        inputs: int,
+        outputs: int,
+        generators: Sequence[torch.Generator],
+        init: Initializer = torch_linear_init,
+    ) -> None:
+        super().__init__()
+        if len(generators) != stack[0]:
+            raise ValueError(f"{len(generators)} generators for {stack[0]} seeds")
+        weight = torch.empty(*stack, inputs, outputs)
+        bias = torch.empty(*stack, 1, outputs)
+        for seed, generator in enumerate(generators):
+            members = zip(
+                weight[seed].reshape(-1, inputs, outputs),
+                bias[seed].reshape(-1, 1, outputs),
+                strict=True,
+            )
+            for member_weight, member_bias in members:
+                init(member_weight, member_bias, generator)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``[*stack, B, inputs]`` -> ``[*stack, B, outputs]``."""
+        weight, bias = self.weight, self.bias
+        if weight.ndim == 3:
+            return torch.baddbmm(bias, inputs, weight)
+        stack = weight.shape[:-2]
+        flat = torch.baddbmm(bias.flatten(0, -3), inputs.flatten(0, -3), weight.flatten(0, -3))
+        return flat.unflatten(0, stack)
+
+
+class StackedMLP(nn.Module):
+    """Linear layers with ``activation`` between them; the last one's output is left as it is.
+
+    Args:
+        stack: leading axes, see :class:`StackedLinear`.
+        widths: inputs, hidden widths, outputs.
+        generators: one a seed.
+        activation: between layers.
+        init: of the hidden layers, ``last_init`` of the last one (the same where None).
+    """
+
+    def __init__(
+        self,
+        stack: Sequence[int],
+        widths: Sequence[int],
+        generators: Sequence[torch.Generator],
+        *,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+        init: Initializer = torch_linear_init,
+        last_init: Initializer | None = None,
+    ) -> None:
+        super().__init__()
+        layers = len(widths) - 1
+        inits = [init] * (layers - 1) + [last_init or init]
+        self.layers = nn.ModuleList(
+            StackedLinear(stack, widths[i], widths[i + 1], generators, inits[i])
+            for i in range(layers)
+        )
+        self.activation = activation
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``[*stack, B, inputs]`` -> ``[*stack, B, outputs]``."""
+        hidden = inputs
+        for layer in self.layers[:-1]:
+            hidden = self.activation(layer(hidden))
+        return self.layers[-1](hidden)
+
+
+class StackedCritic(nn.Module):
+    """An ensemble of Q functions: ``[seeds, B, O]`` and ``[seeds, B, A]`` -> ``[seeds, critics, B, 1]``."""
+
+    def __init__(
+        self,
+        seeds: int,
+        critics: int,
+        state_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        generators: Sequence[torch.Generator],
+        *,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+        init: Initializer = torch_linear_init,
+        last_init: Initializer | None = None,
+    ) -> None:
+        super().__init__()
+        self.critics = critics
+        self.mlp = StackedMLP(
+            (seeds, critics),
+            [state_dim + action_dim, *hidden, 1],
+            generators,
+            activation=activation,
+            init=init,
+            last_init=last_init,
+        )
+
+    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
+        inputs = torch.cat([states, actions], dim=-1)
+        return self.mlp(inputs.unsqueeze(1).expand(-1, self.critics, -1, -1))
+
+
+@torch.no_grad()
+def move_targets(targets: nn.Module, sources: nn.Module, rate: float) -> None:
+    """``target <- target + rate * (source - target)`` for every parameter, in one fused call."""
+    torch._foreach_lerp_(list(targets.parameters()), list(sources.parameters()), rate)

@@ -1,0 +1,114 @@
+"""Where and how things run: device, CPU threads, precision, seeds, and the compile switch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+Precision = Literal["fp32", "bf16"]
+CompileMode = Literal["off", "default", "cudagraph"]
+
+RL_THREADS = 1
+"""CPU threads for networks of RL size. More of them wait on each other at every small product, and
+collapse by two orders of magnitude as soon as another process holds a core."""
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:1`` -> device.
+
+    Raises:
+        ValueError: a name that is none of these, or a CUDA device that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device '{name}': expected auto, cpu, cuda or cuda:<n>") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device '{name}': expected auto, cpu, cuda or cuda:<n>")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ValueError(
+                f"device '{name}': torch {torch.__version__} sees {count} CUDA devices here; "
+                "use --device cpu, or install a torch build with CUDA"
+            )
+    return device
+
+
+def available_cpus() -> int:
+    """CPU cores that this process may use (affinity, not the machine's count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Run torch's CPU operators on ``count`` threads (0: every core that this process may use)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or available_cpus())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Products in bfloat16 where ``precision`` is bf16; nothing at all for fp32."""
+    if precision == "fp32":
+        yield
+        return
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        yield
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries that users bring draw from it
+    torch.manual_seed(seed)
+
+
+def rng_state() -> dict[str, Any]:
+    """The state of every global generator, as tensors and plain numbers (for checkpoints)."""
+    version, words, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "python": {"version": version, "words": torch.tensor(words), "gauss": gauss},
+        "numpy": {
+            "name": str(name),
+            "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "cached": float(cached),
+        },
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what :func:`rng_state` took."""
+    python, numpy_state = state["python"], state["numpy"]
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
+    np.random.set_state(  # noqa: NPY002
+        (
+            numpy_state["name"],
+            numpy_state["keys"].numpy().astype(np.uint32),
+            numpy_state["position"],
+            numpy_state["has_gauss"],
+            numpy_state["cached"],
+        )
+    )
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
