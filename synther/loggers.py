@@ -25,8 +25,8 @@ class Adapter(Protocol):
 
 
 class Logger:
-    """Appends one JSON object a call to ``{folder}/{name}.jsonl``: ``step``, ``time`` (seconds since
-    the epoch) and the metrics, and hands the same to every adapter.
+    """Appends one JSON object a call to ``{folder}/{name}.jsonl``: ``step``, ``time`` (seconds
+    since the epoch) and the metrics, and hands the same to every adapter.
 
     Args:
         folder: made if it is not there.
@@ -111,8 +111,8 @@ class _WandbAdapter:
             import wandb
         except ImportError as error:
             raise ImportError(
-                "wandb logging was asked for and wandb is not installed: pip install 'synther[wandb]', "
-                "or --wandb-mode disabled"
+                "wandb logging was asked for and wandb is not installed: "
+                "pip install 'synther[wandb]', or --wandb-mode disabled"
             ) from error
         self._run = wandb.init(**settings)
 

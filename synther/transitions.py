@@ -1,9 +1,9 @@
 """Transitions: the one currency that files, buffers, generators and environments exchange.
 
-A transition is the row ``[observation | action | reward | next_observation | terminal]``, float32, in
-exactly this order; the terminal column is there only where terminals are modelled. *Terminal* means
-that the episode truly ended. A time-out is never a terminal, and its ``next_observation`` is the real
-next observation, not the first one of the following episode.
+A transition is the row ``[observation | action | reward | next_observation | terminal]``, float32,
+in exactly this order; the terminal column is there only where terminals are modelled. *Terminal*
+means that the episode truly ended. A time-out is never a terminal, and its ``next_observation`` is
+the real next observation, not the first one of the following episode.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MATRICES = ("observations", "actions", "next_observations")
 
 
 class TransitionError(ValueError):
-    """Data that cannot be transitions; the message names the source, the field and the first bad row."""
+    """Data that cannot be transitions; the message names the source, the field, the first bad row."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Transitions:
     All five arrays are stored as C-contiguous float32.
 
     Raises:
-        TransitionError: a wrong shape or type, lengths that differ, a value that is not finite, or a
-            terminal other than 0 and 1.
+        TransitionError: a wrong shape or type, lengths that differ, a value that is not finite, or
+            a terminal other than 0 and 1.
     """
 
     observations: FloatArray
@@ -69,13 +69,13 @@ class Transitions:
         for name in FIELDS:
             if len(getattr(self, name)) != len(self.observations):
                 raise TransitionError(
-                    f"{self.source}: '{name}' has {len(getattr(self, name))} rows, 'observations' has "
-                    f"{len(self.observations)}; all five arrays need one length"
+                    f"{self.source}: '{name}' has {len(getattr(self, name))} rows, 'observations' "
+                    f"has {len(self.observations)}; all five arrays need one length"
                 )
         if self.next_observations.shape != self.observations.shape:
             raise TransitionError(
-                f"{self.source}: 'next_observations' has {self.next_observations.shape[1]} columns, "
-                f"'observations' has {self.observations.shape[1]}; they need the same number"
+                f"{self.source}: 'next_observations' has {self.next_observations.shape[1]} "
+                f"columns, 'observations' has {self.observations.shape[1]}; they need as many"
             )
 
     def _check_values(self) -> None:
@@ -84,14 +84,14 @@ class Transitions:
             bad_rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
             if bad_rows.size:
                 raise TransitionError(
-                    f"{self.source}: '{name}' is not finite in {bad_rows.size} of {len(array)} rows, "
-                    f"first in row {bad_rows[0]}: {array[bad_rows[0]]}; remove or repair those rows"
+                    f"{self.source}: '{name}' is not finite in {bad_rows.size} of {len(array)} "
+                    f"rows, first in row {bad_rows[0]}: {array[bad_rows[0]]}; remove or repair those rows"
                 )
         fractions = np.flatnonzero((self.terminals != 0) & (self.terminals != 1))
         if fractions.size:
             raise TransitionError(
-                f"{self.source}: 'terminals' in row {fractions[0]} is {self.terminals[fractions[0]]}, "
-                "expected 0 or 1; threshold it, at 0.5 for instance"
+                f"{self.source}: 'terminals' in row {fractions[0]} is "
+                f"{self.terminals[fractions[0]]}, expected 0 or 1; threshold it, at 0.5 for instance"
             )
 
     @classmethod
@@ -107,10 +107,11 @@ class Transitions:
         if missing:
             raise TransitionError(
                 f"{source}: missing {', '.join(map(repr, missing))}; found "
-                f"{', '.join(map(repr, sorted(arrays))) or 'nothing'}, expected the five arrays {FIELDS}"
+                f"{', '.join(map(repr, sorted(arrays))) or 'nothing'}, expected the five arrays "
+                f"{FIELDS}"
             )
         five = {name: np.asarray(arrays[name]) for name in FIELDS}
-        return cls(**five, metadata=dict(metadata or {}), source=source)  # type: ignore[arg-type]
+        return cls(**five, metadata=dict(metadata or {}), source=source)
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -129,7 +130,8 @@ class Transitions:
 
     def subset(self, rows: slice | Sequence[int] | NDArray[Any]) -> Transitions:
         """The chosen rows: a slice, indices, or a boolean mask of length N."""
-        return replace(self, **{name: array[rows] for name, array in self.arrays().items()})
+        chosen: dict[str, Any] = {name: array[rows] for name, array in self.arrays().items()}
+        return replace(self, **chosen)
 
     def split(self, fraction: float, seed: int) -> tuple[Transitions, Transitions]:
         """Two disjoint random parts; the second holds ``fraction`` of the rows, at least one."""
@@ -150,8 +152,9 @@ class Transitions:
                 parts[0].action_dim,
             ):
                 raise TransitionError(
-                    f"{part.source}: {part.observation_dim} observation and {part.action_dim} action "
-                    f"columns, but {parts[0].source} has {parts[0].observation_dim} and {parts[0].action_dim}"
+                    f"{part.source}: {part.observation_dim} observation and {part.action_dim} "
+                    f"action columns, but {parts[0].source} has {parts[0].observation_dim} and "
+                    f"{parts[0].action_dim}"
                 )
         shared = {
             key: value
@@ -179,7 +182,7 @@ class Transitions:
         return table
 
     def save(self, path: str | os.PathLike[str], *, compress: bool = False) -> Path:
-        """Write an ``.npz`` with the five names (and ``metadata`` as JSON text, where there is any).
+        """Write an ``.npz`` with the five names (and ``metadata`` as JSON text, if there is any).
 
         The file appears whole or not at all.
         """
@@ -222,7 +225,8 @@ class Transitions:
             raise
         except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
             raise TransitionError(
-                f"{source}: not a readable .npz ({error}); it may be truncated: fetch or write it again"
+                f"{source}: not a readable .npz ({error}); it may be truncated: "
+                "fetch or write it again"
             ) from error
         if not arrays:
             raise TransitionError(
@@ -256,7 +260,8 @@ def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
     if name in _MATRICES:
         if array.ndim != 2 or array.shape[1] == 0:
             raise TransitionError(
-                f"{source}: '{name}' has shape {array.shape}, expected [rows, columns] with a column or more"
+                f"{source}: '{name}' has shape {array.shape}, expected [rows, columns] with a "
+                "column or more"
             )
     else:
         if array.ndim == 2 and array.shape[1] == 1:
@@ -343,8 +348,8 @@ class TransitionLayout:
         found = (transitions.observation_dim, transitions.action_dim)
         if found != (self.observation_dim, self.action_dim):
             raise TransitionError(
-                f"{transitions.source}: {found[0]} observation and {found[1]} action columns, the layout "
-                f"has {self.observation_dim} and {self.action_dim}"
+                f"{transitions.source}: {found[0]} observation and {found[1]} action columns, the "
+                f"layout has {self.observation_dim} and {self.action_dim}"
             )
         rows = np.empty((len(transitions), self.row_dim), np.float32)
         for name, where in self.columns.items():
@@ -352,7 +357,7 @@ class TransitionLayout:
         return rows
 
     def split(self, rows: RowsT) -> dict[str, RowsT]:
-        """Views of the columns of rows ``[..., row_dim]``, each ``[..., width]``; numpy or torch."""
+        """Views of the columns of rows ``[..., row_dim]``, each ``[..., width]``; array or tensor."""
         self._check_width(rows)
         return {name: rows[..., where] for name, where in self.columns.items()}
 
@@ -364,7 +369,7 @@ class TransitionLayout:
         metadata: Mapping[str, Any] | None = None,
         source: str = "rows",
     ) -> Transitions:
-        """Rows ``[N, row_dim]`` -> Transitions; terminal is 1 above the threshold, 0 where not modelled."""
+        """Rows ``[N, row_dim]`` -> Transitions; terminal: above the threshold, 0 where not modelled."""
         fields = self.split(rows)
         if "terminals" in fields:
             fields["terminals"] = fields["terminals"] > terminal_threshold
@@ -375,7 +380,7 @@ class TransitionLayout:
     def _check_width(self, rows: _Rows) -> None:
         if rows.shape[-1] != self.row_dim:
             raise TransitionError(
-                f"rows have {rows.shape[-1]} columns, the layout has {self.row_dim}: {self.observation_dim} "
-                f"observation + {self.action_dim} action + 1 reward + {self.observation_dim} next "
+                f"rows have {rows.shape[-1]} columns, the layout has {self.row_dim}: "
+                f"{self.observation_dim} observation + {self.action_dim} action + 1 reward + {self.observation_dim} next "
                 f"observation + {int(self.terminals)} terminal"
             )
