@@ -26,7 +26,7 @@ _MATRICES = ("observations", "actions", "next_observations")
 
 
 class TransitionError(ValueError):
-    """Data that cannot be transitions; the message names the source, the field, the first bad row."""
+    """Data that cannot be transitions; the message names source, field and first bad row."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,14 @@ class Transitions:
             if bad_rows.size:
                 raise TransitionError(
                     f"{self.source}: '{name}' is not finite in {bad_rows.size} of {len(array)} "
-                    f"rows, first in row {bad_rows[0]}: {array[bad_rows[0]]}; remove or repair those rows"
+                    f"rows, first in row {bad_rows[0]}: {array[bad_rows[0]]}; "
+                    "remove or repair those rows"
                 )
         fractions = np.flatnonzero((self.terminals != 0) & (self.terminals != 1))
         if fractions.size:
             raise TransitionError(
                 f"{self.source}: 'terminals' in row {fractions[0]} is "
-                f"{self.terminals[fractions[0]]}, expected 0 or 1; threshold it, at 0.5 for instance"
+                f"{self.terminals[fractions[0]]}, expected 0 or 1; threshold it, at 0.5 say"
             )
 
     @classmethod
@@ -357,7 +358,7 @@ class TransitionLayout:
         return rows
 
     def split(self, rows: RowsT) -> dict[str, RowsT]:
-        """Views of the columns of rows ``[..., row_dim]``, each ``[..., width]``; array or tensor."""
+        """Views of the columns of rows ``[..., row_dim]``, each ``[..., width]``."""
         self._check_width(rows)
         return {name: rows[..., where] for name, where in self.columns.items()}
 
@@ -369,7 +370,7 @@ class TransitionLayout:
         metadata: Mapping[str, Any] | None = None,
         source: str = "rows",
     ) -> Transitions:
-        """Rows ``[N, row_dim]`` -> Transitions; terminal: above the threshold, 0 where not modelled."""
+        """Rows ``[N, row_dim]`` -> Transitions; no terminal is set where they are not modelled."""
         fields = self.split(rows)
         if "terminals" in fields:
             fields["terminals"] = fields["terminals"] > terminal_threshold
@@ -380,7 +381,7 @@ class TransitionLayout:
     def _check_width(self, rows: _Rows) -> None:
         if rows.shape[-1] != self.row_dim:
             raise TransitionError(
-                f"rows have {rows.shape[-1]} columns, the layout has {self.row_dim}: "
-                f"{self.observation_dim} observation + {self.action_dim} action + 1 reward + {self.observation_dim} next "
-                f"observation + {int(self.terminals)} terminal"
+                f"rows have {rows.shape[-1]} columns, the layout has {self.row_dim}: observation "
+                f"{self.observation_dim} + action {self.action_dim} + reward 1 + next observation "
+                f"{self.observation_dim} + terminal {int(self.terminals)}"
             )
