@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from synther import npz
 
 FloatArray = NDArray[np.float32]
 
@@ -187,25 +188,16 @@ class Transitions:
 
         The file appears whole or not at all.
         """
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        contents: dict[str, Any] = dict(self.arrays())
+        contents: dict[str, NDArray[Any]] = dict(self.arrays())
         if self.metadata:
             contents["metadata"] = np.array(json.dumps(dict(self.metadata)))
-        try:
-            with open(partial, "wb") as file:
-                (np.savez_compressed if compress else np.savez)(file, **contents)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
-        return target
+        return npz.write(path, contents, compress=compress)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Transitions:
-        """Read an ``.npz`` with the five names; nothing in it is ever executed.
+    def load(cls, path: str | os.PathLike[str], *, limit: int | None = None) -> Transitions:
+        """Read an ``.npz`` with the five names, whole or its first ``limit`` rows.
+
+        Nothing in the file is ever executed.
 
         Raises:
             FileNotFoundError: no such file.
@@ -213,43 +205,15 @@ class Transitions:
                 transitions.
         """
         source = str(path)
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{source}: no such file; expected an .npz of transitions")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                names = set(file.files)
-                arrays = {
-                    name: _read_member(file, name, source) for name in FIELDS if name in names
-                }
-                text = str(file["metadata"]) if "metadata" in names else "{}"
-        except TransitionError:
-            raise
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
-            raise TransitionError(
-                f"{source}: not a readable .npz ({error}); it may be truncated: "
-                "fetch or write it again"
-            ) from error
-        if not arrays:
-            raise TransitionError(
-                f"{source}: has {sorted(names)}, expected the five arrays {FIELDS}"
-            )
-        try:
-            metadata = json.loads(text)
+            arrays = npz.read(path, FIELDS, limit=limit)
+            text = npz.read(path, ["metadata"]).get("metadata", "{}")
+            metadata = json.loads(str(text))
+        except npz.NpzError as error:
+            raise TransitionError(str(error)) from error
         except ValueError as error:
             raise TransitionError(f"{source}: 'metadata' is not JSON text ({error})") from error
         return cls.from_arrays(arrays, metadata=metadata, source=source)
-
-
-def _read_member(file: Mapping[str, NDArray[Any]], name: str, source: str) -> NDArray[Any]:
-    try:
-        return file[name]
-    except ValueError as error:
-        if "pickle" in str(error):
-            raise TransitionError(
-                f"{source}: '{name}' is an object array, expected numbers; save it again with "
-                f"{name}.astype('float32')"
-            ) from error
-        raise
 
 
 def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
