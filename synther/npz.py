@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,7 @@ def read(
 def _read_member(
     archive: zipfile.ZipFile, name: str, source: str, limit: int | None
 ) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as member:
+    with cast(zipfile.ZipExtFile, archive.open(f"{name}.npy")) as member:
         version = np.lib.format.read_magic(member)
         if version == (1, 0):
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)

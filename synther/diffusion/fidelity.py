@@ -98,8 +98,8 @@ class FidelityReport:
         """The scores, a row a comparison."""
         table = Table(title=f"Fidelity against {self.reference} (1: no difference)")
         table.add_column("rows", no_wrap=True)
-        for heading in ("number", "marginal", "correlation", "rank corr."):
-            table.add_column(heading, justify="right")
+        for heading in ("number", "marginal", "corr.", "rank corr."):
+            table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("worst column", no_wrap=True)
         for name, fidelity in self.comparisons.items():
             worst = min(fidelity.columns, key=lambda column: fidelity.columns[column])
