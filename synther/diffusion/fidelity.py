@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy import stats
 
@@ -96,7 +97,8 @@ class FidelityReport:
 
     def table(self) -> Table:
         """The scores, a row a comparison."""
-        table = Table(title=f"Fidelity against {self.reference} (1: no difference)")
+        title = f"Fidelity against {self.reference} (1: no difference)"
+        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("rows", no_wrap=True)
         for heading in ("number", "marginal", "corr.", "rank corr."):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -108,7 +110,7 @@ class FidelityReport:
                 name,
                 f"{fidelity.rows[1]}",
                 *(f"{score:.4f}" for score in scores),
-                f"{worst} {fidelity.columns[worst]:.4f}",
+                f"{worst} {fidelity.columns[worst]:.3f}",
             )
         return table
 
