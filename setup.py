@@ -27,9 +27,9 @@ EXTRAS = {
     "dev": [
         "pytest>=8.3",
         "hypothesis>=6.112",
-        "ruff==0.14.5",
-        "mypy==1.18.2",
-        "import-linter==2.7",
+        "ruff==0.17.5",
+        "mypy==2.4.1",
+        "import-linter==2.16",
         "minari[hdf5]>=0.5.3",
         "tensorboard>=2.17",
     ],

@@ -1,0 +1,54 @@
+# make demo and make test are all that a fresh machine needs: each makes .venv, installs, and runs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-slow lint format bench figures clean
+
+help:
+	@echo "make demo       install; train, sample and learn on the data set that ships inside"
+	@echo "make test       install; ruff, mypy, import-linter and the tests"
+	@echo "make test-slow  the tests that take minutes"
+	@echo "make lint       ruff, mypy and import-linter alone"
+	@echo "make format     let ruff rewrite what it can"
+	@echo "make bench      speed, beside the machine's own matrix-multiply rate"
+	@echo "make figures    draw figs/ again"
+	@echo "Settings: PYTHON=python3.12 (the interpreter for .venv), VENV=.venv"
+
+$(VENV)/.installed: requirements.txt setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/diffusion_speed.py
+	$(BIN)/python benchmarks/offline_speed.py
+
+figures: $(VENV)/.installed
+	$(BIN)/python figs/draw_overview.py
+
+clean:
+	rm -rf $(VENV) demo_results build dist *.egg-info
