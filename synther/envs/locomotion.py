@@ -1,0 +1,84 @@
+"""The gym locomotion tasks ``-v2`` as D4RL and the 2023 release saw them: MuJoCo 2.1 physics.
+
+gymnasium no longer has ``-v2``. Its ``-v4`` classes compute the same rewards, terminations and
+resets; their models are compiled as MuJoCo 2.1.0 did (``mujoco210.py``).
+
+What is exact, and how it was measured (mujoco 3.17, ``tests/envs/test_locomotion.py``):
+
+* HalfCheetah, Hopper, Walker2d: one step from each of 300 recorded states of the real ``-v2``.
+  Largest error 9e-12 in an observation, 3e-14 in a reward; every terminal equal.
+* Ant: masses and inertias are those that MuJoCo 2.1.0 compiled, but no rows of ``Ant-v2`` itself
+  are recorded to measure a step on. MuJoCo 2.x left the contact forces at zero (gym issue 1541):
+  the last 84 of 111 observation columns are 0 and no contact cost is paid.
+* Humanoid: the same rules without any recorded number, so not verified. Its last 84 of 376 columns
+  are 0 for the same reason.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synther.envs.mujoco210 import mujoco210_model
+from synther.envs.simulators import require
+
+if TYPE_CHECKING:
+    import gymnasium
+
+MAX_EPISODE_STEPS = 1000
+CONTACT_FORCE_COLUMNS = 84  # 14 bodies x 6, in both models
+
+_CLASSES = {
+    "HalfCheetah-v2": ("half_cheetah_v4", "HalfCheetahEnv"),
+    "Hopper-v2": ("hopper_v4", "HopperEnv"),
+    "Walker2d-v2": ("walker2d_v4", "Walker2dEnv"),
+    "Ant-v2": ("ant_v4", "AntEnv"),
+    "Humanoid-v2": ("humanoid_v4", "HumanoidEnv"),
+}
+ENV_IDS = tuple(_CLASSES)
+
+
+def make_locomotion(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """One of ``ENV_IDS``, without time limit and with its own float64 observations.
+
+    Args:
+        env_id: such as ``Hopper-v2``.
+        kwargs: passed to gymnasium's ``-v4`` class, such as ``render_mode``.
+    """
+    module, name = _CLASSES[env_id]
+    base = getattr(require(f"gymnasium.envs.mujoco.{module}"), name)
+    env = _on_mujoco210(base)(**kwargs)
+    if env_id == "Ant-v2":
+        return _with_contact_columns(env, lambda observation: observation)
+    if env_id == "Humanoid-v2":
+        return _with_contact_columns(env, lambda observation: observation[:-CONTACT_FORCE_COLUMNS])
+    return env
+
+
+@functools.cache
+def _on_mujoco210(base: type) -> type:
+    """The class with the one method replaced that loads its model."""
+
+    def _initialize_simulation(self: Any) -> tuple[Any, Any]:
+        model = mujoco210_model(self.fullpath)
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, self.height)
+        return model, require("mujoco").MjData(model)
+
+    members = {"_initialize_simulation": _initialize_simulation, "__doc__": base.__doc__}
+    return type(base.__name__, (base,), members)
+
+
+def _with_contact_columns(env: Any, keep: Any) -> gymnasium.Env[Any, Any]:
+    """Observations end in the zeros that MuJoCo 2.x reported for the contact forces."""
+    zeros = np.zeros(CONTACT_FORCE_COLUMNS)
+
+    def transform(observation: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([keep(observation), zeros])
+
+    size = len(transform(np.zeros(env.observation_space.shape)))
+    space = require("gymnasium.spaces").Box(-np.inf, np.inf, (size,), np.float64)
+    return require("gymnasium.wrappers").TransformObservation(env, transform, space)
