@@ -1,0 +1,40 @@
+"""Names: which environment a D4RL data set belongs to."""
+
+from __future__ import annotations
+
+_GYM_ENVIRONMENTS = {
+    "halfcheetah": "HalfCheetah-v2",
+    "hopper": "Hopper-v2",
+    "walker2d": "Walker2d-v2",
+    "ant": "Ant-v2",
+}
+_QUALITIES = (
+    "random",
+    "medium",
+    "expert",
+    "medium-replay",
+    "medium-expert",
+    "full-replay",
+    "random-expert",
+)
+_ENVIRONMENT_OF = {
+    f"{task}-{quality}-v{version}": env_id
+    for task, env_id in _GYM_ENVIRONMENTS.items()
+    for quality in _QUALITIES
+    for version in (0, 1, 2)
+}
+
+
+def env_id_of(name: str) -> str:
+    """The environment that a name stands for.
+
+    ``hopper-medium-replay-v2`` -> ``Hopper-v2``; the names of environments (gym ids, DeepMind
+    Control, maze2d, antmaze) stand for themselves. Whether an environment of that name exists shows
+    in ``make_env`` only.
+    """
+    return _ENVIRONMENT_OF.get(name, name)
+
+
+def data_set_names() -> list[str]:
+    """The names of D4RL data sets that ``env_id_of`` translates."""
+    return list(_ENVIRONMENT_OF)

@@ -1,0 +1,84 @@
+"""``make_env``: a name becomes an environment, whichever family it is of."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from synther.envs import dmc, locomotion
+from synther.envs.names import data_set_names, env_id_of
+from synther.envs.simulators import UnknownEnvironmentError, require
+from synther.envs.wrappers import standardise
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+def make_env(
+    name: str, *, max_episode_steps: int | None = None, **kwargs: Any
+) -> gymnasium.Env[Any, Any]:
+    """Make an environment: observations ``[O]`` float32, actions ``[A]`` in [-1, 1], a time limit.
+
+    Args:
+        name: a D4RL data set (its environment is made), ``Hopper-v2`` and the other locomotion
+            tasks with the physics of the data sets, a DeepMind Control task (``cheetah-run-v0``),
+            or any id that gymnasium knows and that has ``Box`` actions.
+        max_episode_steps: another time limit than the environment's own.
+        kwargs: passed to the environment, such as ``render_mode="rgb_array"``.
+
+    Returns:
+        An environment whose ``terminated`` is a true end and whose ``truncated`` is the time limit.
+
+    Raises:
+        UnknownEnvironmentError: no such name; the message has the nearest ones.
+        MissingSimulatorError: the simulator is not installed.
+        TypeError: an action or observation space that SynthER has no use for.
+    """
+    env_id = env_id_of(name)
+    gymnasium = require("gymnasium")
+    if env_id in locomotion.ENV_IDS:
+        env = locomotion.make_locomotion(env_id, **kwargs)
+        return standardise(_limited(env, env_id, max_episode_steps or locomotion.MAX_EPISODE_STEPS))
+    if env_id in gymnasium.registry and not env_id.startswith("dm_control/"):
+        return standardise(_make_registered(env_id, max_episode_steps, **kwargs))
+    if dmc.is_dmc(env_id):
+        env, order = dmc.make_dmc(env_id, **kwargs)
+        env = _limited(env, env_id, max_episode_steps or dmc.MAX_EPISODE_STEPS)
+        return standardise(env, order)
+    raise UnknownEnvironmentError(f"no environment '{name}'; nearest: {_nearest(name)}")
+
+
+def _limited(env: gymnasium.Env[Any, Any], env_id: str, steps: int) -> gymnasium.Env[Any, Any]:
+    """The environment with a time limit, and with a ``spec`` that tells its name and the limit."""
+    registration = require("gymnasium.envs.registration")
+    env.unwrapped.spec = registration.EnvSpec(env_id, max_episode_steps=steps)
+    return require("gymnasium.wrappers").TimeLimit(env, steps)
+
+
+def _make_registered(env_id: str, max_episode_steps: int | None, **kwargs: Any) -> Any:
+    gymnasium = require("gymnasium")
+    if max_episode_steps is not None:
+        kwargs["max_episode_steps"] = max_episode_steps
+    try:
+        return gymnasium.make(env_id, **kwargs)
+    except (gymnasium.error.Error, ImportError) as error:
+        if not _exists(gymnasium.registry[env_id]):
+            raise UnknownEnvironmentError(
+                f"gymnasium no longer has '{env_id}'; nearest: {_nearest(env_id)}"
+            ) from error
+        raise
+
+
+def _exists(spec: Any) -> bool:
+    """Whether an entry of gymnasium's registry is real: its old MuJoCo ids only raise."""
+    return not getattr(spec.entry_point, "__name__", "").startswith("_raise")
+
+
+def _nearest(name: str) -> str:
+    """The names that are most like ``name``, whatever their case, as text for a message."""
+    gymnasium = require("gymnasium")
+    registered = [str(env_id) for env_id, spec in gymnasium.registry.items() if _exists(spec)]
+    names = [*locomotion.ENV_IDS, *data_set_names(), *registered, *dmc.env_ids()]
+    by_lower_case = {candidate.lower(): candidate for candidate in names}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)
+    return ", ".join(by_lower_case[match] for match in near) or "none"

@@ -1,0 +1,96 @@
+"""What every environment looks like from outside: flat float32 observations, actions in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synther.envs.simulators import require
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+def standardise(
+    env: gymnasium.Env[Any, Any], observation_order: Sequence[str] | None = None
+) -> gymnasium.Env[Any, Any]:
+    """Actions rescaled to [-1, 1], observations flattened, actions clipped, in this order.
+
+    Args:
+        env: a ``Box`` action space with finite bounds; ``Box`` observations, or a dict of them.
+        observation_order: the keys of dict observations in the order to flatten them in; the order
+            of the space (which gymnasium sorts) by default.
+
+    Returns:
+        The environment with observations ``[O]`` float32 and actions ``[A]`` in a finite [-1, 1].
+
+    Raises:
+        TypeError: an action or observation space that SynthER has no use for.
+    """
+    return clip_actions(flatten_observations(rescale_actions(env), observation_order))
+
+
+def rescale_actions(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """Actions in [-1, 1] become the environment's own range, in the precision of its space.
+
+    gymnasium's ``RescaleAction`` computes in the precision of the action that comes in; the
+    DeepMind Control tasks take float64, and the difference grows to 1e-2 in 50 steps of walker.
+    """
+    space = env.action_space
+    box = require("gymnasium.spaces").Box
+    if not (
+        isinstance(space, box)
+        and len(space.shape) == 1
+        and np.isfinite(space.low).all()
+        and np.isfinite(space.high).all()
+    ):
+        raise TypeError(
+            f"{env} has the action space {space}; expected a vector with finite bounds (Box)"
+        )
+    low, high = space.low, space.high
+    unit = box(-1.0, 1.0, space.shape, np.float32)
+    if (low == -1).all() and (high == 1).all():  # exact as it is: spare the arithmetic
+        return require("gymnasium.wrappers").TransformAction(env, np.asarray, unit)
+
+    def rescale(action: NDArray[Any]) -> NDArray[Any]:
+        return low + (high - low) * ((np.asarray(action, dtype=low.dtype) + 1) / 2)
+
+    return require("gymnasium.wrappers").TransformAction(env, rescale, unit)
+
+
+def flatten_observations(
+    env: gymnasium.Env[Any, Any], order: Sequence[str] | None = None
+) -> gymnasium.Env[Any, Any]:
+    """Observations become one float32 vector, dict observations in the given order of keys."""
+    spaces = require("gymnasium.spaces")
+    space = env.observation_space
+    if isinstance(space, spaces.Dict):
+        keys = list(space.spaces) if order is None else list(order)
+        boxes = [space.spaces[key] for key in keys]
+    else:
+        keys, boxes = [], [space]
+    if not all(isinstance(part, spaces.Box) for part in boxes):
+        raise TypeError(
+            f"{env} has the observation space {space}; expected a Box or a dict of them"
+        )
+    size = sum(int(np.prod(part.shape)) for part in boxes)
+
+    def flatten(observation: Any) -> NDArray[np.float32]:
+        if not keys:
+            return np.asarray(observation, np.float32).reshape(-1)
+        parts = [np.ravel(observation[key]) for key in keys]
+        return np.concatenate(parts).astype(np.float32)
+
+    flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+    return require("gymnasium.wrappers").TransformObservation(env, flatten, flat)
+
+
+def clip_actions(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    """Clip actions to the action space, which stays finite (gymnasium's becomes infinite)."""
+    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+    return require("gymnasium.wrappers").TransformAction(
+        env, lambda action: np.clip(action, low, high), env.action_space
+    )

@@ -1,0 +1,88 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium")
+
+from gymnasium import spaces  # noqa: E402
+
+from synther.envs.wrappers import standardise  # noqa: E402
+
+LOW, HIGH = np.array([-2.0, 0.0]), np.array([4.0, 1e6])
+
+
+class Recorder(gymnasium.Env):  # type: ignore[misc, name-defined]
+    """Remembers the action it was given; its observations are a dict of different shapes."""
+
+    def __init__(self, action_space: Any = None, observation_space: Any = None) -> None:
+        self.action_space = action_space or spaces.Box(LOW, HIGH, dtype=np.float64)
+        self.observation_space = observation_space or spaces.Dict(
+            {
+                "zebra": spaces.Box(-1, 1, (2, 2), np.float64),
+                "ant": spaces.Box(-1, 1, (), np.float64),
+            }
+        )
+
+    def reset(self, **kwargs: Any) -> Any:
+        return {"zebra": np.array([[1.0, 2.0], [3.0, 4.0]]), "ant": np.array(5.0)}, {}
+
+    def step(self, action: Any) -> Any:
+        self.action = action
+        return self.reset()[0], 0.0, False, False, {}
+
+
+def test_observations_are_flattened_in_the_given_order() -> None:
+    observation, _ = standardise(Recorder(), ["zebra", "ant"]).reset()
+    np.testing.assert_array_equal(observation, [1, 2, 3, 4, 5])
+    assert observation.dtype == np.float32
+    observation, _ = standardise(Recorder()).reset()  # gymnasium sorts the keys of a space
+    np.testing.assert_array_equal(observation, [5, 1, 2, 3, 4])
+
+
+def test_actions_are_clipped_then_rescaled() -> None:
+    env = standardise(Recorder())
+    recorder: Any = env.unwrapped
+    for action, expected in [
+        ([-1, 1], [-2, 1e6]),
+        ([0, 0], [1, 5e5]),
+        ([9, -9], [4, 0]),  # outside the range: the ends of the environment's own
+    ]:
+        env.step(np.array(action, np.float32))
+        np.testing.assert_allclose(recorder.action, expected, rtol=1e-12)
+        assert recorder.action.dtype == np.float64
+
+
+def test_the_spaces_are_finite_and_float32() -> None:
+    env = standardise(Recorder())
+    assert env.action_space == spaces.Box(-1, 1, (2,), np.float32)
+    assert env.observation_space.shape == (5,)
+    assert env.observation_space.dtype == np.float32
+    observation, _ = env.reset()
+    assert observation in env.observation_space
+
+
+def test_a_range_of_minus_one_to_one_is_passed_on_bit_for_bit() -> None:
+    unit = spaces.Box(-1, 1, (2,), np.float32)
+    env = standardise(Recorder(action_space=unit))
+    action = np.array([0.1, -0.7], np.float32)
+    env.step(action)
+    np.testing.assert_array_equal(env.unwrapped.action, action)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(3),
+        spaces.Box(-np.inf, 1, (2,), np.float64),
+        spaces.Box(-2, 2, (2, 2), np.float64),
+    ],
+)
+def test_unusable_action_spaces_are_refused(space: Any) -> None:
+    with pytest.raises(TypeError, match="action space"):
+        standardise(Recorder(action_space=space))
+
+
+def test_unusable_observation_spaces_are_refused() -> None:
+    with pytest.raises(TypeError, match="observation space"):
+        standardise(Recorder(observation_space=spaces.Dict({"count": spaces.Discrete(3)})))
