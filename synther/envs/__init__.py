@@ -1,0 +1,24 @@
+"""Environments: a name becomes a ``gymnasium.Env``; reference scores; vectorised evaluation.
+
+Simulators are imported when an environment is made, not before.
+"""
+
+from synther.envs.evaluation import Evaluator, evaluate, evaluate_stacked
+from synther.envs.names import env_id_of
+from synther.envs.registry import make_env
+from synther.envs.scores import normalized_score, reference_scores
+from synther.envs.simulators import MissingSimulatorError, UnknownEnvironmentError
+from synther.envs.states import set_state_from_observation
+
+__all__ = [
+    "Evaluator",
+    "MissingSimulatorError",
+    "UnknownEnvironmentError",
+    "env_id_of",
+    "evaluate",
+    "evaluate_stacked",
+    "make_env",
+    "normalized_score",
+    "reference_scores",
+    "set_state_from_observation",
+]

@@ -1,0 +1,155 @@
+"""Vectorised evaluation: all episodes of all seeds advance together, the policy sees one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from synther.envs.registry import make_env
+from synther.envs.simulators import require
+
+Policy = Callable[[NDArray[np.float32]], ArrayLike]
+
+
+class Evaluator:
+    """Holds the environments open, so that a training run can evaluate again and again.
+
+    Args:
+        env_id: a name for ``make_env``.
+        episodes: E, episodes for each seed.
+        num_seeds: S, agents that are evaluated together (a stack of networks).
+        max_envs: how many environments may be open at once. Where S * E is more, each one runs
+            several episodes in turn.
+        env_kwargs: passed to ``make_env``.
+
+    An episode's start depends on its agent's seed and its own number alone, neither on the other
+    agents nor on ``max_envs``.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        episodes: int,
+        num_seeds: int = 1,
+        *,
+        max_envs: int = 128,
+        **env_kwargs: Any,
+    ) -> None:
+        if episodes < 1 or num_seeds < 1 or max_envs < 1:
+            raise ValueError(
+                "episodes, num_seeds and max_envs must be positive, not "
+                f"{episodes}, {num_seeds}, {max_envs}"
+            )
+        self.env_id = env_id
+        self.episodes = episodes
+        self.num_seeds = num_seeds
+        self.slots = min(episodes, max(1, max_envs // num_seeds))
+        # The vector environment makes, checks and closes its parts. They are stepped one by one:
+        # its own step would go on simulating episodes that are over.
+        self._vector = require("gymnasium.vector").SyncVectorEnv(
+            [lambda: make_env(env_id, **env_kwargs)] * (num_seeds * self.slots)
+        )
+        self.observation_dim = int(self._vector.single_observation_space.shape[0])
+        self.action_dim = int(self._vector.single_action_space.shape[0])
+
+    def run(self, policy: Policy, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Play all episodes to their end.
+
+        Args:
+            policy: observations ``[S, slots, O]`` float32 -> actions ``[S, slots, A]``; ``slots``
+                is E unless ``max_envs`` is less than S * E. Slots whose episodes are over repeat
+                their last observation, and their actions are not used.
+            seeds: S numbers, not negative.
+
+        Returns:
+            Undiscounted returns ``[S, E]``.
+
+        Raises:
+            ValueError: a wrong number of seeds, or actions of the wrong shape or not finite.
+        """
+        if len(seeds) != self.num_seeds or min(seeds) < 0:
+            raise ValueError(f"expected {self.num_seeds} seeds that are not negative, got {seeds}")
+        shape = (self.num_seeds, self.slots)
+        returns = np.zeros((self.num_seeds, self.episodes))
+        observations = np.empty((*shape, self.observation_dim), np.float32)
+        playing = {slot: slot[1] for slot in np.ndindex(*shape)}  # slot -> number of its episode
+        for slot, episode in playing.items():
+            observations[slot] = self._begin(slot, seeds, episode)
+        while playing:
+            actions = self._act(policy, observations)
+            for slot, episode in list(playing.items()):
+                observation, reward, terminated, truncated, _ = self._env(slot).step(actions[slot])
+                observations[slot] = observation
+                returns[slot[0], episode] += float(reward)
+                if terminated or truncated:
+                    playing[slot] += self.slots
+                    if playing[slot] < self.episodes:
+                        observations[slot] = self._begin(slot, seeds, playing[slot])
+                    else:
+                        del playing[slot]
+        return returns
+
+    def _env(self, slot: tuple[int, ...]) -> Any:
+        return self._vector.envs[slot[0] * self.slots + slot[1]]
+
+    def _begin(self, slot: tuple[int, ...], seeds: Sequence[int], episode: int) -> Any:
+        start = np.random.SeedSequence([seeds[slot[0]], episode]).generate_state(1)
+        return self._env(slot).reset(seed=int(start[0]))[0]
+
+    def _act(self, policy: Policy, observations: NDArray[np.float32]) -> NDArray[Any]:
+        actions = np.asarray(policy(observations.copy()))  # the policy may keep what it was given
+        expected = (self.num_seeds, self.slots, self.action_dim)
+        if actions.shape != expected:
+            raise ValueError(
+                f"{self.env_id}: the policy gave actions {list(actions.shape)} for observations "
+                f"{list(observations.shape)}, expected {list(expected)}"
+            )
+        if not np.isfinite(actions).all():
+            raise ValueError(f"{self.env_id}: the policy gave an action that is not finite")
+        return actions
+
+    def close(self) -> None:
+        self._vector.close()
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def evaluate(
+    policy: Policy, env_id: str, episodes: int, seed: int, **env_kwargs: Any
+) -> NDArray[np.float64]:
+    """Returns ``[episodes]`` of one policy: observations ``[episodes, O]`` -> ``[episodes, A]``.
+
+    The same as ``evaluate_stacked`` with one seed. See ``Evaluator``, which also saves the making
+    of the environments where there is more than one evaluation.
+    """
+
+    def stacked(observations: NDArray[np.float32]) -> NDArray[Any]:
+        return np.asarray(policy(observations[0]))[None]
+
+    return evaluate_stacked(stacked, env_id, episodes, [seed], **env_kwargs)[0]
+
+
+def evaluate_stacked(
+    policy: Policy, env_id: str, episodes: int, seeds: Sequence[int], **env_kwargs: Any
+) -> NDArray[np.float64]:
+    """Returns ``[S, episodes]`` of S agents: ``[S, episodes, O]`` -> ``[S, episodes, A]``.
+
+    Agent k's episodes are those that ``evaluate`` plays with ``seeds[k]``.
+    """
+    with Evaluator(
+        env_id, episodes, len(seeds), max_envs=episodes * len(seeds), **env_kwargs
+    ) as evaluator:
+        return evaluator.run(policy, seeds)
