@@ -1,0 +1,241 @@
+"""The diffusion model of Karras et al. 2022 ("EDM", arXiv 2206.00364) on rows of transitions."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import gin
+import torch
+from torch import Tensor, nn
+
+from synther.diffusion.norm import BaseNormalizer
+from synther.diffusion.samplers import SAMPLERS, Noise, karras_schedule
+
+
+@gin.configurable
+class ElucidatedDiffusion(nn.Module):
+    """A denoiser with EDM's preconditioning, loss, schedule and samplers.
+
+    Rows go in and samples come out in data space; the normaliser is part of the model.
+
+    Args:
+        net: ``F(x [B, D], c_noise [B] or [1], cond) -> [B, D]``.
+        normalizer: fitted to the data.
+        event_shape: ``(D,)``.
+        num_sample_steps: N, the sampler's steps where a call does not say.
+        sigma_min, sigma_max, rho: of the schedule (EDM, equation 5).
+        sigma_data: the data's standard deviation in model space.
+        P_mean, P_std: of ln sigma in training (EDM, table 1).
+        S_churn, S_tmin, S_tmax, S_noise: of the stochastic sampler (EDM, algorithm 2).
+        sampler: a name in ``synther.diffusion.samplers.SAMPLERS``.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        normalizer: BaseNormalizer,
+        event_shape: Sequence[int],
+        num_sample_steps: int = 128,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        sigma_data: float = 1.0,
+        rho: float = 7.0,
+        P_mean: float = -1.2,
+        P_std: float = 1.2,
+        S_churn: float = 80.0,
+        S_tmin: float = 0.05,
+        S_tmax: float = 50.0,
+        S_noise: float = 1.003,
+        sampler: str = "heun_stochastic",
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.normalizer = normalizer
+        self.event_shape = tuple(int(size) for size in event_shape)
+        self.num_sample_steps = num_sample_steps
+        self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
+        self.sigma_data = sigma_data
+        self.P_mean, self.P_std = P_mean, P_std
+        self.S_churn, self.S_tmin, self.S_tmax, self.S_noise = S_churn, S_tmin, S_tmax, S_noise
+        if sampler not in SAMPLERS:
+            raise ValueError(f"sampler '{sampler}': expected one of {', '.join(SAMPLERS)}")
+        self.sampler = sampler
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    # Preconditioning (EDM, table 1); sigma is a number or a tensor that broadcasts.
+
+    def c_skip(self, sigma: Any) -> Any:
+        return self.sigma_data**2 / (sigma**2 + self.sigma_data**2)
+
+    def c_out(self, sigma: Any) -> Any:
+        return sigma * self.sigma_data * (sigma**2 + self.sigma_data**2) ** -0.5
+
+    def c_in(self, sigma: Any) -> Any:
+        return (sigma**2 + self.sigma_data**2) ** -0.5
+
+    def c_noise(self, sigma: Tensor) -> Tensor:
+        return sigma.log() / 4
+
+    def preconditioned_network_forward(
+        self,
+        noised_inputs: Tensor,
+        sigma: float | Tensor,
+        clamp: bool = False,
+        cond: Tensor | None = None,
+    ) -> Tensor:
+        """``D(x; sigma)`` (EDM, equation 7) in model space.
+
+        Args:
+            noised_inputs: ``x [B, D]``.
+            sigma: a number for all rows, or ``[B]``. A number costs one noise embedding, not B.
+            clamp: keep the result to model space's range, where the normaliser has one.
+            cond: ``[B, C]``.
+        """
+        if isinstance(sigma, Tensor) and sigma.ndim > 0:
+            column: Any = sigma.reshape(-1, *(1,) * len(self.event_shape))
+            noise_level = self.c_noise(sigma)
+        else:
+            column = float(sigma)
+            noise_level = noised_inputs.new_full((1,), math.log(column) / 4)
+        output = self.net(self.c_in(column) * noised_inputs, noise_level, cond)
+        # The sum is taken in the rows' own precision, also where the network's products are bf16.
+        denoised = self.c_skip(column) * noised_inputs
+        denoised = denoised + self.c_out(column) * output.to(noised_inputs.dtype)
+        return self.normalizer.clamp(denoised) if clamp else denoised
+
+    def score_fn(
+        self,
+        x: Tensor,
+        sigma: float | Tensor,
+        clamp: bool = False,
+        cond: Tensor | None = None,
+    ) -> Tensor:
+        """The slope of the probability-flow ODE, ``dx/dsigma = (x - D(x; sigma)) / sigma``: minus
+        sigma times the score; ``[B, D]`` in model space."""
+        denoised = self.preconditioned_network_forward(x, sigma, clamp, cond)
+        if isinstance(sigma, Tensor) and sigma.ndim > 0:
+            sigma = sigma.reshape(-1, *(1,) * len(self.event_shape))
+        return (x - denoised) / sigma
+
+    # Training.
+
+    def noise_distribution(
+        self, batch_size: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Noise levels ``[batch_size]``, ``ln sigma ~ N(P_mean, P_std^2)``."""
+        unit = torch.randn(batch_size, device=self.device, generator=generator)
+        return (self.P_mean + self.P_std * unit).exp()
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """``lambda(sigma)`` (EDM, table 1), which makes the network's target have unit variance."""
+        return (sigma**2 + self.sigma_data**2) * (sigma * self.sigma_data) ** -2
+
+    def forward(
+        self,
+        inputs: Tensor,
+        cond: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        sigma: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """The training loss of rows ``[B, D]`` in data space, a scalar (EDM, equation 8).
+
+        Args:
+            inputs: rows.
+            cond: conditions ``[B, C]``.
+            generator: where noise levels and noise are drawn from (on the model's device).
+            sigma, noise: ``[B]`` and unit noise ``[B, D]`` in place of drawn ones.
+        """
+        if inputs.shape[1:] != self.event_shape:
+            raise ValueError(
+                f"rows of shape {tuple(inputs.shape)}, expected [B, {self.event_shape[0]}]"
+            )
+        rows = self.normalizer.normalize(inputs)
+        if sigma is None:
+            sigma = self.noise_distribution(len(rows), generator)
+        if noise is None:
+            noise = torch.randn(rows.shape, device=rows.device, generator=generator)
+        noised = rows + sigma.reshape(-1, *(1,) * len(self.event_shape)) * noise
+        denoised = self.preconditioned_network_forward(noised, sigma, cond=cond)
+        errors = (denoised - rows).square().flatten(1).mean(dim=1)
+        return (self.loss_weight(sigma) * errors).mean()
+
+    # Sampling.
+
+    def sample_schedule(self, num_sample_steps: int | None = None) -> Tensor:
+        """Noise levels ``[N + 1]``, float64 on the CPU, the last one 0."""
+        steps = num_sample_steps or self.num_sample_steps
+        return karras_schedule(steps, self.sigma_min, self.sigma_max, self.rho)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        batch_size: int = 16,
+        num_sample_steps: int | None = None,
+        clamp: bool | None = None,
+        cond: Tensor | None = None,
+        disable_tqdm: bool = True,
+        *,
+        generator: torch.Generator | None = None,
+        noise: Noise | None = None,
+    ) -> Tensor:
+        """New rows ``[batch_size, D]`` in data space, on the model's device.
+
+        Args:
+            batch_size: B, how many.
+            num_sample_steps: of the sampler; ``self.num_sample_steps`` where None.
+            clamp: keep the denoiser's outputs and the samples to model space's range. None: only
+                with a normaliser that has one (min-max).
+            cond: conditions ``[B, C]``.
+            disable_tqdm: False shows a bar of network calls.
+            generator: where noise is drawn from (on the model's device).
+            noise: unit noise in place of drawn one: ``noise(0)`` is the start, ``noise(1 + i)``
+                that of step i.
+        """
+        from tqdm.auto import tqdm
+
+        shape = (batch_size, *self.event_shape)
+        clamp = self.normalizer.clamps if clamp is None else clamp
+        draw: Noise = noise or (
+            lambda _: torch.randn(shape, device=self.device, generator=generator)
+        )
+        sigmas = self.sample_schedule(num_sample_steps)
+        with tqdm(unit="call", disable=disable_tqdm) as bar:
+
+            def denoise(x: Tensor, sigma: float) -> Tensor:
+                bar.update()
+                return self.preconditioned_network_forward(x, sigma, clamp, cond)
+
+            x = SAMPLERS[self.sampler](
+                denoise,
+                draw(0) * float(sigmas[0]),
+                sigmas,
+                noise=lambda step: draw(1 + step),
+                **self._sampler_params(),
+            )
+        return self.normalizer.unnormalize(self.normalizer.clamp(x) if clamp else x)
+
+    def _sampler_params(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in ("S_churn", "S_tmin", "S_tmax", "S_noise")}
+
+    def log_likelihood(self, x: Tensor, **options: Any) -> Tensor:
+        """Log-density ``[B]`` of rows ``[B, D]``; see :func:`synther.diffusion.likelihood`."""
+        from synther.diffusion.likelihood import log_likelihood
+
+        return log_likelihood(self, x, **options)
+
+
+def __getattr__(name: str) -> Any:
+    # Projects import the trainers from here. By name and on demand: the model does not depend on
+    # how it is trained, and the trainer imports this module.
+    homes = {"Trainer": "synther.diffusion.trainer"}
+    if name in homes:
+        return getattr(importlib.import_module(homes[name]), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
