@@ -1,0 +1,207 @@
+"""Diffusion models in checkpoints: a model describes itself, so it loads without anything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from synther import checkpoint, gin_config
+from synther.checkpoint import CheckpointError
+from synther.diffusion.denoiser_network import (
+    NETWORKS,
+    ResidualMLPDenoiser,
+    default_arguments,
+)
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.norm import NORMALIZERS
+from synther.transitions import TransitionLayout
+
+_DIFFUSION_DEFAULTS = default_arguments(ElucidatedDiffusion.__init__)
+_NETWORK_DEFAULTS = default_arguments(ResidualMLPDenoiser.__init__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model out of a checkpoint.
+
+    Args:
+        model: with the EMA weights, in evaluation mode, frozen.
+        layout: of its rows; None where neither the file nor the caller said.
+        config: as :func:`describe` gives it.
+        step: of the training.
+    """
+
+    model: ElucidatedDiffusion
+    layout: TransitionLayout | None
+    config: dict[str, Any]
+    step: int
+
+
+def describe(model: ElucidatedDiffusion) -> dict[str, Any]:
+    """Plain values from which :func:`build` makes the same model, up to its weights."""
+    names = {normalizer: name for name, normalizer in NORMALIZERS.items()}
+    return {
+        "network": type(model.net).__name__,
+        "network_arguments": dict(model.net.config),  # type: ignore[arg-type]
+        "diffusion_arguments": {name: getattr(model, name) for name in _DIFFUSION_DEFAULTS},
+        "normalizer_type": names[type(model.normalizer)],
+        "skip_dims": list(model.normalizer.skip_dims),
+    }
+
+
+def build(config: Mapping[str, Any]) -> ElucidatedDiffusion:
+    """The model that :func:`describe` described, its weights not yet loaded.
+
+    Every argument is given, so that gin's global configuration has no say.
+    """
+    name = config["network"]
+    if name not in NETWORKS:
+        raise CheckpointError(
+            f"the model's network '{name}' is not known (there are {', '.join(NETWORKS)}); "
+            "import the module that defines it first"
+        )
+    arguments = config["network_arguments"]
+    dim = arguments["d_in"]
+    normalizer = NORMALIZERS[config["normalizer_type"]](torch.zeros(1, dim), config["skip_dims"])
+    net = NETWORKS[name](**arguments)
+    return ElucidatedDiffusion(net, normalizer, (dim,), **config["diffusion_arguments"])
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    layout: TransitionLayout | None = None,
+) -> LoadedModel:
+    """Read a model; no data set, environment or gin configuration is needed.
+
+    A checkpoint of the 2023 release does not describe itself: its architecture is then taken from
+    the ``config.gin`` beside it, or else from its weights.
+
+    Args:
+        path: ``model-{step}.pt``.
+        device: where the model is put.
+        layout: of the rows, for a file that does not hold it; checked against one that does.
+
+    Raises:
+        CheckpointError: damaged, not a diffusion model, or parameters or a layout that do not fit.
+    """
+    payload = checkpoint.load(path)
+    weights = _ema_weights(payload, path)
+    config = payload.get("config") or config_of_release2023(path, weights)
+    model = build(config)
+    load_weights(model, weights, str(path))
+    stored = payload.get("layout")
+    found = TransitionLayout(**stored) if stored else layout
+    if layout is not None and found != layout:
+        raise CheckpointError(f"{path}: the model's layout is {found}, expected {layout}")
+    if found is not None and found.row_dim != model.event_shape[0]:
+        raise CheckpointError(
+            f"{path}: the model's rows have {model.event_shape[0]} columns, "
+            f"{found} has {found.row_dim}"
+        )
+    model.to(device).eval().requires_grad_(False)
+    return LoadedModel(model, found, dict(config), int(payload.get("step", 0)))
+
+
+def layout_to_plain(layout: TransitionLayout | None) -> dict[str, Any] | None:
+    """A layout as plain values for a checkpoint."""
+    return None if layout is None else asdict(layout)
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """``load_state_dict`` with an error that names the first parameter that does not fit."""
+    expected = module.state_dict()
+    if missing := [name for name in expected if name not in weights]:
+        raise CheckpointError(f"{source}: parameter '{missing[0]}' is missing")
+    if surplus := [name for name in weights if name not in expected]:
+        raise CheckpointError(f"{source}: parameter '{surplus[0]}' has no place in this model")
+    for name, value in expected.items():
+        if weights[name].shape != value.shape:
+            raise CheckpointError(
+                f"{source}: parameter '{name}' has shape {tuple(weights[name].shape)}, expected "
+                f"{tuple(value.shape)}"
+            )
+    module.load_state_dict(dict(weights))
+
+
+def _ema_weights(payload: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    prefix = "ema_model."
+    ema = payload.get("ema")
+    if not isinstance(ema, dict) or not any(name.startswith(prefix) for name in ema):
+        raise CheckpointError(
+            f"{path}: has no weights under 'ema' (keys {sorted(payload)}), expected a model"
+        )
+    return {
+        name.removeprefix(prefix): value for name, value in ema.items() if name.startswith(prefix)
+    }
+
+
+def config_of_release2023(
+    path: str | os.PathLike[str], weights: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """The configuration of a checkpoint that lacks one: sizes out of the weights; what weights do
+    not show (activation, sampler settings) out of ``config.gin`` beside the file, or the
+    defaults."""
+    gin_file = Path(path).with_name("config.gin")
+    bound = {}
+    if gin_file.is_file():
+        bound = gin_config.bindings_of(gin_config.read(gin_file), str(gin_file))
+    network = bound.get("construct_diffusion_model.denoising_network", "ResidualMLPDenoiser")
+    if network.rsplit(".", 1)[-1].rsplit("/", 1)[-1] != "ResidualMLPDenoiser":
+        raise CheckpointError(f"{path}: its network is '{network}', expected ResidualMLPDenoiser")
+    normalizer_type = "minmax" if "normalizer.min" in weights else "standard"
+    arguments = {**_bound_to("ResidualMLPDenoiser", _NETWORK_DEFAULTS, bound)}
+    try:
+        arguments.update(_sizes(weights))
+        dim = len(weights["normalizer.min" if normalizer_type == "minmax" else "normalizer.mean"])
+    except (KeyError, StopIteration) as error:
+        raise CheckpointError(f"{path}: not a ResidualMLPDenoiser, no parameter {error}") from error
+    joined = weights["net.proj.weight"].shape[1]
+    arguments.update(d_in=dim, cond_dim=joined - dim if joined > dim else None)
+    return {
+        "network": "ResidualMLPDenoiser",
+        "network_arguments": arguments,
+        "diffusion_arguments": _bound_to("ElucidatedDiffusion", _DIFFUSION_DEFAULTS, bound),
+        "normalizer_type": normalizer_type,
+        "skip_dims": _skipped_in_release2023(weights),
+    }
+
+
+def _bound_to(name: str, defaults: Mapping[str, Any], bound: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: bound.get(f"{name}.{key}", value) for key, value in defaults.items()}
+
+
+def _sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    width, dim_t = weights["net.residual_mlp.network.0.weight"].shape
+    blocks = {
+        name.split(".")[3]
+        for name in weights
+        if name.startswith("net.residual_mlp.network.") and ".linear." in name
+    }
+    frequencies = weights.get("net.time_mlp.0.weights")
+    sizes: dict[str, Any] = {
+        "mlp_width": width,
+        "dim_t": dim_t,
+        "num_layers": len(blocks),
+        "layer_norm": any(".ln." in name for name in weights),
+    }
+    if frequencies is not None:
+        sizes["learned_sinusoidal_dim"] = 2 * len(frequencies)
+    else:
+        sizes.update(random_fourier_features=False, learned_sinusoidal_cond=False)
+    return sizes
+
+
+def _skipped_in_release2023(weights: Mapping[str, Tensor]) -> list[int]:
+    # The 2023 release skipped a column of the standard normaliser by mean 0 and std 1, and none
+    # with min-max.
+    if "normalizer.mean" not in weights:
+        return []
+    unit = (weights["normalizer.mean"] == 0) & (weights["normalizer.std"] == 1)
+    return unit.nonzero().flatten().tolist()

@@ -1,0 +1,57 @@
+"""Batches of training rows, drawn by index where the rows are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DEVICE_MEMORY_SHARE = 0.5
+"""Of the free GPU memory, what rows may take; where they need more they stay on the host."""
+
+
+class RowSource:
+    """Rows ``[N, D]`` float32, drawn uniformly and with replacement.
+
+    Args:
+        dataset: a tensor or array, or a ``TensorDataset`` that holds one.
+        device: where batches appear, and the rows too, where they fit.
+        seed: of the order.
+
+    Raises:
+        ValueError: not ``[N, D]`` with a row or more, or values that are not finite.
+    """
+
+    def __init__(self, dataset: Any, device: torch.device, seed: int) -> None:
+        if isinstance(dataset, torch.utils.data.TensorDataset):
+            (dataset,) = dataset.tensors
+        rows = torch.as_tensor(dataset, dtype=torch.float32)
+        if rows.ndim != 2 or len(rows) == 0:
+            raise ValueError(f"dataset has shape {tuple(rows.shape)}, expected [rows, columns]")
+        if not (finite := rows.isfinite().all(dim=1)).all():
+            raise ValueError(f"row {int((~finite).nonzero()[0])} of the dataset is not finite")
+        self.device = device
+        self.rows = rows.to(device) if _fits(rows, device) else rows.cpu()
+        self.generator = torch.Generator(self.rows.device).manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, batch_size: int) -> Tensor:
+        """The next batch ``[batch_size, D]``, on the device."""
+        chosen = torch.randint(
+            len(self.rows), (batch_size,), generator=self.generator, device=self.rows.device
+        )
+        batch = self.rows.index_select(0, chosen)
+        if self.rows.device != self.device:
+            # Pinned memory lets the copy run beside the device's work; no one waits here.
+            batch = batch.pin_memory().to(self.device, non_blocking=True)
+        return batch
+
+
+def _fits(rows: Tensor, device: torch.device) -> bool:
+    if device.type != "cuda" or rows.device == device:
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return rows.nbytes <= DEVICE_MEMORY_SHARE * free

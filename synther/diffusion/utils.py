@@ -1,0 +1,125 @@
+"""Between transitions and the diffusion model: rows in, model built, samples split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import gin
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.norm import NormalizerType, normalizer_factory
+from synther.transitions import TransitionLayout, Transitions
+
+RowsT = TypeVar("RowsT", NDArray[np.float32], torch.Tensor)
+
+
+def layout_of(layout_or_env: Any, *, terminals: bool = True) -> TransitionLayout:
+    """A layout as it is; of anything with ``observation_space`` and ``action_space`` the layout of
+    its transitions, with a terminal column where ``terminals``."""
+    if isinstance(layout_or_env, TransitionLayout):
+        return layout_or_env
+    try:
+        (observation_dim,) = layout_or_env.observation_space.shape
+        (action_dim,) = layout_or_env.action_space.shape
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"{type(layout_or_env).__name__}: expected a TransitionLayout, or an environment whose "
+            "observations and actions are vectors"
+        ) from error
+    return TransitionLayout(int(observation_dim), int(action_dim), terminals)
+
+
+@gin.configurable
+def make_inputs(
+    data: Transitions | str | os.PathLike[str], modelled_terminals: bool = True
+) -> NDArray[np.float32]:
+    """Rows ``[N, D]`` float32 for the diffusion model.
+
+    Args:
+        data: transitions, or a data set's name or path (see :mod:`synther.datasets`).
+        modelled_terminals: whether the last column is the terminal flag.
+    """
+    if not isinstance(data, Transitions):
+        from synther.datasets import load_dataset
+
+        data = load_dataset(data)
+    return TransitionLayout.of(data, terminals=modelled_terminals).pack(data)
+
+
+@gin.configurable
+def split_diffusion_samples(
+    samples: RowsT,
+    layout_or_env: Any,
+    modelled_terminals: bool = True,
+    terminal_threshold: float = 0.5,
+) -> tuple[RowsT, RowsT, RowsT, RowsT, RowsT]:
+    """Rows ``[N, D]`` (numpy or torch) -> observations ``[N, O]``, actions ``[N, A]``, rewards
+    ``[N]``, next observations ``[N, O]``, terminals ``[N]``.
+
+    Args:
+        samples: as the model gives them.
+        layout_or_env: a layout, or an environment to take O and A from.
+        modelled_terminals: whether the rows end in a terminal column; a layout says so itself.
+        terminal_threshold: a terminal is 1 above it, otherwise 0; all 0 where not modelled.
+
+    Raises:
+        TransitionError: rows of another width.
+    """
+    layout = layout_of(layout_or_env, terminals=modelled_terminals)
+    fields = layout.split(samples)
+    rewards = fields["rewards"][:, 0]
+    if layout.terminals:
+        flags = fields["terminals"][:, 0] > terminal_threshold
+        terminals = (
+            flags.to(rewards) if isinstance(flags, torch.Tensor) else flags.astype("float32")
+        )
+    else:
+        terminals = rewards * 0
+    return (
+        fields["observations"],
+        fields["actions"],
+        rewards,
+        fields["next_observations"],
+        terminals,
+    )
+
+
+@gin.configurable
+def construct_diffusion_model(
+    inputs: Any,
+    normalizer_type: NormalizerType,
+    denoising_network: Callable[..., nn.Module],
+    disable_terminal_norm: bool = False,
+    skip_dims: Iterable[int] = (),
+    cond_dim: int | None = None,
+    layout: TransitionLayout | None = None,
+) -> ElucidatedDiffusion:
+    """A new diffusion model for rows ``[N, D]``, its normaliser fitted to them.
+
+    Args:
+        inputs: tensor or array.
+        normalizer_type: ``standard`` or ``minmax``.
+        denoising_network: called with ``d_in`` and ``cond_dim``.
+        disable_terminal_norm: leave the last column, the terminal flag, as it is.
+        skip_dims: further columns to leave as they are.
+        cond_dim: C, the columns of a condition.
+        layout: of the rows; one without terminals switches ``disable_terminal_norm`` off, because
+            then the last column is an observation's.
+    """
+    dim = int(inputs.shape[1])
+    if layout is not None and layout.row_dim != dim:
+        raise ValueError(f"inputs have {dim} columns, the layout {layout.row_dim}")
+    skipped = list(skip_dims)
+    if disable_terminal_norm and (layout is None or layout.terminals):
+        skipped.append(dim - 1)
+    return ElucidatedDiffusion(
+        net=denoising_network(d_in=dim, cond_dim=cond_dim),
+        normalizer=normalizer_factory(normalizer_type, inputs, skipped),
+        event_shape=(dim,),
+    )
