@@ -1,0 +1,210 @@
+"""New transitions out of a trained model: into memory, onto the device, or streamed to a file."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import gin
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synther import runtime
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.npz_stream import NpzStream
+from synther.diffusion.utils import layout_of, split_diffusion_samples
+from synther.loggers import progress_bar
+from synther.transitions import FIELDS, TransitionLayout
+
+FiveArrays = tuple[
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+]
+
+
+class SamplingError(RuntimeError):
+    """The model gave rows that are not finite."""
+
+
+@gin.configurable
+class SimpleDiffusionGenerator:
+    """Draws transitions from a diffusion model.
+
+    Batch i of a call takes its noise from a generator seeded with (seed, i): the same seed and
+    batch size give the same rows, in memory and in a file, also when writing it was interrupted.
+
+    Args:
+        env: a layout, or an environment, whose ``action_space`` then bounds the actions.
+        ema_model: such as ``load_model(path).model`` or ``trainer.ema.ema_model``.
+        num_sample_steps: of the sampler.
+        sample_batch_size: rows in one call of the model, which bounds the memory.
+        clip_actions: keep actions to their bounds, [-1, 1] where ``env`` is a layout.
+        precision: ``bf16`` takes the network's large products in bfloat16.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        ema_model: ElucidatedDiffusion,
+        num_sample_steps: int = 128,
+        sample_batch_size: int = 100_000,
+        clip_actions: bool = True,
+        precision: runtime.Precision = "fp32",
+    ) -> None:
+        if sample_batch_size < 1:
+            raise ValueError(f"sample_batch_size is {sample_batch_size}, expected 1 or more")
+        width = ema_model.event_shape[0]
+        layout = layout_of(env)
+        if not isinstance(env, TransitionLayout) and layout.row_dim == width + 1:
+            layout = layout_of(env, terminals=False)
+        if layout.row_dim != width:
+            raise ValueError(
+                f"the model's rows have {width} columns, {layout} has {layout.row_dim}"
+            )
+        self.layout = layout
+        self.num_sample_steps = num_sample_steps
+        self.sample_batch_size = sample_batch_size
+        self.clip_actions = clip_actions
+        self.precision = precision
+        self.model = _in_precision(ema_model, precision)
+        space = getattr(env, "action_space", None)
+        bounds = (-1.0, 1.0) if space is None else (space.low, space.high)
+        self._low, self._high = (
+            torch.as_tensor(np.broadcast_to(bound, (layout.action_dim,)).astype(np.float32))
+            for bound in bounds
+        )
+
+    @property
+    def full_layout(self) -> TransitionLayout:
+        """Of the rows of :meth:`sample_rows`: always with a terminal column."""
+        return TransitionLayout(self.layout.observation_dim, self.layout.action_dim, True)
+
+    @torch.no_grad()
+    def sample_rows(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Rows ``[num_samples, 2 O + A + 2]`` on the model's device, in one call of it: actions
+        clipped, terminals 0 or 1 (0 where the model has none).
+
+        Raises:
+            SamplingError: a row is not finite.
+        """
+        raw = self.model.sample(num_samples, self.num_sample_steps, generator=generator)
+        bad = ~raw.isfinite().all(dim=1)
+        if bad.any():
+            raise SamplingError(
+                f"{int(bad.sum())} of {num_samples} generated rows are not finite, first row "
+                f"{int(bad.nonzero()[0])}; the model may have diverged in training: use an earlier "
+                "checkpoint, or fp32"
+            )
+        observations, actions, rewards, next_observations, terminals = split_diffusion_samples(
+            raw, self.layout
+        )
+        if self.clip_actions:
+            actions = actions.clamp(self._low.to(actions), self._high.to(actions))
+        columns = [
+            observations,
+            actions,
+            rewards[:, None],
+            next_observations,
+            terminals[:, None],
+        ]
+        return torch.cat(columns, dim=1)
+
+    def sample(self, num_samples: int, seed: int | None = None) -> FiveArrays:
+        """Observations ``[N, O]``, actions ``[N, A]``, rewards ``[N]``, next observations
+        ``[N, O]``, terminals ``[N]``, float32; any N.
+
+        Args:
+            num_samples: N.
+            seed: of the noise; drawn from torch's global generator where None.
+        """
+        seed = _seed_or_drawn(seed)
+        rows = np.empty((num_samples, self.full_layout.row_dim), np.float32)
+        with progress_bar(num_samples, "sampling", unit="row") as bar:
+            for start, stop in self._batches(num_samples):
+                rows[start:stop] = self._batch(start, stop, seed)
+                bar.update(stop - start)
+        fields = {name: rows[:, where] for name, where in self.full_layout.columns.items()}
+        flat = ("rewards", "terminals")
+        return tuple(  # type: ignore[return-value]
+            np.ascontiguousarray(fields[name][:, 0] if name in flat else fields[name])
+            for name in FIELDS
+        )
+
+    def sample_to_file(
+        self,
+        num_samples: int,
+        path: str | os.PathLike[str],
+        seed: int | None = None,
+        compress: bool = False,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Write ``num_samples`` rows as an ``.npz`` of transitions, in memory that does not grow
+        with their number; equal to :meth:`sample` with the same seed.
+
+        A run that was interrupted continues where it stood, if the seed was given and neither model
+        nor settings changed. The file appears whole or not at all.
+
+        Raises:
+            SamplingError: a row is not finite; nothing of its batch is written.
+        """
+        seed = _seed_or_drawn(seed)
+        settings = {"rows": num_samples, "seed": seed, **self._settings()}
+        with (
+            NpzStream(path, self.full_layout, num_samples, settings) as stream,
+            progress_bar(num_samples, "sampling", unit="row", initial=stream.done) as bar,
+        ):
+            for start, stop in self._batches(num_samples):
+                if stop <= stream.done:
+                    continue
+                stream.append(self._batch(start, stop, seed))
+                bar.update(stop - start)
+            stream.finish(compress=compress, metadata={**(metadata or {}), "generator": settings})
+
+    def _batches(self, num_samples: int) -> list[tuple[int, int]]:
+        size = self.sample_batch_size
+        return [(at, min(at + size, num_samples)) for at in range(0, num_samples, size)]
+
+    def _batch(self, start: int, stop: int, seed: int) -> NDArray[np.float32]:
+        index = start // self.sample_batch_size
+        state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
+        generator = torch.Generator(self.model.device).manual_seed(int(state[0]) % 2**63)
+        return self.sample_rows(stop - start, generator).cpu().numpy()
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "sampler": self.model.sampler,
+            "steps": self.num_sample_steps,
+            "batch": self.sample_batch_size,
+            "clip_actions": self.clip_actions,
+            "precision": self.precision,
+            "model": fingerprint(self.model),
+        }
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A short digest of a model's weights."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _in_precision(model: ElucidatedDiffusion, precision: runtime.Precision) -> ElucidatedDiffusion:
+    if precision == "fp32":
+        return model
+    low = copy.deepcopy(model)
+    low.net.products_in(torch.bfloat16)  # type: ignore[operator]
+    return low
+
+
+def _seed_or_drawn(seed: int | None) -> int:
+    return int(torch.randint(2**62, ())) if seed is None else seed
