@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -90,8 +91,10 @@ def _explain(message: str) -> str:
         names = _parameters(match[1])
         return f"'{match[1]}' has no parameter '{match[2]}'{_nearest(match[2], names)}"
     if match := _UNKNOWN_CONFIGURABLE.search(message):
-        names = [selector.rsplit(".", 1)[-1] for selector in _registry()]
+        names = [selector.rsplit(".", 1)[-1] for selector, _ in _registry().items()]
         return f"nothing configurable is called '{match[1]}'{_nearest(match[1], names)}"
+    if "malformed node" in message:
+        return "the value is not a Python literal; text goes in quotes, such as name='text'"
     return first_line
 
 
@@ -109,8 +112,6 @@ def _registry() -> Any:
 
 
 def _parameters(selector: str) -> list[str]:
-    import inspect
-
     try:
         entry = _registry().get_match(selector)
         return [name for name in inspect.signature(entry.wrapper).parameters if name != "self"]
