@@ -82,7 +82,8 @@ class Transitions:
     def _check_values(self) -> None:
         for name in FIELDS:
             array: FloatArray = getattr(self, name)
-            bad_rows = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+            finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+            bad_rows = np.flatnonzero(~finite)
             if bad_rows.size:
                 raise TransitionError(
                     f"{self.source}: '{name}' is not finite in {bad_rows.size} of {len(array)} "
@@ -211,8 +212,12 @@ class Transitions:
             metadata = json.loads(str(text))
         except npz.NpzError as error:
             raise TransitionError(str(error)) from error
+        except MemoryError as error:
+            raise TransitionError(f"{source}: an array does not fit in memory ({error})") from error
         except ValueError as error:
             raise TransitionError(f"{source}: 'metadata' is not JSON text ({error})") from error
+        if not isinstance(metadata, dict):
+            raise TransitionError(f"{source}: 'metadata' is {metadata!r}, expected a JSON object")
         return cls.from_arrays(arrays, metadata=metadata, source=source)
 
 
@@ -318,7 +323,8 @@ class TransitionLayout:
             )
         rows = np.empty((len(transitions), self.row_dim), np.float32)
         for name, where in self.columns.items():
-            rows[:, where] = getattr(transitions, name).reshape(len(transitions), -1)
+            width = where.stop - where.start
+            rows[:, where] = getattr(transitions, name).reshape(len(transitions), width)
         return rows
 
     def split(self, rows: RowsT) -> dict[str, RowsT]:
@@ -337,7 +343,9 @@ class TransitionLayout:
         """Rows ``[N, row_dim]`` -> Transitions; no terminal is set where they are not modelled."""
         fields = self.split(rows)
         if "terminals" in fields:
-            fields["terminals"] = fields["terminals"] > terminal_threshold
+            flags = fields["terminals"]
+            # A NaN stays one, to be refused like any other: compared, it would pass for a 0.
+            fields["terminals"] = np.where(np.isnan(flags), flags, flags > terminal_threshold)
         else:
             fields["terminals"] = np.zeros(len(rows), np.float32)
         return Transitions.from_arrays(fields, metadata=metadata, source=source)
