@@ -1,0 +1,218 @@
+"""Data set files on disk: D4RL's HDF5 layout and ``.npz``, each checked while it is read.
+
+An HDF5 file in D4RL's layout holds one row a step, episodes one after the other, under the keys
+``observations [N, O]``, ``actions [N, A]``, ``rewards [N]``, ``terminals [N]`` and, in newer files,
+``timeouts [N]`` and ``next_observations [N, O]``. ``[N, 1]`` is taken for ``[N]``.
+
+Nothing in a file is executed, and no link out of it is followed: a data set is somebody else's
+file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synther.transitions import FloatArray, TransitionError
+
+HDF5_SUFFIXES = (".hdf5", ".h5")
+REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
+_MATRICES = ("observations", "actions", "next_observations")
+_FLAGS = ("terminals", "timeouts")
+# Deflate cannot shrink data more than about 1032 times, so a file that declares more is lying.
+_LARGEST_COMPRESSION = 1100
+_AGAIN = "delete the file and download it again, or fetch it by hand"
+
+
+@dataclass(frozen=True)
+class EpisodeRows:
+    """The rows of a D4RL file as they lie in it, not yet transitions.
+
+    Attributes:
+        observations: ``[N, O]`` float32.
+        actions: ``[N, A]`` float32.
+        rewards: ``[N]`` float32.
+        terminals: ``[N]`` bool.
+        timeouts: ``[N]`` bool, or None where the file has none.
+        next_observations: ``[N, O]`` float32 (not yet checked to be finite), or None.
+        source: the file, for error messages.
+    """
+
+    observations: FloatArray
+    actions: FloatArray
+    rewards: FloatArray
+    terminals: NDArray[np.bool_]
+    timeouts: NDArray[np.bool_] | None
+    next_observations: FloatArray | None
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+
+def read_hdf5(path: Path) -> EpisodeRows:
+    """Read and check a file in D4RL's layout.
+
+    Raises:
+        FileNotFoundError: no such file.
+        TransitionError: not HDF5, truncated, a key missing or not an array of numbers, lengths that
+            differ, no rows, a value that is not finite, a flag other than 0 and 1, or a key that
+            links to another place or file. The message names the file, the key and the row.
+    """
+    import h5py
+
+    source = str(path)
+    _require_hdf5_signature(path)
+    try:
+        # No lock: data sets are read-only and often lie on file systems that cannot lock.
+        with h5py.File(path, "r", locking=False) as file:
+            found = list(file)  # by name: `key in file` would follow links, into other files too
+            _require_keys(found, source)
+            keys = [*REQUIRED_KEYS, "timeouts", "next_observations"]
+            size = path.stat().st_size
+            arrays = {key: _read_key(file, key, source, size) for key in keys if key in found}
+    except OSError as error:
+        raise TransitionError(
+            f"{source}: HDF5, but truncated or damaged ({error}); {_AGAIN}"
+        ) from error
+    _check_rows(arrays, source)
+    return EpisodeRows(
+        **{key: arrays[key] for key in REQUIRED_KEYS},
+        timeouts=arrays.get("timeouts"),
+        next_observations=arrays.get("next_observations"),
+        source=source,
+    )
+
+
+def require_finite(
+    array: FloatArray, key: str, source: str, row_numbers: NDArray[np.intp] | None = None
+) -> None:
+    """Raise a TransitionError that names the first row of ``array [N, ...]`` with a NaN or inf.
+
+    ``row_numbers [N]`` are the file's, where ``array`` holds only some of its rows.
+    """
+    finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+    bad = np.flatnonzero(~finite)
+    if bad.size:
+        row = bad[0] if row_numbers is None else row_numbers[bad[0]]
+        raise TransitionError(
+            f"{source}: '{key}' is not finite (as float32) in {bad.size} of {len(array)} rows, "
+            f"first in row {row}: {array[bad[0]]}; remove or repair those rows"
+        )
+
+
+def _require_hdf5_signature(path: Path) -> None:
+    import h5py
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected HDF5 in D4RL's layout")
+    if h5py.is_hdf5(path):
+        return
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        raise TransitionError(f"{path}: empty file (0 bytes); {_AGAIN}")
+    page = start.lstrip()[:1] == b"<"
+    hint = ", but a web page, such as a server's error message" if page else ""
+    raise TransitionError(f"{path}: not an HDF5 file{hint} (begins with {start[:16]!r}); {_AGAIN}")
+
+
+def _require_keys(found: list[str], source: str) -> None:
+    missing = [key for key in REQUIRED_KEYS if key not in found]
+    if missing:
+        raise TransitionError(
+            f"{source}: missing {', '.join(map(repr, missing))}; found "
+            f"{', '.join(map(repr, found)) or 'nothing'}, expected D4RL's layout with "
+            f"{', '.join(REQUIRED_KEYS)} (and timeouts, next_observations where known)"
+        )
+
+
+def _read_key(file: Any, key: str, source: str, file_size: int) -> NDArray[Any]:
+    """One array of an open file: float32 for numbers, bool for flags."""
+    dataset = _plain_dataset(file, key, source)
+    shape = dataset.shape
+    if dataset.dtype.kind not in "fiub":
+        raise TransitionError(
+            f"{source}: '{key}' has type {dataset.dtype} (objects, strings or other), expected "
+            "numbers; write it again as float32"
+        )
+    good = len(shape or ()) == 2 and shape[1] > 0
+    if key not in _MATRICES:
+        good = len(shape or ()) == 1 or (good and shape[1] == 1)
+    if not good:
+        expected = "[rows, columns]" if key in _MATRICES else "[rows]"
+        raise TransitionError(f"{source}: '{key}' has shape {shape}, expected {expected}")
+    if dataset.nbytes > _LARGEST_COMPRESSION * file_size:
+        raise TransitionError(
+            f"{source}: '{key}' declares {dataset.nbytes} bytes, more than a file of {file_size} "
+            f"bytes can hold; {_AGAIN}"
+        )
+    try:
+        values = dataset[()]
+    except (OSError, MemoryError) as error:
+        raise TransitionError(
+            f"{source}: '{key}' cannot be read ({error}), the file is truncated or damaged; "
+            f"{_AGAIN}"
+        ) from error
+    return _convert(values if key in _MATRICES else values.reshape(-1), key, source)
+
+
+def _plain_dataset(file: Any, key: str, source: str) -> Any:
+    """The data set under ``key``, refused unless its bytes lie in this very file."""
+    import h5py
+
+    link = file.get(key, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        target = getattr(link, "filename", None) or link.path
+        raise TransitionError(
+            f"{source}: '{key}' is a link to {target!r}; links are not followed, copy the data "
+            "into the file"
+        )
+    item = file[key]
+    if not isinstance(item, h5py.Dataset):
+        raise TransitionError(f"{source}: '{key}' is a group, expected an array of numbers")
+    if item.is_virtual or item.external:
+        raise TransitionError(
+            f"{source}: '{key}' keeps its data in other files; those are not followed, copy the "
+            "data into the file"
+        )
+    return item
+
+
+def _convert(values: NDArray[Any], key: str, source: str) -> NDArray[Any]:
+    if key not in _FLAGS:
+        with np.errstate(over="ignore"):  # beyond float32 becomes inf, and is reported as such
+            return np.ascontiguousarray(values, dtype=np.float32)
+    bad_rows = np.flatnonzero((values != 0) & (values != 1))
+    if bad_rows.size:
+        raise TransitionError(
+            f"{source}: '{key}' in row {bad_rows[0]} is {values[bad_rows[0]]}, expected 0 or 1"
+        )
+    return values.astype(np.bool_)
+
+
+def _check_rows(arrays: dict[str, NDArray[Any]], source: str) -> None:
+    rows = len(arrays["observations"])
+    for key, array in arrays.items():
+        if len(array) != rows:
+            raise TransitionError(
+                f"{source}: '{key}' has {len(array)} rows, 'observations' has {rows}; every array "
+                "needs one length"
+            )
+    if rows < 2:
+        raise TransitionError(
+            f"{source}: {rows} rows, expected 2 or more: a transition needs a row and the one "
+            "after it"
+        )
+    after = arrays.get("next_observations")
+    if after is not None and after.shape != arrays["observations"].shape:
+        raise TransitionError(
+            f"{source}: 'next_observations' has {after.shape[1]} columns, 'observations' has "
+            f"{arrays['observations'].shape[1]}; they need the same number"
+        )
+    for key in ("observations", "actions", "rewards"):
+        require_finite(arrays[key], key, source)

@@ -1,0 +1,196 @@
+"""The door: the name of a data set, or a path, to ``Transitions``."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from synther import npz
+from synther.datasets import d4rl
+from synther.datasets.files import HDF5_SUFFIXES, read_hdf5
+from synther.datasets.minari import load_minari
+from synther.datasets.qlearning import to_transitions
+from synther.envs.scores import env_id_of, reference_scores
+from synther.transitions import TransitionError, Transitions
+
+SHIPPED_DIR = Path(__file__).with_name("data")
+_MINARI_ID = re.compile(r"[\w.-]+(/[\w.-]+)+-v\d+")
+
+Source = Literal["d4rl", "shipped", "minari", "file"]
+
+
+class DatasetNotFoundError(FileNotFoundError):
+    """Neither a known name nor a file; the message names the nearest ones."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a named data set without reading it.
+
+    Attributes:
+        name: its name.
+        source: where it comes from.
+        env_id: the environment it was recorded in, None where unknown.
+        path: its file, which need not be there yet.
+        url: where it is published, None for what ships with the package.
+        max_episode_steps: the environment's time limit, None where unknown.
+        reference_scores: returns that score 0 and 100, None where there are none.
+    """
+
+    name: str
+    source: Source
+    env_id: str | None
+    path: Path
+    url: str | None = None
+    max_episode_steps: int | None = None
+    reference_scores: tuple[float, float] | None = None
+
+
+def load_dataset(
+    name_or_path: str | os.PathLike[str],
+    *,
+    terminate_on_end: bool = False,
+    d4rl_exact: bool = False,
+    max_episode_steps: int | None = None,
+) -> Transitions:
+    """Load a data set as transitions.
+
+    Args:
+        name_or_path: a name from ``list_datasets()`` (what ships with the package, and D4RL's
+            names, downloaded where absent); a path to an ``.hdf5`` in D4RL's layout or an ``.npz``
+            of five arrays; a Minari id, such as ``mujoco/hopper/medium-v0`` or ``minari:NAME``.
+        terminate_on_end: D4RL's layout only: keep time-outs, with terminal 0, instead of dropping
+            them.
+        d4rl_exact: D4RL's layout only: the very arrays of d4rl 1.1's ``qlearning_dataset``. Without
+            it, terminal rows take the file's own ``next_observations`` where it has them (d4rl
+            gives them the next episode's first observation); ``qlearning.to_transitions`` says
+            what else differs.
+        max_episode_steps: D4RL's layout only: the time limit by which a file without ``timeouts``
+            is cut into episodes; known for D4RL's names.
+
+    Returns:
+        Transitions whose ``metadata`` holds ``dataset``, ``source``, ``env_id``,
+        ``observation_dim``, ``action_dim`` and ``reference_scores`` (``[min, max]``); those that
+        are unknown are None. What an ``.npz`` says about itself is kept.
+
+    Raises:
+        DatasetNotFoundError: no such name or file.
+        TransitionError: the file is not usable; the message says what is wrong, where, and what to
+            do.
+        synther.datasets.DownloadError: not here and not to be had.
+        ImportError: a Minari data set without minari.
+        ValueError: an option of D4RL's layout for data in another one.
+    """
+    name = os.fspath(name_or_path)
+    source, path = _resolve(name)
+    if path is not None and path.suffix in HDF5_SUFFIXES:
+        return _load_hdf5(
+            name if source == "d4rl" else d4rl.name_of(path),
+            path,
+            source,
+            terminate_on_end=terminate_on_end,
+            d4rl_exact=d4rl_exact,
+            max_episode_steps=max_episode_steps,
+        )
+    if terminate_on_end or d4rl_exact or max_episode_steps is not None:
+        raise ValueError(
+            f"{name}: terminate_on_end, d4rl_exact and max_episode_steps are for HDF5 in D4RL's "
+            "layout, this is not; leave them out"
+        )
+    if path is None:
+        name = name.removeprefix("minari:")
+        return _described(load_minari(name), name, "minari")
+    return _described(Transitions.load(path), path.stem, source)
+
+
+def list_datasets() -> list[str]:
+    """The names ``load_dataset`` knows: what ships with the package first, then D4RL's."""
+    return _shipped_names() + d4rl.names()
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """What is known of a data set of ``list_datasets()`` without downloading or reading it.
+
+    Raises:
+        DatasetNotFoundError: no such name.
+    """
+    if name in _shipped_names():
+        path = SHIPPED_DIR / f"{name}.npz"
+        stated = json.loads(str(npz.read(path, ["metadata"]).get("metadata", "{}")))
+        env_id = stated.get("env_id")
+        scores = reference_scores(env_id) if env_id else None
+        return DatasetInfo(name, "shipped", env_id, path, reference_scores=scores)
+    if name not in d4rl.names():
+        raise _not_found(name)
+    return DatasetInfo(
+        name=name,
+        source="d4rl",
+        env_id=env_id_of(name),
+        path=d4rl.dataset_path(name),
+        url=d4rl.official_url(name),
+        max_episode_steps=d4rl.max_episode_steps(name),
+        reference_scores=reference_scores(name),
+    )
+
+
+def _resolve(name: str) -> tuple[Source, Path | None]:
+    """Which kind of data set, and its file (None for Minari, which keeps its own)."""
+    if name in _shipped_names():
+        return "shipped", SHIPPED_DIR / f"{name}.npz"
+    if name in d4rl.names():
+        return "d4rl", d4rl.locate(name)
+    path = Path(name).expanduser()
+    if path.suffix in (*HDF5_SUFFIXES, ".npz"):
+        if path.is_file():
+            return "file", path
+        raise DatasetNotFoundError(f"{name}: no such file")
+    if path.exists():
+        raise TransitionError(f"{name}: expected a file that ends in .hdf5, .h5 or .npz")
+    if name.startswith("minari:") or _MINARI_ID.fullmatch(name):
+        return "minari", None
+    raise _not_found(name)
+
+
+def _load_hdf5(name: str | None, path: Path, source: Source, **options: Any) -> Transitions:
+    if name is not None and options["max_episode_steps"] is None:
+        options["max_episode_steps"] = d4rl.max_episode_steps(name)
+    return _described(to_transitions(read_hdf5(path), **options), name or path.stem, source)
+
+
+def _described(transitions: Transitions, name: str, source: Source) -> Transitions:
+    """The same transitions with the metadata every data set has; what they say themselves wins."""
+    own = dict(transitions.metadata)
+    env_id = own.get("env_id") or (env_id_of(name) if name in d4rl.names() else None)
+    scores = own.get("reference_scores")
+    if scores is None and env_id and source != "minari":  # Minari's are other data than D4RL's
+        scores = reference_scores(env_id)
+    described = {
+        "dataset": name,
+        "source": source,
+        **own,
+        "env_id": env_id,
+        "observation_dim": transitions.observation_dim,
+        "action_dim": transitions.action_dim,
+        "reference_scores": None if scores is None else [float(score) for score in scores],
+    }
+    return replace(transitions, metadata=described)
+
+
+def _shipped_names() -> list[str]:
+    return sorted(path.stem for path in SHIPPED_DIR.glob("*.npz"))
+
+
+def _not_found(name: str) -> DatasetNotFoundError:
+    known = list_datasets()
+    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return DatasetNotFoundError(
+        f"{name}: no data set of that name and no such file; "
+        + (f"did you mean {', '.join(nearest)}? " if nearest else "")
+        + "Names: synther.datasets.list_datasets(); a path ends in .hdf5 or .npz; a Minari id "
+        "looks like mujoco/hopper/medium-v0"
+    )
