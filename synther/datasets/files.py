@@ -70,7 +70,7 @@ def read_hdf5(path: Path) -> EpisodeRows:
     try:
         # No lock: data sets are read-only and often lie on file systems that cannot lock.
         with h5py.File(path, "r", locking=False) as file:
-            found = list(file)  # by name: `key in file` would follow links, into other files too
+            found = list(file)
             _require_keys(found, source)
             keys = [*REQUIRED_KEYS, "timeouts", "next_observations"]
             size = path.stat().st_size

@@ -107,6 +107,7 @@ def test_server_that_cannot_resume_sends_everything_again(server, target):
     target.with_name("data.hdf5.part").write_bytes(BODY[:1000])
     download([server.url + "/a/data.hdf5"], target, check)
     assert target.read_bytes() == BODY
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("extra", [b"", b"too long"])
