@@ -11,20 +11,21 @@ from typing import Any, Literal
 
 import gin
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
 from ema_pytorch import EMA
-from torch import Tensor, nn
+from torch import Tensor
 
 from synther import checkpoint, runtime
 from synther.checkpoint import CheckpointError
-from synther.diffusion import model_io
+from synther.diffusion import training_state
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.optimisation import accelerator_for, adamw, clipped_step
 from synther.diffusion.row_source import RowSource
 from synther.loggers import Logger, progress_bar
 from synther.transitions import TransitionLayout
 
 SMALL_DATA_SET_ROWS = 800_000
+RESUME_COST = 0.02
+"""Share of the run's time that writing resume points may take."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -52,6 +53,8 @@ class Trainer:
         max_grad_norm: gradients are scaled down to this norm.
         save_and_sample_every: steps between checkpoints; None for only one, at the end.
         results_folder: where ``model-{step}.pt`` goes; None writes none.
+        resume_every: seconds between resume points (more, where writing one is slow): the newest
+            is ``resume-{step}.pt``, which is gone once the run is done. None writes none.
         precision: ``bf16`` takes products in bfloat16; weights and sums stay float32.
         split_batches: with several processes, share a batch among them instead of one each.
         max_checkpoints: the newest that are kept; None keeps all.
@@ -79,6 +82,7 @@ class Trainer:
         max_grad_norm: float = 1.0,
         save_and_sample_every: int | None = 10_000,
         results_folder: str | os.PathLike[str] | None = "./results",
+        resume_every: float | None = 30.0,
         precision: runtime.Precision = "fp32",
         split_batches: bool = True,
         max_checkpoints: int | None = None,
@@ -90,7 +94,7 @@ class Trainer:
     ) -> None:
         if lr_scheduler not in ("cosine", None):
             raise ValueError(f"lr_scheduler '{lr_scheduler}': expected 'cosine' or None")
-        self.accelerator = _accelerator(runtime.resolve_device(device))
+        self.accelerator = accelerator_for(runtime.resolve_device(device))
         self.device = self.accelerator.device
         self.step = 0
         self.train_num_steps = train_num_steps
@@ -99,6 +103,8 @@ class Trainer:
         self.max_grad_norm = max_grad_norm
         self.save_and_sample_every = save_and_sample_every
         self.results_folder = None if results_folder is None else Path(results_folder)
+        self.resume_every = resume_every
+        self._resume_point_due = time.monotonic() + (resume_every or 0)
         self.precision = precision
         self.max_checkpoints, self.log_every = max_checkpoints, log_every
         self.layout, self.logger = layout, logger
@@ -109,16 +115,15 @@ class Trainer:
             diffusion_model, beta=ema_decay, update_every=ema_update_every, use_foreach=True
         )
         self.model = self.accelerator.prepare_model(diffusion_model)
-        self.optimizer = _adamw(diffusion_model, train_lr, adam_betas, weight_decay)
-        self.trained = [p for p in diffusion_model.parameters() if p.requires_grad]
+        self.optimizer = adamw(diffusion_model, train_lr, adam_betas, weight_decay)
         seed = int(torch.randint(2**62, ())) if seed is None else seed
         seed = (seed + self.accelerator.process_index) % 2**63
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rows = RowSource(dataset, self.device, seed)
         batch_size = train_batch_size if len(self.rows) >= SMALL_DATA_SET_ROWS else small_batch_size
         self.batch_size = batch_size // (self.accelerator.num_processes if split_batches else 1)
-        self._totals = torch.zeros(2, device=self.device)  # of losses and gradient norms
-        self._steps_in_totals = 0
+        self.totals = torch.zeros(2, device=self.device)  # of losses and gradient norms
+        self.steps_in_totals = 0
 
     def learning_rate(self, step: int) -> float:
         """Of the update that follows ``step`` updates; a function of the step, without state."""
@@ -151,6 +156,9 @@ class Trainer:
                 every = self.save_and_sample_every
                 if is_last or (every and self.step % every == 0):
                     self.save(self.step)
+                elif self.resume_every and time.monotonic() >= self._resume_point_due:
+                    self._save_resume_point(self.resume_every)
+        self._remove_resume_points()
 
     def train_on_batch(self, batch: Tensor) -> Tensor:
         """One step on rows ``[B, D]`` in data space; the loss, a scalar on the device."""
@@ -166,27 +174,24 @@ class Trainer:
             part = part / self.gradient_accumulate_every
             self.accelerator.backward(part)
             loss += part.detach()
-        norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm, foreach=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        self.optimizer.step()
+        norm = clipped_step(self.optimizer, self.max_grad_norm, self.learning_rate(self.step))
         self.ema.update()
         self.step += 1
-        self._totals += torch.stack([loss, norm])
-        self._steps_in_totals += 1
+        self.totals += torch.stack([loss, norm])
+        self.steps_in_totals += 1
         return loss
 
     def _metrics(self) -> dict[str, float]:
         """Means since the last call; here the host waits for the device."""
         self._check_finite()
-        loss, norm = (self._totals / max(self._steps_in_totals, 1)).tolist()
-        self._totals.zero_()
-        self._steps_in_totals = 0
+        loss, norm = (self.totals / max(self.steps_in_totals, 1)).tolist()
+        self.totals.zero_()
+        self.steps_in_totals = 0
         rate = self.learning_rate(self.step)
         return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
 
     def _check_finite(self) -> None:
-        if bool(self._totals.isfinite().all()):
+        if bool(self.totals.isfinite().all()):
             return
         folder = self.results_folder
         last = None if folder is None else checkpoint.latest(folder, "model")
@@ -202,7 +207,9 @@ class Trainer:
         if self.results_folder is None or not self.accelerator.is_main_process:
             return None
         step = self.step if step is None else step
-        path = checkpoint.save(self.results_folder / f"model-{step}.pt", self._payload())
+        path = checkpoint.save(
+            self.results_folder / f"model-{step}.pt", training_state.capture(self)
+        )
         if self.max_checkpoints is not None:
             written = checkpoint.steps(self.results_folder, "model")
             for old in list(written.values())[: -self.max_checkpoints]:
@@ -210,21 +217,36 @@ class Trainer:
                     old.unlink()
         return path
 
-    def _payload(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "model": self.diffusion_model.state_dict(),
-            "opt": self.optimizer.state_dict(),
-            "ema": self.ema.state_dict(),
-            "scaler": None,
-            # What follows is ours; files of the 2023 release end above.
-            "layout": model_io.layout_to_plain(self.layout),
-            "config": model_io.describe(self.diffusion_model),
-            "scheduler": {"name": self.lr_scheduler, "total_steps": self.train_num_steps},
-            "rng": self.generator.get_state(),
-            "data_order": self.rows.generator.get_state(),
-            "metrics": {"totals": self._totals, "steps": self._steps_in_totals},
-        }
+    def _save_resume_point(self, every: float) -> None:
+        if self.results_folder is None or not self.accelerator.is_main_process:
+            return
+        started = time.monotonic()
+        self._check_finite()
+        path = checkpoint.save(
+            self.results_folder / f"resume-{self.step}.pt", training_state.capture(self)
+        )
+        self._remove_resume_points(but=path)
+        cost = time.monotonic() - started
+        self._resume_point_due = time.monotonic() + max(every, cost / RESUME_COST)
+
+    def _remove_resume_points(self, but: Path | None = None) -> None:
+        if self.results_folder is not None and self.accelerator.is_main_process:
+            for path in checkpoint.steps(self.results_folder, "resume").values():
+                if path != but:
+                    path.unlink()
+
+    def load_latest(self) -> Path | None:
+        """Continue from the furthest checkpoint or resume point in the results folder; None, and
+        step 0, where there is neither."""
+        folder = self.results_folder
+        found = {} if folder is None else checkpoint.steps(folder, "model")
+        if folder is not None:
+            found = {**found, **checkpoint.steps(folder, "resume")}
+        if not found:
+            return None
+        path = found[max(found)]
+        self.load(path)
+        return path
 
     def load(self, step_or_path: int | str | os.PathLike[str]) -> None:
         """Continue from a checkpoint: a step in the results folder, or a path.
@@ -236,74 +258,9 @@ class Trainer:
             CheckpointError: no such file, damaged, or of another model.
         """
         path = Path(step_or_path) if not isinstance(step_or_path, int) else self._path(step_or_path)
-        payload = checkpoint.load(path)
-        if missing := [key for key in ("step", "model", "opt", "ema") if key not in payload]:
-            raise CheckpointError(f"{path}: has no '{missing[0]}', expected a training checkpoint")
-        model_io.load_weights(self.diffusion_model, payload["model"], str(path))
-        ema = {
-            key: value.reshape(self.ema.get_buffer(key).shape) if "." not in key else value
-            for key, value in payload["ema"].items()
-        }
-        model_io.load_weights(self.ema, ema, str(path))
-        self._load_optimizer(payload["opt"], path)
-        self.step = int(payload["step"])
-        generators = {"rng": self.generator, "data_order": self.rows.generator}
-        for key, generator in generators.items():
-            state = payload.get(key)
-            # A state fits its kind of device only; moving a run to another one starts new streams.
-            if state is not None and state.shape == generator.get_state().shape:
-                generator.set_state(state)
-        if "metrics" in payload:
-            self._totals.copy_(payload["metrics"]["totals"])
-            self._steps_in_totals = payload["metrics"]["steps"]
+        training_state.restore(self, checkpoint.load(path), str(path))
 
     def _path(self, step: int) -> Path:
         if self.results_folder is None:
             raise CheckpointError(f"step {step}: the trainer has no results_folder to look in")
         return self.results_folder / f"model-{step}.pt"
-
-    def _load_optimizer(self, saved: dict[str, Any], path: Path) -> None:
-        ours = self.optimizer.state_dict()["param_groups"]
-        sizes = [
-            [len(group["params"]) for group in groups] for groups in (saved["param_groups"], ours)
-        ]
-        if sizes[0] != sizes[1]:
-            raise CheckpointError(f"{path}: its optimiser is of another network ({sizes})")
-        # Moments from the file, settings from this run: a file may come from other hardware.
-        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": ours})
-
-
-def _adamw(
-    model: nn.Module, rate: float, betas: tuple[float, float], weight_decay: float
-) -> torch.optim.AdamW:
-    """One pass over all parameters; biases and norms do not decay.
-
-    The grouping and its order, frozen parameters included, are part of the checkpoint format.
-    """
-    norms = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in module.parameters()
-    }
-    decaying: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        exempt = name.endswith("bias") or id(parameter) in norms
-        (others if exempt else decaying).append(parameter)
-    groups = [
-        {"params": decaying, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
-
-
-def _accelerator(device: torch.device) -> Accelerator:
-    # accelerate keeps one state a process; a second trainer may ask for another kind of device.
-    held = PartialState._shared_state.get("device")
-    if held is not None and held.type != device.type:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    if device.index is not None:
-        torch.cuda.set_device(device)
-    # Precision is runtime.autocast's: accelerate would fix it for the whole process.
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
