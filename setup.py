@@ -12,6 +12,7 @@ CORE = [
     "h5py>=3.11",
     "gin-config>=0.5.0",
     "pyrallis>=0.3.1",
+    "pyyaml>=6.0",
     "accelerate>=1.12",
     "ema-pytorch>=0.7.7",
     "torchdiffeq>=0.2.5",

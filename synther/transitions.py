@@ -30,7 +30,7 @@ class TransitionError(ValueError):
     """Data that cannot be transitions; the message names source, field and first bad row."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transitions:
     """N transitions, checked once, here.
 
@@ -57,7 +57,7 @@ class Transitions:
     next_observations: FloatArray
     terminals: FloatArray
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    source: str = field(default="transitions", compare=False, repr=False)
+    source: str = field(default="transitions", repr=False)
 
     def __post_init__(self) -> None:
         for name in FIELDS:
