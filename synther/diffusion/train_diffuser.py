@@ -1,0 +1,318 @@
+"""Train a diffusion model on a data set, sample from it, and say how good the samples are.
+
+    python3 synther/diffusion/train_diffuser.py --dataset halfcheetah-medium-replay-v2
+
+``--results_folder`` then holds ``model-{step}.pt`` with ``config.gin`` beside it,
+``metrics.jsonl``, the samples (``--save_file_name``), ``fidelity.json`` and ``marginals.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+from rich.console import Console
+
+from synther import checkpoint, gin_config
+from synther.checkpoint import CheckpointError
+from synther.datasets import load_dataset
+from synther.diffusion import fidelity
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
+from synther.diffusion.model_io import load_model
+from synther.diffusion.plots import plot_marginals
+from synther.diffusion.trainer import Trainer, TrainingDivergedError
+from synther.diffusion.utils import construct_diffusion_model, make_inputs
+from synther.loggers import Logger, default_wandb_mode, wandb_adapter
+from synther.runtime import cpu_threads, resolve_device, seed_everything
+from synther.transitions import TransitionLayout, Transitions
+
+__all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator from here
+
+HELD_OUT_ROWS = 10_000
+REPORT_ROWS = 100_000
+EXPECTED_ERRORS = (
+    *(CheckpointError, TrainingDivergedError, SamplingError),
+    *(OSError, ValueError, ImportError),
+)
+console = Console()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Train a diffusion model on transitions and sample new ones from it."
+    )
+    add = parser.add_argument
+    add(
+        "--dataset",
+        default="halfcheetah-medium-replay-v2",
+        help="D4RL name, name of a shipped set, Minari id, or path of an .hdf5 or .npz "
+        "(default: %(default)s)",
+    )
+    add(
+        "--gin_config_files",
+        nargs="*",
+        default=["config/resmlp_denoiser.gin"],
+        metavar="FILE",
+        help="default: config/resmlp_denoiser.gin",
+    )
+    add(
+        "--gin_params",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="bindings that go over the files, such as Trainer.train_num_steps=2000",
+    )
+    add("--results_folder", type=Path, default=Path("results"), help="default: ./results")
+    add("--seed", type=int, default=0, help="default: 0")
+    add(
+        "--held_out",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help=f"rows kept from training to measure the samples against, at most {HELD_OUT_ROWS}; "
+        "0 trains on all (default: %(default)s)",
+    )
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
+        "--resume", action="store_true", help="continue the run in --results_folder"
+    )
+    earlier.add_argument(
+        "--load_checkpoint",
+        action="store_true",
+        help="train nothing: sample from the latest checkpoint in --results_folder",
+    )
+    _add_device_arguments(parser.add_argument_group("device"))
+    _add_sample_arguments(parser.add_argument_group("samples"))
+    _add_wandb_arguments(parser.add_argument_group("wandb, beside metrics.jsonl"))
+    return parser
+
+
+def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)"
+    )
+    for flag, device in (("--use_gpu", "auto"), ("--no_use_gpu", "cpu")):
+        group.add_argument(
+            flag,
+            action="store_const",
+            const=device,
+            dest="device",
+            help=f"the same as --device {device}",
+        )
+    group.add_argument(
+        "--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core"
+    )
+
+
+def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--save_samples", action="store_true", default=True, help="write samples (the default)"
+    )
+    group.add_argument("--no_save_samples", action="store_false", dest="save_samples")
+    group.add_argument(
+        "--save_num_samples", type=int, default=5_000_000, help="rows (default: %(default)s)"
+    )
+    group.add_argument(
+        "--save_file_name",
+        default="5m_samples.npz",
+        help="in --results_folder (default: %(default)s)",
+    )
+
+
+def _add_wandb_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--wandb-project", default="synther")
+    group.add_argument("--wandb-entity", default=None)
+    group.add_argument("--wandb-group", default="diffusion_training")
+    group.add_argument(
+        "--wandb-mode",
+        choices=("disabled", "offline", "online"),
+        default=None,
+        help="default: offline where an entity or WANDB_API_KEY is set, otherwise disabled",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if not 0 <= args.held_out < 1:
+        parser.error(f"--held_out {args.held_out}: expected a share, 0 or more and less than 1")
+    if args.save_num_samples < 1:
+        parser.error(f"--save_num_samples {args.save_num_samples}: expected 1 or more")
+    try:
+        run(args)
+    except EXPECTED_ERRORS as error:
+        # What can go wrong with a person's input has a message of its own; a traceback hides it.
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nstopped; --resume continues from the last checkpoint\n")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train or load, sample, report."""
+    gin_config.parse(args.gin_config_files, args.gin_params)
+    device = resolve_device(args.device)
+    seed_everything(args.seed)
+    data = load_dataset(args.dataset)
+    training, held_out = _hold_out(data, args.held_out, args.seed)
+    with cpu_threads(args.threads):
+        if args.load_checkpoint:
+            model, layout = _latest_model(args.results_folder, str(device), training)
+        else:
+            model, layout = _train(args, training)
+        if args.save_samples:
+            path = args.results_folder / args.save_file_name
+            _sample(args, model, layout, path, data)
+            _report(args.results_folder, path, training, held_out, layout)
+
+
+def _hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, Transitions | None]:
+    if share == 0:
+        return data, None
+    return data.split(min(share, HELD_OUT_ROWS / len(data)), seed)
+
+
+def _train(
+    args: argparse.Namespace, training: Transitions
+) -> tuple[ElucidatedDiffusion, TransitionLayout]:
+    folder: Path = args.results_folder
+    inputs = make_inputs(training)
+    layout = TransitionLayout.of(training)
+    if inputs.shape[1] != layout.row_dim:
+        layout = TransitionLayout.of(training, terminals=False)
+    model = construct_diffusion_model(inputs=inputs, layout=layout)
+    # Gin knows a run's settings only once everything that it configures has been imported.
+    settings = {
+        "dataset": args.dataset,
+        "rows": len(training),
+        "seed": args.seed,
+        "held_out": args.held_out,
+        "gin": gin.config_str(),
+    }
+    if args.resume:
+        _check_same_run(folder, settings)
+    else:
+        _set_aside(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.gin").write_text(settings["gin"], encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    trainer = Trainer(
+        model, inputs, results_folder=folder, device=args.device, seed=args.seed, layout=layout
+    )
+    if args.resume:
+        trainer.load_latest()
+    with Logger(
+        folder,
+        resume_from=trainer.step if args.resume else None,
+        adapters=wandb_adapter(
+            default_wandb_mode(args.wandb_mode, args.wandb_entity),
+            project=args.wandb_project,
+            entity=args.wandb_entity,
+            group=args.wandb_group,
+            name=folder.name,
+            folder=folder,
+            config=settings,
+        ),
+    ) as trainer.logger:
+        trainer.train()
+    return trainer.ema.ema_model, layout
+
+
+def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to continue a run with other settings: the result would be of neither."""
+    try:
+        before = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: there is no run to --resume ({error})") from error
+    then, now = (_setting_lines(each) for each in (before, settings))
+    if then != now:
+        differing = [f"  then: {line}" for line in sorted(then - now)]
+        differing += [f"  now:  {line}" for line in sorted(now - then)]
+        raise CheckpointError(
+            f"{folder}: --resume needs the settings that the run was started with\n"
+            + "\n".join(differing)
+        )
+
+
+def _setting_lines(settings: Mapping[str, Any]) -> set[str]:
+    bindings = {line for line in settings["gin"].splitlines() if " = " in line}
+    return bindings | {f"--{key} {value}" for key, value in settings.items() if key != "gin"}
+
+
+def _set_aside(folder: Path) -> None:
+    """Move an earlier run's files to ``previous-{n}``: a new one must not be mixed with them, and
+    hours of training are not to be lost by a forgotten ``--resume``."""
+    if not (folder / "run.json").exists() and not checkpoint.steps(folder, "model"):
+        return
+    files = [path for path in folder.iterdir() if not path.name.startswith("previous-")]
+    number = 1 + sum(path.name.startswith("previous-") for path in folder.iterdir())
+    target = folder / f"previous-{number}"
+    target.mkdir()
+    for path in files:
+        shutil.move(path, target / path.name)
+    console.print(
+        f"{folder} held an earlier run; it is now in {target} (--resume would have continued it)"
+    )
+
+
+def _latest_model(
+    folder: Path, device: str, training: Transitions
+) -> tuple[ElucidatedDiffusion, TransitionLayout]:
+    path = checkpoint.latest(folder, "model")
+    if path is None:
+        raise CheckpointError(f"{folder}: has no model-<step>.pt to load")
+    loaded = load_model(path, device)
+    layout = loaded.layout
+    if layout is None:  # a file of the 2023 release knows only how many columns there are
+        layout = TransitionLayout.of(training)
+        if layout.row_dim == loaded.model.event_shape[0] + 1:
+            layout = TransitionLayout.of(training, terminals=False)
+    console.print(f"{path}: step {loaded.step}")
+    return loaded.model, layout
+
+
+def _sample(
+    args: argparse.Namespace,
+    model: ElucidatedDiffusion,
+    layout: TransitionLayout,
+    path: Path,
+    data: Transitions,
+) -> None:
+    generator = SimpleDiffusionGenerator(layout, model)
+    described = {key: data.metadata.get(key) for key in ("env_id", "dataset")}
+    generator.sample_to_file(
+        args.save_num_samples, path, seed=args.seed, metadata={**described, "source": "SynthER"}
+    )
+    console.print(f"{path}: {args.save_num_samples} synthetic transitions", highlight=False)
+
+
+def _report(
+    folder: Path,
+    samples: Path,
+    training: Transitions,
+    held_out: Transitions | None,
+    layout: TransitionLayout,
+) -> None:
+    # Rows are independent, so the head of the file stands for all of it.
+    synthetic = Transitions.load(samples, limit=REPORT_ROWS)
+    scores = fidelity.report(training, synthetic, held_out, terminals=layout.terminals)
+    scores.save(folder / "fidelity.json")
+    picture = plot_marginals(
+        held_out or training,
+        synthetic,
+        folder / "marginals.png",
+        fidelity=scores.comparisons["synthetic"],
+        terminals=layout.terminals,
+    )
+    console.print(scores.table())
+    console.print(f"{folder / 'fidelity.json'}\n{picture}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
