@@ -3,14 +3,15 @@
 Every network that learns in RL here has leading *stack* axes, ``[seeds]`` for actors and value
 functions and ``[seeds, critics]`` for critics, also with one seed. A layer is one ``baddbmm`` over
 all members, an ensemble costs one call, and N seeds of an experiment train in one process with
-results that do not depend on each other. A loss is the mean over the batch and the *sum* over the stack axes,
-so that gradients, and the optimiser's state, stay per member.
+results that do not depend on each other. A loss is the mean over the batch and the *sum* over the
+stack axes, so that gradients, and the optimiser's state, stay per member.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +67,15 @@ class StackedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[*stack, B, inputs]`` -> ``[*stack, B, outputs]``."""
-        weight, bias = self.weight, self.bias
+        return self._apply_weights(inputs, self.weight, self.bias)
+
+    def first(self, inputs: Tensor) -> Tensor:
+        """The first member of the last stack axis alone: ``[*stack[:-1], B, ...]``."""
+        axis = self.weight.ndim - 3
+        return self._apply_weights(inputs, self.weight.select(axis, 0), self.bias.select(axis, 0))
+
+    @staticmethod
+    def _apply_weights(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         if weight.ndim == 3:
             return torch.baddbmm(bias, inputs, weight)
         stack = weight.shape[:-2]
@@ -106,14 +115,24 @@ class StackedMLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[*stack, B, inputs]`` -> ``[*stack, B, outputs]``."""
-        hidden = inputs
-        for layer in self.layers[:-1]:
+        return self._through(self._linears(), inputs)
+
+    def first(self, inputs: Tensor) -> Tensor:
+        """The first member of the last stack axis alone: ``[*stack[:-1], B, ...]``."""
+        return self._through([layer.first for layer in self._linears()], inputs)
+
+    def _linears(self) -> list[StackedLinear]:
+        return cast(list[StackedLinear], list(self.layers))
+
+    def _through(self, layers: Sequence[Callable[[Tensor], Tensor]], hidden: Tensor) -> Tensor:
+        for layer in layers[:-1]:
             hidden = self.activation(layer(hidden))
-        return self.layers[-1](hidden)
+        return layers[-1](hidden)
 
 
 class StackedCritic(nn.Module):
-    """An ensemble of Q functions: ``[seeds, B, O]`` and ``[seeds, B, A]`` -> ``[seeds, critics, B, 1]``."""
+    """An ensemble of Q functions: states ``[seeds, B, O]`` and actions ``[seeds, B, A]`` ->
+    ``[seeds, critics, B, 1]``."""
 
     def __init__(
         self,
@@ -142,6 +161,10 @@ class StackedCritic(nn.Module):
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
         inputs = torch.cat([states, actions], dim=-1)
         return self.mlp(inputs.unsqueeze(1).expand(-1, self.critics, -1, -1))
+
+    def first(self, states: Tensor, actions: Tensor) -> Tensor:
+        """The first critic alone: ``[seeds, B, 1]``."""
+        return self.mlp.first(torch.cat([states, actions], dim=-1))
 
 
 @torch.no_grad()

@@ -11,11 +11,11 @@ from synther.transitions import TransitionLayout, Transitions
 
 
 class Batch(NamedTuple):
-    """What every algorithm's update takes. Leading axes are ``[..., B]``, ``[seeds, B]`` in training.
+    """What every algorithm's update takes; the leading axes are ``[seeds, B]`` in training.
 
-    ``states [..., B, O]``, ``actions [..., B, A]``, ``rewards [..., B, 1]``, ``next_states [..., B, O]``,
-    ``dones [..., B, 1]``: rewards and dones keep their last axis, so that a target ``r + (1 - d) * Q``
-    with ``Q [..., B, 1]`` can never broadcast to ``[B, B]``.
+    ``states [..., B, O]``, ``actions [..., B, A]``, ``rewards [..., B, 1]``,
+    ``next_states [..., B, O]``, ``dones [..., B, 1]``: rewards and dones keep their last axis, so
+    that a target ``r + (1 - d) * Q`` with ``Q [..., B, 1]`` can never broadcast to ``[B, B]``.
     """
 
     states: Tensor
@@ -55,7 +55,7 @@ class RowBuffer:
         return self.rows.device
 
     def insert(self, rows: Tensor) -> None:
-        """Append rows ``[N, row_dim]``, wrapping around; of more than ``capacity`` the last remain."""
+        """Append rows ``[N, row_dim]``, wrapping around; only the last ``capacity`` stay."""
         if rows.ndim != 2 or rows.shape[1] != self.layout.row_dim:
             raise ValueError(
                 f"rows of shape {tuple(rows.shape)}, expected [N, {self.layout.row_dim}]"
@@ -80,11 +80,11 @@ class RowBuffer:
         self._next = 0
 
     def valid_rows(self) -> Tensor:
-        """A view of the rows held ``[size, row_dim]``, in storage order: all of them once it wrapped."""
+        """A view of the rows held ``[size, row_dim]``, in storage order."""
         return self.rows[: self.size]
 
     def draw_indices(self, batch_size: int, generators: list[torch.Generator]) -> Tensor:
-        """Uniform indices ``[seeds, batch_size]``, one generator a seed (on the buffer's device)."""
+        """Uniform indices ``[seeds, batch_size]``, one generator a seed, on this device."""
         if self.size == 0:
             raise ValueError("the buffer is empty, nothing to sample")
         drawn = [

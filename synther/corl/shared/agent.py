@@ -1,0 +1,124 @@
+"""What an offline algorithm is made of: a stack of networks, their optimisers, and an update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from synther.corl.shared.config import RunConfig
+from synther.replay import Batch
+
+Metrics = dict[str, Tensor]
+"""Name -> detached ``[seeds]``."""
+
+Loss = Callable[..., tuple[Tensor, Metrics]]
+"""Returns the scalar to minimise (the mean over the batch, the sum over the stack) and metrics."""
+
+
+class Dims(NamedTuple):
+    """Columns of a state and of an action."""
+
+    state: int
+    action: int
+
+
+class Agent(nn.Module):
+    """S independent agents of one algorithm, trained as one stack.
+
+    A subclass makes its networks from ``generators`` (one a seed), then its optimisers by
+    ``adam``, and defines ``act``, ``update`` and, where its update draws random numbers, ``noise``.
+    Networks, optimisers and buffers that are attributes are saved and restored by themselves.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self._gradients: dict[str, Callable[..., Any]] = {}
+        self._compile = config.compile == "default"
+
+    def act(self, states: Tensor) -> Tensor:
+        """Deterministic actions ``[S, N, A]`` for states ``[S, N, O]``."""
+        raise NotImplementedError
+
+    def noise(self, generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
+        """The random numbers of that many updates of one seed: tensors ``[updates, ...]``."""
+        return ()
+
+    def form(self, step: int) -> Hashable:
+        """Which of the update's straight-line forms step ``step`` takes (delayed parts, warm-up).
+
+        Also the place to set what depends on the step, such as a learning rate.
+        """
+        return None
+
+    def update(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+        """One gradient step on every member.
+
+        Args:
+            batch: ``[S, B, ...]``.
+            noise: what ``noise`` drew, stacked: tensors ``[S, ...]``.
+            form: what ``form`` said of this step; steps are counted from 1.
+        """
+        raise NotImplementedError
+
+    def descend(self, optimizer: Optimizer, loss: Loss, *inputs: Any) -> Metrics:
+        """One step of ``optimizer`` on ``loss(*inputs)``; its metrics.
+
+        The gradient is taken for the optimiser's parameters alone: an actor's loss costs no
+        gradient of the critics' weights.
+        """
+        parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        gradients, metrics = self._gradient_of(loss)(parameters, *inputs)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        return metrics
+
+    def _gradient_of(self, loss: Loss) -> Callable[..., tuple[tuple[Tensor, ...], Metrics]]:
+        if not self._compile:
+            return _Gradient(loss)
+        name = loss.__name__
+        if name not in self._gradients:
+            self._gradients[name] = torch.compile(_Gradient(loss), fullgraph=True)
+        return self._gradients[name]
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimisers among the attributes, by name."""
+        return {key: value for key, value in vars(self).items() if isinstance(value, Optimizer)}
+
+    def training_state(self) -> dict[str, Any]:
+        """Networks, targets and optimisers, for a checkpoint."""
+        optimizers = {key: value.state_dict() for key, value in self.optimizers().items()}
+        return {"networks": self.state_dict(), "optimizers": optimizers}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        self.load_state_dict(state["networks"])
+        for key, optimizer in self.optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][key])
+
+
+class _Gradient:
+    """Parameters and inputs of a loss -> its gradient and metrics."""
+
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+
+    def __call__(
+        self, parameters: list[Tensor], *inputs: Any
+    ) -> tuple[tuple[Tensor, ...], Metrics]:
+        scalar, metrics = self.loss(*inputs)
+        return torch.autograd.grad(scalar, parameters), metrics
+
+
+def adam(parameters: Iterable[Tensor], learning_rate: float) -> Adam:
+    """Adam for stacked parameters, in one fused call.
+
+    Its state is per element, so the members of a stack stay independent. (Anything that mixes
+    elements, such as clipping by the global norm, would couple them.)
+    """
+    listed = list(parameters)
+    capturable = listed[0].is_cuda  # for CUDA graphs
+    return Adam(listed, lr=learning_rate, fused=True, capturable=capturable)

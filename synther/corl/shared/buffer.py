@@ -1,0 +1,165 @@
+"""Where training batches come from: a data set, saved samples, or a model that generates them.
+
+Whatever the source, the rows are normalised once, by statistics of the real data set, and an agent
+gets a ``Batch`` ``[seeds, B, ...]`` whose rewards and dones keep their last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from synther import checkpoint
+from synther.corl.shared.config import ConfigError, DiffusionConfig
+from synther.corl.shared.normalizers import RewardNormalizer, StateNormalizer, row_function
+from synther.corl.shared.sources import (
+    BatchSource,
+    DiffusionGenerator,
+    GenerateRows,
+    ReplayBuffer,
+)
+from synther.corl.shared.streams import generators_for
+from synther.loggers import progress_bar
+from synther.replay import RowBuffer
+from synther.runtime import cpu_threads
+from synther.transitions import TransitionError, TransitionLayout, Transitions
+
+__all__ = [
+    "BatchSource",
+    "DiffusionConfig",
+    "DiffusionGenerator",
+    "ReplayBuffer",
+    "RewardNormalizer",
+    "StateNormalizer",
+    "prepare_replay_buffer",
+]
+
+
+def prepare_replay_buffer(
+    dataset: Transitions,
+    diffusion: DiffusionConfig,
+    *,
+    batch_size: int,
+    seeds: Sequence[int] = (0,),
+    device: torch.device | str = "cpu",
+    state_normalizer: StateNormalizer | None = None,
+    reward_normalizer: RewardNormalizer | None = None,
+    cache: Path | None = None,
+) -> ReplayBuffer | DiffusionGenerator:
+    """The source that ``diffusion`` asks for.
+
+    Args:
+        dataset: the real data, which says how wide a row is.
+        diffusion: no path: the data set; an ``.npz``: its first ``sample_limit`` rows in place of
+            the data set; a ``.pt``: rows of that model, generated on the fly, or where
+            ``sample_limit`` is given, that many rows (of each seed) generated now and kept.
+        batch_size: rows in a batch, for each seed.
+        seeds: of the agents; each has its own batches.
+        device: where rows are held and batches appear.
+        state_normalizer, reward_normalizer: applied to the rows once, whichever the source.
+        cache: a file that keeps generated rows for a run that is continued.
+
+    Raises:
+        TransitionError: samples or a model of other widths than the data set's.
+        ConfigError: no such file.
+    """
+    layout = TransitionLayout.of(dataset)
+    normalise = row_function(layout, state_normalizer, reward_normalizer)
+    order = generators_for(seeds, "data", device)
+    if diffusion.path is not None and diffusion.path.endswith(".pt"):
+        generate = _rows_of_model(diffusion, layout, device)
+        noise = generators_for(seeds, "synthetic", device)
+        if diffusion.sample_limit is None:
+            return DiffusionGenerator(
+                generate, normalise, layout, batch_size, noise, diffusion.batch_parallelism
+            )
+        chunk = batch_size * diffusion.batch_parallelism
+        kept = _kept_rows(generate, diffusion.sample_limit, noise, chunk, cache)
+        buffer = _filled(layout, normalise(kept.to(device)).flatten(0, 1))
+        return ReplayBuffer(buffer, batch_size, order, pools=len(seeds))
+    source = dataset if diffusion.path is None else _samples(diffusion, layout)
+    rows = torch.from_numpy(layout.pack(source)).to(device)
+    return ReplayBuffer(_filled(layout, normalise(rows)), batch_size, order)
+
+
+def _filled(layout: TransitionLayout, rows: Tensor) -> RowBuffer:
+    buffer = RowBuffer(layout, len(rows), rows.device)
+    buffer.insert(rows)
+    return buffer
+
+
+def _samples(diffusion: DiffusionConfig, layout: TransitionLayout) -> Transitions:
+    assert diffusion.path is not None
+    try:
+        samples = Transitions.load(diffusion.path)
+    except FileNotFoundError as error:
+        raise ConfigError(f"diffusion.path: {error}") from None
+    found = (samples.observation_dim, samples.action_dim)
+    if found != (layout.observation_dim, layout.action_dim):
+        raise TransitionError(
+            f"{diffusion.path}: {found[0]} observation and {found[1]} action columns, the data set "
+            f"has {layout.observation_dim} and {layout.action_dim}: samples of another environment"
+        )
+    limit = diffusion.sample_limit
+    if limit is not None and limit > len(samples):
+        raise ConfigError(
+            f"diffusion.sample_limit is {limit}, {diffusion.path} has {len(samples)} rows"
+        )
+    return samples if limit is None else samples.subset(slice(limit))
+
+
+def _rows_of_model(
+    diffusion: DiffusionConfig, layout: TransitionLayout, device: torch.device | str
+) -> GenerateRows:
+    # Not at the top: agents that train on files need neither the model's code nor gin.
+    from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
+    from synther.diffusion.model_io import load_model
+
+    assert diffusion.path is not None
+    loaded = load_model(diffusion.path, device)
+    plain = TransitionLayout(layout.observation_dim, layout.action_dim, terminals=False)
+    fitting = {each.row_dim: each for each in (layout, plain)}
+    width = loaded.model.event_shape[0]
+    own = loaded.layout or fitting.get(width)
+    if own not in (layout, plain):
+        raise TransitionError(
+            f"{diffusion.path}: a model of {own or f'rows with {width} columns'}, the data set has "
+            f"{layout.observation_dim} observation and {layout.action_dim} action columns"
+        )
+    sampler = SimpleDiffusionGenerator(own, loaded.model, diffusion.num_steps)
+
+    def generate(count: int, generator: torch.Generator) -> Tensor:
+        try:
+            with cpu_threads(0):  # the denoiser's products are large: all cores
+                return sampler.sample_rows(count, generator)
+        except SamplingError as error:
+            raise TransitionError(f"{diffusion.path}: {error}") from error
+
+    return generate
+
+
+def _kept_rows(
+    generate: GenerateRows,
+    limit: int,
+    generators: Sequence[torch.Generator],
+    chunk: int,
+    cache: Path | None,
+) -> Tensor:
+    """Rows ``[seeds, limit, row_dim]``, from the cache where it is there."""
+    if cache is not None and cache.is_file():
+        return checkpoint.load(cache)["rows"]
+    members = []
+    with progress_bar(limit * len(generators), "generating", unit="row") as bar:
+        for generator in generators:
+            parts = []
+            for start in range(0, limit, chunk):
+                parts.append(generate(min(chunk, limit - start), generator))
+                bar.update(len(parts[-1]))
+            members.append(torch.cat(parts))
+    rows = torch.stack(members)
+    if cache is not None:
+        checkpoint.save(cache, {"rows": rows})
+    return rows

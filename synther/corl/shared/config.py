@@ -1,0 +1,113 @@
+"""What an offline run can be told: pyrallis dataclasses, read by ``parsing``.
+
+Precedence: defaults, then the file of ``--config``, then the command line.
+"""
+
+# ruff: noqa: UP045 - pyrallis 0.3 knows neither X | None nor annotations that are text.
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Optional
+
+from synther.loggers import WandbMode
+from synther.runtime import CompileMode
+
+
+class ConfigError(ValueError):
+    """A key or value that a configuration cannot have; the message is one line."""
+
+
+@dataclass
+class DiffusionConfig:
+    """Where synthetic transitions come from; without ``path`` the data set itself is used."""
+
+    path: Optional[str] = None  # samples (.npz), or a model (.pt) that generates them on the fly
+    num_steps: int = 128  # sampler steps, on the fly
+    sample_limit: Optional[int] = None  # use the first n rows only, and re-use them for good
+    batch_parallelism: int = 100  # training batches generated at a time, on the fly
+
+    def __post_init__(self) -> None:
+        if self.sample_limit == -1:  # how the 2023 release wrote "no limit"
+            self.sample_limit = None
+        require_positive(
+            self, "num_steps", "sample_limit", "batch_parallelism", prefix="diffusion."
+        )
+        if self.path is not None and not self.path.endswith((".npz", ".pt")):
+            raise ConfigError(f"diffusion.path: '{self.path}' is neither an .npz nor a .pt file")
+
+
+@dataclass
+class RunConfig:
+    """What every offline algorithm's run can be told."""
+
+    device: str = "auto"  # auto, cpu, cuda or cuda:<n>
+    seed: int = 0  # of the first agent
+    num_seeds: int = 1  # independent agents (seed, seed + 1, ...) that train as one stack
+    env: str = "halfcheetah-medium-expert-v2"  # data set: a name, or a path to .hdf5 or .npz
+    eval_env: Optional[str] = None  # environment of evaluation; the data set's own by default
+    eval_freq: int = 5000  # updates from one evaluation to the next
+    n_episodes: int = 10  # of an evaluation, for each seed
+    max_timesteps: int = 1_000_000  # updates in all
+    checkpoints_path: Optional[str] = None  # folder of run folders; nothing is written without
+    save_checkpoints: bool = True  # keep the checkpoint of every evaluation, not the latest alone
+    resume: bool = False  # continue the newest unfinished run of this name, env and seed
+    load_model: Optional[str] = None  # start from the weights of this checkpoint
+    log_every: int = 1000  # updates from one record of metrics to the next
+    buffer_size: int = 10_000_000  # rows; a larger data set is refused
+    batch_size: int = 256  # of each seed
+    discount: float = 0.99  # gamma
+    max_action: float = 1.0  # bound of every action; environments here take [-1, 1]
+    normalize: bool = True  # states, by mean and standard deviation of the data set
+    normalize_reward: bool = False  # rewards, by the data set's returns (antmaze: minus 1)
+    compile: CompileMode = "off"  # of the update: off, default (torch.compile), cudagraph
+    threads: int = 1  # CPU threads of the update; 0: all cores. More than 1 rarely pays
+    project: str = "SynthER"  # wandb
+    group: str = "offline"  # wandb
+    entity: Optional[str] = None  # wandb
+    wandb_mode: Optional[WandbMode] = None  # offline where an entity or key is set, else disabled
+    name: str = "run"  # first part of the run folder's name
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+
+    ALIASES: ClassVar[Mapping[str, str]] = {}
+    """Other names of keys: alias -> key."""
+
+    def __post_init__(self) -> None:
+        if self.load_model == "":
+            self.load_model = None
+        require_positive(
+            self, "num_seeds", "eval_freq", "n_episodes", "max_timesteps", "log_every",
+            "buffer_size", "batch_size", "max_action",
+        )  # fmt: skip
+        if self.seed < 0 or self.threads < 0:
+            raise ConfigError(f"seed is {self.seed}, threads {self.threads}: expected 0 or more")
+        if not 0 <= self.discount <= 1:
+            raise ConfigError(f"discount is {self.discount}, expected 0 to 1")
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(range(self.seed, self.seed + self.num_seeds))
+
+    @property
+    def eval_seeds(self) -> list[int]:
+        """Of the evaluation episodes, one a seed."""
+        return self.seeds
+
+
+def require_positive(config: Any, *names: str, prefix: str = "") -> None:
+    """Raise ConfigError for the first of the fields that is 0 or less; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value <= 0:
+            raise ConfigError(f"{prefix}{name} is {value}, expected more than 0")
+
+
+def as_dict(config: RunConfig) -> dict[str, Any]:
+    """Every key, flat (``diffusion.path``), as plain values."""
+    flat: dict[str, Any] = {}
+    for key, value in dataclasses.asdict(config).items():
+        nested = (
+            {f"{key}.{name}": each for name, each in value.items()} if key == "diffusion" else {}
+        )
+        flat.update(nested or {key: value})
+    return flat

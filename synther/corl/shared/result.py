@@ -1,0 +1,79 @@
+"""What a run came to: scores, ``result.json``, and the one line at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synther.corl.shared.config import RunConfig, as_dict
+from synther.envs import normalized_score, reference_scores
+
+
+def evaluation_record(step: int, returns: NDArray[np.float64], env_id: str) -> dict[str, Any]:
+    """An evaluation in plain values.
+
+    Args:
+        step: updates so far.
+        returns: undiscounted ``[S, episodes]``.
+        env_id: of the reference scores.
+
+    Returns:
+        ``step``; ``return``, the mean over episodes, ``return_std``, and, where the environment
+        has reference scores, ``score``: lists of S numbers.
+    """
+    means = returns.mean(axis=1)
+    record: dict[str, Any] = {"step": step, "return": means.tolist()}
+    record["return_std"] = returns.std(axis=1).tolist()
+    if reference_scores(env_id) is not None:
+        record["score"] = normalized_score(env_id, means).tolist()
+    return record
+
+
+def result_of(
+    config: RunConfig, env_id: str, evaluations: Sequence[dict[str, Any]], seconds: float
+) -> dict[str, Any]:
+    """What ``result.json`` holds.
+
+    Returns:
+        ``name env eval_env seeds steps seconds config``; per seed ``last_return best_return`` and,
+        with reference scores, ``last_score best_score`` (else None); ``mean`` and
+        ``standard_error`` over seeds of the last score (of the last return without reference
+        scores; the error is None for one seed).
+    """
+    scored = "score" in evaluations[-1]
+    result: dict[str, Any] = {
+        "name": config.name,
+        "env": config.env,
+        "eval_env": env_id,
+        "seeds": config.seeds,
+        "steps": evaluations[-1]["step"],
+        "seconds": round(seconds, 1),
+    }
+    for key in ("score", "return"):
+        curves = [each[key] for each in evaluations] if key == "return" or scored else None
+        result[f"last_{key}"] = None if curves is None else curves[-1]
+        result[f"best_{key}"] = None if curves is None else np.max(curves, axis=0).tolist()
+    last = np.asarray(result["last_score"] if scored else result["last_return"])
+    several = len(last) > 1
+    result["mean"] = float(last.mean())
+    result["standard_error"] = float(last.std(ddof=1) / math.sqrt(len(last))) if several else None
+    result["config"] = as_dict(config)
+    return result
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The result in one line."""
+    key = "return" if result["last_score"] is None else "score"
+    error = result["standard_error"]
+    spread = "" if error is None else f" +- {error:.1f} (s.e., {len(result['seeds'])} seeds)"
+    source = result["config"]["diffusion.path"] or "the data set"
+    episodes = result["config"]["n_episodes"]
+    return (
+        f"{result['name']} on {result['eval_env']}, trained on {source} ({result['env']}): "
+        f"{key} {result['mean']:.1f}{spread}, best {np.mean(result[f'best_{key}']):.1f}; "
+        f"{episodes} episodes, {result['steps']} updates, {result['seconds']:.0f} s"
+    )

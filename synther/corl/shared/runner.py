@@ -1,0 +1,246 @@
+"""The one training loop of all offline algorithms: data, updates, evaluation, metrics, resume."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from synther import checkpoint, loggers
+from synther.corl.shared import config as configuration
+from synther.corl.shared.agent import Agent, Dims, Metrics
+from synther.corl.shared.buffer import RewardNormalizer, StateNormalizer, prepare_replay_buffer
+from synther.corl.shared.clock import Clock
+from synther.corl.shared.config import ConfigError, RunConfig
+from synther.corl.shared.graphs import graphed
+from synther.corl.shared.result import evaluation_record, result_of
+from synther.corl.shared.run_folder import RunFolder
+from synther.corl.shared.streams import BlockStream, generators_for
+from synther.datasets import load_dataset
+from synther.envs import Evaluator
+from synther.runtime import cpu_threads, resolve_device
+from synther.transitions import Transitions
+
+BuildAgent = Callable[[Any, Dims, list[torch.Generator], torch.device], Agent]
+"""(configuration, dims, generators of the weights, device) -> agent."""
+
+
+def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
+    """Train as ``config`` says and return what ``result.json`` holds (see ``result_of``).
+
+    With ``resume``, a run that has finished is not trained again: its result is returned.
+
+    Raises:
+        see ``command.USER_ERRORS``.
+    """
+    if config.resume and config.checkpoints_path is None:
+        raise ConfigError("--resume needs --checkpoints_path, to know what to continue")
+    folder = RunFolder.find(config) if config.resume else None
+    if folder is not None and (finished := folder.result()) is not None:
+        return finished
+    with cpu_threads(config.threads):
+        if folder is not None or config.checkpoints_path is None:
+            return _Run(config, build, folder).train()
+        folder = RunFolder.create(config)
+        try:
+            training = _Run(config, build, folder)
+        except Exception:
+            folder.remove()  # nothing that could be resumed
+            raise
+        return training.train()
+
+
+class _Run:
+    """One run: what it is made of, and where it stands."""
+
+    def __init__(self, config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> None:
+        self.config, self.folder = config, folder
+        self.logger: loggers.Logger | None = None
+        self.device = _device(config.device)
+        dataset = _fitting(load_dataset(config.env), config)
+        self.env_id = _env_of(config, dataset)
+        self.dims = Dims(dataset.observation_dim, dataset.action_dim)
+        self.evaluator = self._open_evaluator()
+        self.states = StateNormalizer.of(dataset) if config.normalize else None
+        rewards = RewardNormalizer.of(dataset, self.env_id) if config.normalize_reward else None
+        self.source = prepare_replay_buffer(
+            dataset,
+            config.diffusion,
+            batch_size=config.batch_size,
+            seeds=config.seeds,
+            device=self.device,
+            state_normalizer=self.states,
+            reward_normalizer=rewards,
+            cache=folder.path / "generated_rows.pt" if folder else None,
+        )
+        self.agent = build(config, self.dims, generators_for(config.seeds, "init"), self.device)
+        noise = generators_for(config.seeds, "noise", self.device)
+        self.noise = BlockStream(self.agent.noise, noise)
+        self.step, self.seconds = 0, 0.0
+        self.evaluations: list[dict[str, Any]] = []
+        self._restore()
+
+    def _restore(self) -> None:
+        """Continue from this run's latest checkpoint, or start from the weights of another's."""
+        latest = self.folder.latest() if self.folder else None
+        if latest is not None:
+            state = checkpoint.load(latest, self.device)
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.evaluations = state["evaluations"]
+            for name in ("source", "noise"):
+                getattr(self, name).load_state_dict(state[name])
+            self.agent.load_training_state(state["agent"])
+        elif self.config.load_model is not None:
+            load_weights(self.agent, self.config.load_model)
+
+    def train(self) -> dict[str, Any]:
+        """All the updates that remain, then the result."""
+        config = self.config
+        update = graphed(self.agent) if config.compile == "cudagraph" else self.agent.update
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.evaluator)
+            if self.folder:
+                self.logger = stack.enter_context(self._open_logger())
+            bar = stack.enter_context(
+                loggers.progress_bar(
+                    config.max_timesteps, config.name, initial=self.step, unit="update"
+                )
+            )
+            clock = Clock(self.step, self.seconds)
+            while self.step < config.max_timesteps:
+                self.step += 1
+                batch, noise = self.source.sample(), self.noise.next()
+                metrics = update(batch, noise, self.agent.form(self.step))
+                bar.update()
+                if self.step % config.log_every == 0:
+                    on_host = _to_host(metrics)  # waits for the device: the clock comes after
+                    self._log({**on_host, "updates_per_second": clock.rate(self.step)})
+                if self.step % config.eval_freq == 0 or self.step == config.max_timesteps:
+                    with clock.paused():
+                        bar.set_postfix_str(self._evaluate())
+                    self.seconds = clock.seconds()
+                    self._save()
+        result = result_of(config, self.env_id, self.evaluations, self.seconds)
+        if self.folder:
+            self.folder.finish(result)
+        return result
+
+    def _evaluate(self) -> str:
+        """Play the episodes, record the returns, and say their mean."""
+        returns = self.evaluator.run(self._policy, self.config.eval_seeds)
+        record = evaluation_record(self.step, returns, self.env_id)
+        self.evaluations.append(record)
+        values = {f"eval_{key}": np.asarray(record[key]) for key in record if key != "step"}
+        self._log(values)
+        key = "score" if "score" in record else "return"
+        return f"{key} {np.mean(record[key]):.1f}"
+
+    @torch.no_grad()
+    def _policy(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        states = torch.from_numpy(observations).to(self.device)
+        if self.states is not None:
+            states = self.states(states)
+        return self.agent.act(states).cpu().numpy()
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "evaluations": self.evaluations,
+            "config": configuration.as_dict(self.config),
+            "agent": self.agent.training_state(),
+            "source": self.source.state_dict(),
+            "noise": self.noise.state_dict(),
+        }
+        self.folder.save(self.step, state, keep_all=self.config.save_checkpoints)
+
+    def _log(self, values: dict[str, Any]) -> None:
+        """One record; with more seeds than one, a key a seed: ``critic_loss/s3``."""
+        if self.logger is None:
+            return
+        flat: dict[str, Any] = {}
+        for key, value in values.items():
+            if np.ndim(value) == 0 or len(value) == 1:
+                flat[key] = float(np.squeeze(value))
+            else:
+                pairs = zip(self.config.seeds, value, strict=True)
+                flat.update({f"{key}/s{seed}": float(each) for seed, each in pairs})
+        self.logger.log(flat, self.step)
+
+    def _open_evaluator(self) -> Evaluator:
+        config = self.config
+        evaluator = Evaluator(self.env_id, config.n_episodes, config.num_seeds)
+        if (evaluator.observation_dim, evaluator.action_dim) != self.dims:
+            raise ConfigError(
+                f"the environment {self.env_id} has {evaluator.observation_dim} observation and "
+                f"{evaluator.action_dim} action columns, the data set {config.env} has "
+                f"{self.dims.state} and {self.dims.action}; choose another with --eval_env"
+            )
+        return evaluator
+
+    def _open_logger(self) -> loggers.Logger:
+        assert self.folder is not None
+        config = self.config
+        adapters = loggers.wandb_adapter(
+            loggers.default_wandb_mode(config.wandb_mode, config.entity),
+            project=config.project,
+            entity=config.entity,
+            group=config.group,
+            name=self.folder.path.name,
+            folder=self.folder.path,
+            config=configuration.as_dict(config),
+        )
+        resume_from = self.step if self.step else None
+        return loggers.Logger(self.folder.path, adapters=adapters, resume_from=resume_from)
+
+
+def load_weights(agent: Agent, path: str | Path) -> None:
+    """Networks and targets from the checkpoint of an earlier run, or the latest in its folder.
+
+    Raises:
+        CheckpointError: no such file, or networks of another shape.
+    """
+    file = RunFolder(Path(path)).latest() or Path(path) if Path(path).is_dir() else Path(path)
+    state = checkpoint.load(file)
+    try:
+        agent.load_state_dict(state["agent"]["networks"])
+    except (KeyError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:300]
+        raise checkpoint.CheckpointError(f"{file}: its networks do not fit: {first}") from None
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return resolve_device(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _fitting(dataset: Transitions, config: RunConfig) -> Transitions:
+    if len(dataset) > config.buffer_size:
+        raise ConfigError(
+            f"{config.env} has {len(dataset)} rows, buffer_size is {config.buffer_size}; raise it"
+        )
+    return dataset
+
+
+def _env_of(config: RunConfig, dataset: Transitions) -> str:
+    env_id = config.eval_env or dataset.metadata.get("env_id")
+    if not env_id:
+        raise ConfigError(
+            f"{config.env} does not say which environment it comes from; name one with --eval_env"
+        )
+    return str(env_id)
+
+
+def _to_host(metrics: Metrics) -> dict[str, NDArray[np.float32]]:
+    """All metrics in one transfer."""
+    values = torch.stack(list(metrics.values())).cpu().numpy()
+    return dict(zip(metrics, values, strict=True))

@@ -1,0 +1,73 @@
+"""Random numbers of several seeds: seed k's do not depend on which seeds train beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Purpose = Literal["init", "data", "noise", "synthetic"]
+_PURPOSES: tuple[Purpose, ...] = ("init", "data", "noise", "synthetic")
+
+Draw = Callable[[torch.Generator, int], tuple[Tensor, ...]]
+"""Random numbers of n updates of one seed: tensors ``[n, ...]``."""
+
+
+def generators_for(
+    seeds: Sequence[int], purpose: Purpose, device: torch.device | str = "cpu"
+) -> list[torch.Generator]:
+    """One generator a seed; those of different purposes are independent."""
+    words = [
+        np.random.SeedSequence([seed, _PURPOSES.index(purpose)]).generate_state(1) for seed in seeds
+    ]
+    return [torch.Generator(device).manual_seed(int(word[0])) for word in words]
+
+
+class BlockStream:
+    """Hands out random numbers of one update at a time, drawn for a block of updates at once.
+
+    A block costs one call a seed instead of one for every update, which counts on a GPU with many
+    seeds. What a stream hands out depends on the generators alone, not on the block's length,
+    only as long as one kind of number is drawn; so the length is a constant.
+
+    Args:
+        draw: see ``Draw``.
+        generators: one a seed.
+    """
+
+    BLOCK = 32
+
+    def __init__(self, draw: Draw, generators: Sequence[torch.Generator]) -> None:
+        self._draw = draw
+        self._generators = generators
+        self._values: tuple[Tensor, ...] = ()
+        self._position = self.BLOCK
+        self._states = [each.get_state() for each in generators]  # before the block was drawn
+
+    def next(self) -> tuple[Tensor, ...]:
+        """Tensors ``[seeds, ...]`` of the next update."""
+        if self._position == self.BLOCK:
+            self._states = [each.get_state() for each in self._generators]
+            self._fill()
+            self._position = 0
+        values = tuple(each[self._position] for each in self._values)
+        self._position += 1
+        return values
+
+    def _fill(self) -> None:
+        members = [self._draw(each, self.BLOCK) for each in self._generators]
+        self._values = tuple(torch.stack(parts, dim=1) for parts in zip(*members, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"states": self._states, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for generator, stored in zip(self._generators, state["states"], strict=True):
+            generator.set_state(stored.cpu())
+        self._states = [each.cpu() for each in state["states"]]
+        self._position = state["position"]
+        if self._position < self.BLOCK:
+            self._fill()
