@@ -1,0 +1,186 @@
+"""The command, from a data set to samples and their fidelity, killed and resumed on the way."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from synther import checkpoint
+from synther.diffusion.train_diffuser import main
+from synther.loggers import read_metrics
+from synther.transitions import Transitions
+from tests.data import random_transitions
+
+REPOSITORY = Path(__file__).parents[2]
+STEPS = 60
+TINY = [
+    "ResidualMLPDenoiser.mlp_width=16",
+    "ResidualMLPDenoiser.num_layers=1",
+    "ResidualMLPDenoiser.dim_t=8",
+    "SimpleDiffusionGenerator.num_sample_steps=4",
+    "SimpleDiffusionGenerator.sample_batch_size=50",
+    "Trainer.small_batch_size=32",
+    "Trainer.save_and_sample_every=25",
+    "Trainer.log_every=10",
+]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    transitions = random_transitions(200)
+    return Transitions.from_arrays(transitions.arrays(), metadata={"env_id": "Hopper-v2"}).save(
+        tmp_path / "data.npz"
+    )
+
+
+def arguments(dataset: Path, folder: Path, *more: str, gin: tuple[str, ...] = ()) -> list[str]:
+    return [
+        *("--dataset", str(dataset), "--results_folder", str(folder), "--no_use_gpu"),
+        *("--threads", "1", "--save_num_samples", "123", "--save_file_name", "samples.npz"),
+        *("--gin_params", *TINY, f"Trainer.train_num_steps={STEPS}", *gin),
+        *more,
+    ]
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equality of nested containers, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return bool(a == b)
+
+
+def test_one_command_trains_samples_and_reports(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    main(arguments(dataset, folder))
+    assert list(checkpoint.steps(folder, "model")) == [25, 50, 60]
+    assert not checkpoint.steps(folder, "resume")
+    samples = Transitions.load(folder / "samples.npz")
+    assert (len(samples), samples.observation_dim, samples.action_dim) == (123, 3, 2)
+    assert samples.metadata["env_id"] == "Hopper-v2"
+    assert np.abs(samples.actions).max() <= 1
+    scores = json.loads((folder / "fidelity.json").read_text())
+    assert scores["reference"] == "held-out real rows"
+    assert scores["synthetic"]["rows"] == [20, 123]
+    assert (folder / "marginals.png").stat().st_size > 1000
+    assert [each["step"] for each in read_metrics(folder / "metrics.jsonl")][-1] == STEPS
+    assert "Trainer.train_num_steps = 60" in (folder / "config.gin").read_text()
+    assert "marginals.png" in capsys.readouterr().out
+
+
+def test_a_killed_run_resumes_to_the_same_bits(dataset: Path, tmp_path: Path) -> None:
+    steps = "Trainer.train_num_steps=3000"
+    gin = (steps, "Trainer.save_and_sample_every=None", "Trainer.resume_every=0.1")
+    script = str(REPOSITORY / "synther/diffusion/train_diffuser.py")
+
+    def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+        words = arguments(dataset, folder, "--no_save_samples", *more, gin=gin)
+        return subprocess.Popen([sys.executable, script, *words], stderr=subprocess.DEVNULL)
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    uninterrupted, victim = start(whole), start(killed)
+    deadline = time.monotonic() + 120
+    while not checkpoint.steps(killed, "resume") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    assert checkpoint.steps(killed, "resume")
+    assert not checkpoint.steps(killed, "model")
+    assert start(killed, "--resume").wait() == 0
+    assert uninterrupted.wait() == 0
+    final = [checkpoint.load(folder / "model-3000.pt") for folder in (whole, killed)]
+    assert equal(*final)
+    logs = [read_metrics(folder / "metrics.jsonl") for folder in (whole, killed)]
+    assert [each["loss"] for each in logs[0]] == [each["loss"] for each in logs[1]]
+
+
+def test_load_checkpoint_samples_the_same_again_without_training(
+    dataset: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    main(arguments(dataset, folder))
+    first = Transitions.load(folder / "samples.npz")
+    before = (folder / "model-60.pt").stat().st_mtime_ns
+    main(arguments(dataset, folder, "--load_checkpoint", "--save_file_name", "again.npz"))
+    again = Transitions.load(folder / "again.npz")
+    for name, array in first.arrays().items():
+        np.testing.assert_array_equal(array, getattr(again, name))
+    assert (folder / "model-60.pt").stat().st_mtime_ns == before
+
+
+def test_resume_refuses_other_settings_and_names_them(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    main(arguments(dataset, folder, "--no_save_samples"))
+    changed = arguments(dataset, folder, "--resume", "--seed", "1", gin=("Trainer.train_lr=0.5",))
+    with pytest.raises(SystemExit) as stopped:
+        main(changed)
+    assert stopped.value.code == 1
+    message = capsys.readouterr().err
+    assert "now:  Trainer.train_lr = 0.5" in message
+    assert "then: --seed 0" in message
+    with pytest.raises(SystemExit):
+        main(arguments(dataset, tmp_path / "nothing", "--resume"))
+    assert "no run to --resume" in capsys.readouterr().err
+
+
+def test_a_second_run_sets_the_first_aside(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for seed in ("0", "1", "2"):
+        main(arguments(dataset, folder, "--no_save_samples", "--seed", seed))
+    seeds = {
+        path.parent.name: json.loads(path.read_text())["seed"] for path in folder.rglob("run.json")
+    }
+    assert seeds == {"run": 2, "previous-1": 0, "previous-2": 1}
+    assert list(checkpoint.steps(folder / "previous-1", "model")) == [25, 50, 60]
+
+
+def test_without_modelled_terminals_there_is_no_such_column(dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    main(arguments(dataset, folder, gin=("modelled_terminals=False",)))
+    payload = checkpoint.load(folder / "model-60.pt")
+    assert payload["layout"] == {"observation_dim": 3, "action_dim": 2, "terminals": False}
+    assert not Transitions.load(folder / "samples.npz").terminals.any()
+    columns = json.loads((folder / "fidelity.json").read_text())["synthetic"]["columns"]
+    assert "terminals" not in columns
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--dataset", "hoper-random-v2"], "did you mean hopper-random-v2"),
+        (["--gin_params", "Trainer.train_steps=3"], "train_num_steps"),
+        (["--gin_config_files", "config/no_such.gin"], "config/no_such.gin"),
+        (["--device", "gpu"], "expected auto, cpu, cuda"),
+        (["--held_out", "1.5"], "--held_out 1.5"),
+        (["--save_num_samples", "0"], "--save_num_samples 0"),
+        (["--load_checkpoint"], r"has no model-<step>.pt"),
+    ],
+)
+def test_bad_input_is_one_clear_message(
+    words: list[str],
+    expected: str,
+    dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments(dataset, tmp_path / "run"), *words])
+    assert stopped.value.code != 0
+    message = capsys.readouterr().err
+    assert expected in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "run").exists()
