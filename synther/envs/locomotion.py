@@ -7,28 +7,27 @@ What is exact, and how it was measured (mujoco 3.17, ``tests/envs/test_locomotio
 
 * HalfCheetah, Hopper, Walker2d: one step from each of 300 recorded states of the real ``-v2``.
   Largest error 9e-12 in an observation, 3e-14 in a reward; every terminal equal.
-* Ant: masses and inertias are those that MuJoCo 2.1.0 compiled, but no rows of ``Ant-v2`` itself
-  are recorded to measure a step on. MuJoCo 2.x left the contact forces at zero (gym issue 1541):
-  the last 84 of 111 observation columns are 0 and no contact cost is paid.
+* Ant: no rows of ``Ant-v2`` itself are recorded to measure a step on, but masses and inertias are
+  those that MuJoCo 2.1.0 compiled, and the same body steps exactly in ``antmaze``. MuJoCo 2.x left
+  the contact forces at zero (gym issue 1541): the last 84 of 111 observation columns are 0 and no
+  contact cost is paid.
 * Humanoid: the same rules without any recorded number, so not verified. Its last 84 of 376 columns
   are 0 for the same reason.
 """
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.envs.mujoco210 import mujoco210_model
+from synther.envs.mujoco210 import MuJoCo210, on_base
 from synther.envs.simulators import require
 
 if TYPE_CHECKING:
     import gymnasium
 
-MAX_EPISODE_STEPS = 1000
 CONTACT_FORCE_COLUMNS = 84  # 14 bodies x 6, in both models
 
 _CLASSES = {
@@ -38,11 +37,12 @@ _CLASSES = {
     "Ant-v2": ("ant_v4", "AntEnv"),
     "Humanoid-v2": ("humanoid_v4", "HumanoidEnv"),
 }
-ENV_IDS = tuple(_CLASSES)
+MAX_EPISODE_STEPS = dict.fromkeys(_CLASSES, 1000)
 
 
 def make_locomotion(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """One of ``ENV_IDS``, without time limit and with its own float64 observations.
+    """One of the keys of ``MAX_EPISODE_STEPS``, without time limit and with its own float64
+    observations.
 
     Args:
         env_id: such as ``Hopper-v2``.
@@ -50,26 +50,12 @@ def make_locomotion(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """
     module, name = _CLASSES[env_id]
     base = getattr(require(f"gymnasium.envs.mujoco.{module}"), name)
-    env = _on_mujoco210(base)(**kwargs)
+    env = on_base(MuJoCo210, base)(**kwargs)
     if env_id == "Ant-v2":
         return _with_contact_columns(env, lambda observation: observation)
     if env_id == "Humanoid-v2":
         return _with_contact_columns(env, lambda observation: observation[:-CONTACT_FORCE_COLUMNS])
     return env
-
-
-@functools.cache
-def _on_mujoco210(base: type) -> type:
-    """The class with the one method replaced that loads its model."""
-
-    def _initialize_simulation(self: Any) -> tuple[Any, Any]:
-        model = mujoco210_model(self.fullpath)
-        model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
-        model.vis.global_.offheight = max(model.vis.global_.offheight, self.height)
-        return model, require("mujoco").MjData(model)
-
-    members = {"_initialize_simulation": _initialize_simulation, "__doc__": base.__doc__}
-    return type(base.__name__, (base,), members)
 
 
 def _with_contact_columns(env: Any, keep: Any) -> gymnasium.Env[Any, Any]:

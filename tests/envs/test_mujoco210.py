@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import pytest
 gymnasium = pytest.importorskip("gymnasium")
 mujoco = pytest.importorskip("mujoco")
 
-from synther.envs.mujoco210 import mujoco210_model  # noqa: E402
+from synther.envs import mujoco210  # noqa: E402
 
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 RECORDED = json.loads(
@@ -21,9 +22,13 @@ FILES = {
 }
 
 
+def compiled(path: str) -> Any:
+    return mujoco210.mujoco210_model(mujoco.MjSpec.from_file(path))
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_masses_and_inertias_are_those_that_mujoco_2_1_0_compiled(name: str) -> None:
-    model = mujoco210_model(str(ASSETS / FILES[name]))
+    model = compiled(str(ASSETS / FILES[name]))
     for field in ("body_mass", "body_inertia", "body_ipos", "body_iquat"):
         np.testing.assert_allclose(
             getattr(model, field), RECORDED[name][field], rtol=1e-12, atol=1e-14, err_msg=field
@@ -31,7 +36,7 @@ def test_masses_and_inertias_are_those_that_mujoco_2_1_0_compiled(name: str) -> 
 
 
 def test_humanoid_masses_follow_the_old_capsule_volume() -> None:
-    model = mujoco210_model(str(ASSETS / "humanoid.xml"))
+    model = compiled(str(ASSETS / "humanoid.xml"))
     mass = np.zeros(model.nbody)
     for geom in range(1, model.ngeom):  # geom 0 is the floor
         radius, half_length = model.geom_size[geom, :2]
@@ -45,14 +50,14 @@ def test_humanoid_masses_follow_the_old_capsule_volume() -> None:
 
 def test_capsules_still_collide_as_capsules() -> None:
     path = str(ASSETS / "hopper.xml")
-    old, today = mujoco210_model(path), mujoco.MjModel.from_xml_path(path)
+    old, today = compiled(path), mujoco.MjModel.from_xml_path(path)
     np.testing.assert_array_equal(old.geom_type, today.geom_type)
     np.testing.assert_array_equal(old.geom_size, today.geom_size)
 
 
 def test_contacts_start_at_the_larger_margin(tmp_path: Path) -> None:
     """Hopper's geoms have a margin of 1e-3: MuJoCo 2.1 saw contacts below that, not below 2e-3."""
-    model = mujoco210_model(str(ASSETS / "hopper.xml"))
+    model = compiled(str(ASSETS / "hopper.xml"))
     data = mujoco.MjData(model)
 
     def contacts(gap: float) -> int:
@@ -72,5 +77,5 @@ def test_loading_leaves_no_log_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    mujoco210_model(str(ASSETS / "half_cheetah.xml"))
+    compiled(str(ASSETS / "half_cheetah.xml"))
     assert list(tmp_path.iterdir()) == []
