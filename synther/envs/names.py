@@ -23,6 +23,12 @@ _ENVIRONMENT_OF = {
     for quality in _QUALITIES
     for version in (0, 1, 2)
 }
+# The diverse data sets were collected with other starts and goals; D4RL evaluates both kinds alike.
+_ENVIRONMENT_OF |= {
+    "antmaze-umaze-diverse-v2": "antmaze-umaze-v2",
+    "antmaze-medium-diverse-v2": "antmaze-medium-play-v2",
+    "antmaze-large-diverse-v2": "antmaze-large-play-v2",
+}
 
 
 def env_id_of(name: str) -> str:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from synther.envs import dmc, locomotion
+from synther.envs import antmaze, dmc, locomotion, maze2d
 from synther.envs.names import data_set_names, env_id_of
 from synther.envs.simulators import UnknownEnvironmentError, require
 from synther.envs.wrappers import standardise
 
 if TYPE_CHECKING:
     import gymnasium
+
+# Environments of our own: time limits by name, and the function that makes one.
+_FAMILIES = (
+    (locomotion.MAX_EPISODE_STEPS, locomotion.make_locomotion),
+    (maze2d.MAX_EPISODE_STEPS, maze2d.make_maze2d),
+    (antmaze.MAX_EPISODE_STEPS, antmaze.make_antmaze),
+)
 
 
 def make_env(
@@ -20,9 +27,10 @@ def make_env(
     """Make an environment: observations ``[O]`` float32, actions ``[A]`` in [-1, 1], a time limit.
 
     Args:
-        name: a D4RL data set (its environment is made), ``Hopper-v2`` and the other locomotion
-            tasks with the physics of the data sets, a DeepMind Control task (``cheetah-run-v0``),
-            or any id that gymnasium knows and that has ``Box`` actions.
+        name: a D4RL data set (its environment is made), maze2d and antmaze among them,
+            ``Hopper-v2`` and the other locomotion tasks with the physics of the data sets, a
+            DeepMind Control task (``cheetah-run-v0``), or any id that gymnasium knows and that has
+            ``Box`` actions.
         max_episode_steps: another time limit than the environment's own.
         kwargs: passed to the environment, such as ``render_mode="rgb_array"``.
 
@@ -36,9 +44,10 @@ def make_env(
     """
     env_id = env_id_of(name)
     gymnasium = require("gymnasium")
-    if env_id in locomotion.ENV_IDS:
-        env = locomotion.make_locomotion(env_id, **kwargs)
-        return standardise(_limited(env, env_id, max_episode_steps or locomotion.MAX_EPISODE_STEPS))
+    for limits, make in _FAMILIES:
+        if env_id in limits:
+            env = make(env_id, **kwargs)
+            return standardise(_limited(env, env_id, max_episode_steps or limits[env_id]))
     if env_id in gymnasium.registry and not env_id.startswith("dm_control/"):
         return standardise(_make_registered(env_id, max_episode_steps, **kwargs))
     if dmc.is_dmc(env_id):
@@ -78,7 +87,8 @@ def _nearest(name: str) -> str:
     """The names that are most like ``name``, whatever their case, as text for a message."""
     gymnasium = require("gymnasium")
     registered = [str(env_id) for env_id, spec in gymnasium.registry.items() if _exists(spec)]
-    names = [*locomotion.ENV_IDS, *data_set_names(), *registered, *dmc.env_ids()]
+    ours = [env_id for limits, _ in _FAMILIES for env_id in limits]
+    names = [*ours, *data_set_names(), *registered, *dmc.env_ids()]
     by_lower_case = {candidate.lower(): candidate for candidate in names}
     near = difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)
     return ", ".join(by_lower_case[match] for match in near) or "none"

@@ -17,8 +17,8 @@ def set_state_from_observation(env: gymnasium.Env[Any, Any], observation: ArrayL
     """Put the simulator into the state that an observation stands for.
 
     Args:
-        env: a locomotion task (``-v2`` or gymnasium's own with a hidden position) from
-            ``make_env``, after a ``reset()``.
+        env: from ``make_env``, after a ``reset()``: a locomotion task (``-v2``, or gymnasium's own
+            with a hidden position), maze2d or antmaze.
         observation: ``[O]``. The hidden horizontal position (x, and y for a free body) is
             unknowable and set to 0; rewards and observations do not depend on it. Velocities beyond
             the +-10 at which Hopper and Walker2d clip are lost.
@@ -28,9 +28,9 @@ def set_state_from_observation(env: gymnasium.Env[Any, Any], observation: ArrayL
         ValueError: an observation of the wrong shape, or not finite.
     """
     simulation: Any = env.unwrapped
-    if not getattr(simulation, "_exclude_current_positions_from_observation", False):
+    hidden = _hidden_positions(simulation)
+    if hidden is None:
         raise TypeError(f"{env}: its state cannot be told from an observation")
-    mujoco = require("mujoco")
     model = simulation.model
     values = np.asarray(observation, np.float64)
     if values.shape != env.observation_space.shape or not np.isfinite(values).all():
@@ -38,10 +38,18 @@ def set_state_from_observation(env: gymnasium.Env[Any, Any], observation: ArrayL
             f"{env}: an observation of shape {values.shape}, expected "
             f"{env.observation_space.shape} finite numbers"
         )
-    free_body = model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE
-    positions = model.nq - (2 if free_body else 1)
-    qpos = np.concatenate([np.zeros(model.nq - positions), values[:positions]])
-    mujoco.mj_resetData(
-        model, simulation.data
-    )  # no trace of what came before, in the solver either
+    positions = model.nq - hidden
+    qpos = np.concatenate([np.zeros(hidden), values[:positions]])
+    # No trace of what came before, in the solver either.
+    require("mujoco").mj_resetData(model, simulation.data)
     simulation.set_state(qpos, values[positions : positions + model.nv])
+
+
+def _hidden_positions(simulation: Any) -> int | None:
+    """Leading positions that an observation leaves out; None where it does not hold the state."""
+    if hasattr(simulation, "hidden_positions"):
+        return int(simulation.hidden_positions)
+    if not getattr(simulation, "_exclude_current_positions_from_observation", False):
+        return None
+    free_body = simulation.model.jnt_type[0] == require("mujoco").mjtJoint.mjJNT_FREE
+    return 2 if free_body else 1

@@ -16,6 +16,7 @@ from synther.envs.names import data_set_names
         ("hopper-hop-v0", "hopper-hop-v0"),  # DeepMind Control's hopper, not gym's
         ("walker-walk-v0", "walker-walk-v0"),
         ("antmaze-umaze-v2", "antmaze-umaze-v2"),
+        ("antmaze-large-diverse-v2", "antmaze-large-play-v2"),
         ("maze2d-umaze-dense-v1", "maze2d-umaze-dense-v1"),
     ],
 )
@@ -29,4 +30,7 @@ def test_every_data_set_name_is_translated() -> None:
         "Hopper-v2",
         "Walker2d-v2",
         "Ant-v2",
+        "antmaze-umaze-v2",
+        "antmaze-medium-play-v2",
+        "antmaze-large-play-v2",
     }

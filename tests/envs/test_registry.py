@@ -52,6 +52,8 @@ def test_the_time_limit_can_be_chosen(env_id: str) -> None:
         ("hopper-v2", "Hopper-v2"),
         ("Hopper-v9", "Hopper-v2"),
         ("Hopper-v3", "Hopper-v2"),
+        ("antmaze-umase-v2", "antmaze-umaze-v2"),
+        ("maze2d-umaze-v0", "maze2d-umaze-v1"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*out of date:DeprecationWarning")
