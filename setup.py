@@ -21,7 +21,8 @@ CORE = [
     "matplotlib>=3.8",
 ]
 EXTRAS = {
-    "envs": ["mujoco>=3.3,<4", "dm_control>=1.0.31", "shimmy>=2.0.1"],
+    # imageio: gymnasium imports it for any MuJoCo environment, and does not ask for it itself
+    "envs": ["mujoco>=3.3,<4", "dm_control>=1.0.31", "shimmy>=2.0.1", "imageio>=2.14"],
     "minari": ["minari[hdf5]>=0.5.3"],
     "wandb": ["wandb>=0.22"],
     "tensorboard": ["tensorboard>=2.17"],
