@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from synther.transitions import TransitionLayout
 
-COPY_BYTES = 1 << 22
+COPY_BYTES = 1 << 20
 
 
 class NpzStream:
