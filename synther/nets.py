@@ -167,8 +167,8 @@ class StackedCritic(nn.Module):
         return self.mlp.first(torch.cat([states, actions], dim=-1))
 
 
-def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Actions of a squashed Gaussian policy and their log-densities (SAC, arXiv 1801.01290, app. C).
+def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Actions of a squashed Gaussian and their log-densities (SAC, arXiv 1801.01290, app. C).
 
     Args:
         mean, log_std: of the Gaussian, ``[..., A]``.
@@ -178,20 +178,20 @@ def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[
         ``tanh(mean + std * noise)`` ``[..., A]``, inside (-1, 1), and log-densities ``[..., 1]``.
     """
     raw = mean + log_std.exp() * noise
-    return raw.tanh(), _tanh_gaussian_log_density(raw, noise, log_std)
+    return raw.tanh(), _squashed_log_density(raw, noise, log_std)
 
 
-def tanh_gaussian_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
+def squashed_gaussian_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
     """Log-densities ``[..., 1]`` of given actions ``[..., A]`` in [-1, 1]; see the function above.
 
     Actions at a bound, where the density is not defined, count as one rounding step inside it.
     """
     limit = 1 - torch.finfo(actions.dtype).eps
     raw = actions.clamp(-limit, limit).atanh()
-    return _tanh_gaussian_log_density(raw, (raw - mean) * (-log_std).exp(), log_std)
+    return _squashed_log_density(raw, (raw - mean) * (-log_std).exp(), log_std)
 
 
-def _tanh_gaussian_log_density(raw: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
+def _squashed_log_density(raw: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:
     gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     log_slope = 2 * (math.log(2) - raw - F.softplus(-2 * raw))  # log(1 - tanh^2), without overflow
     return (gaussian - log_slope).sum(dim=-1, keepdim=True)
