@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,15 +67,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``[*stack, B, inputs]`` -> ``[*stack, B, outputs]``."""
-        return self._apply_weights(inputs, self.weight, self.bias)
-
-    def first(self, inputs: Tensor) -> Tensor:
-        """The first member of the last stack axis alone: ``[*stack[:-1], B, ...]``."""
-        axis = self.weight.ndim - 3
-        return self._apply_weights(inputs, self.weight.select(axis, 0), self.bias.select(axis, 0))
-
-    @staticmethod
-    def _apply_weights(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
         if weight.ndim == 3:
             return torch.baddbmm(bias, inputs, weight)
         stack = weight.shape[:-2]
@@ -92,6 +84,10 @@ class StackedMLP(nn.Module):
         generators: one a seed.
         activation: between layers.
         init: of the hidden layers, ``last_init`` of the last one (the same where None).
+
+    With ReLU, forward and backward are one autograd node (``fused``), which spares memory and,
+    with ``frozen``, the gradient of the weights. It cannot be differentiated twice: set ``fused``
+    to False for that.
     """
 
     def __init__(
@@ -112,22 +108,73 @@ class StackedMLP(nn.Module):
             for i in range(layers)
         )
         self.activation = activation
+        self.fused = activation is F.relu
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """``[*stack, B, inputs]`` -> ``[*stack, B, outputs]``."""
-        return self._through(self._linears(), inputs)
+    def forward(self, inputs: Tensor, *, frozen: bool = False, first: bool = False) -> Tensor:
+        """``[*stack, B, inputs]`` -> ``[*stack, B, outputs]``.
 
-    def first(self, inputs: Tensor) -> Tensor:
-        """The first member of the last stack axis alone: ``[*stack[:-1], B, ...]``."""
-        return self._through([layer.first for layer in self._linears()], inputs)
+        Args:
+            inputs: may lack the last stack axis; all its members then see the same.
+            frozen: take the weights as constants, so that a gradient flows to ``inputs`` alone.
+            first: the first member of the last stack axis alone; the output lacks that axis.
+        """
+        weights: list[Tensor] = list(self.parameters())  # weight, bias of each layer in turn
+        if first:
+            weights = [each.select(each.ndim - 3, 0) for each in weights]
+        if frozen:
+            weights = [each.detach() for each in weights]
+        if inputs.ndim < weights[0].ndim:
+            inputs = inputs.unsqueeze(-3).expand(*weights[0].shape[:-2], *inputs.shape[-2:])
+        if self.fused:
+            return _ReluMLP.apply(inputs, *weights)
+        hidden = inputs
+        for layer, (weight, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
+            hidden = torch.matmul(self.activation(hidden) if layer else hidden, weight) + bias
+        return hidden
 
-    def _linears(self) -> list[StackedLinear]:
-        return cast(list[StackedLinear], list(self.layers))
 
-    def _through(self, layers: Sequence[Callable[[Tensor], Tensor]], hidden: Tensor) -> Tensor:
-        for layer in layers[:-1]:
-            hidden = self.activation(layer(hidden))
-        return layers[-1](hidden)
+class _ReluMLP(torch.autograd.Function):
+    """``inputs, weight, bias, weight, bias, ...`` -> the output of the ReLU network.
+
+    The same as autograd on the layers one by one, but activations are made in place, and each
+    gradient is written over the one before it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, *parameters: Tensor) -> Tensor:
+        stack = inputs.shape[:-2]
+        weights = [each.flatten(0, -3) for each in parameters[::2]]
+        biases = [each.flatten(0, -3) for each in parameters[1::2]]
+        hidden = [inputs.flatten(0, -3)]
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            hidden.append(torch.baddbmm(bias, hidden[-1], weight).clamp_min_(0))
+        ctx.save_for_backward(*hidden, *weights)
+        return torch.baddbmm(biases[-1], hidden[-1], weights[-1]).unflatten(0, stack)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph: the second derivative would be lost in silence
+            raise RuntimeError(
+                "a fused StackedMLP cannot be differentiated twice; fused = False can"
+            )
+        stack = gradient.shape[:-2]
+        layers = len(ctx.saved_tensors) // 2
+        hidden, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
+        of_inputs, *of_parameters = ctx.needs_input_grad
+        gradients: list[Tensor | None] = [None] * (2 * layers)
+        gradient = gradient.flatten(0, -3)
+        for layer in reversed(range(layers)):
+            if of_parameters[2 * layer]:
+                of_weight = torch.bmm(hidden[layer].mT, gradient)
+                gradients[2 * layer] = of_weight.unflatten(0, stack)
+                gradients[2 * layer + 1] = gradient.sum(-2, keepdim=True).unflatten(0, stack)
+            if layer or of_inputs:
+                gradient = torch.bmm(gradient, weights[layer].mT)
+            if layer:
+                torch.ops.aten.threshold_backward.grad_input(
+                    gradient, hidden[layer], 0, grad_input=gradient
+                )
+        return (gradient.unflatten(0, stack) if of_inputs else None, *gradients)
 
 
 class StackedCritic(nn.Module):
@@ -148,7 +195,6 @@ class StackedCritic(nn.Module):
         last_init: Initializer | None = None,
     ) -> None:
         super().__init__()
-        self.critics = critics
         self.mlp = StackedMLP(
             (seeds, critics),
             [state_dim + action_dim, *hidden, 1],
@@ -158,13 +204,15 @@ class StackedCritic(nn.Module):
             last_init=last_init,
         )
 
-    def forward(self, states: Tensor, actions: Tensor) -> Tensor:
-        inputs = torch.cat([states, actions], dim=-1)
-        return self.mlp(inputs.unsqueeze(1).expand(-1, self.critics, -1, -1))
+    def forward(
+        self, states: Tensor, actions: Tensor, *, frozen: bool = False, first: bool = False
+    ) -> Tensor:
+        """Q values ``[seeds, critics, B, 1]``; see :meth:`StackedMLP.forward`.
 
-    def first(self, states: Tensor, actions: Tensor) -> Tensor:
-        """The first critic alone: ``[seeds, B, 1]``."""
-        return self.mlp.first(torch.cat([states, actions], dim=-1))
+        With ``frozen`` the gradient flows to ``actions`` alone, as a policy's loss wants it; with
+        ``first`` the first critic alone answers: ``[seeds, B, 1]``.
+        """
+        return self.mlp(torch.cat([states, actions], dim=-1), frozen=frozen, first=first)
 
 
 def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

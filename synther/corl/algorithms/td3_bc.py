@@ -87,7 +87,7 @@ class TD3BC(Agent):
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """``-lambda * Q1(s, pi(s)) + (pi(s) - a)^2``, ``lambda = alpha / mean |Q1|`` (eq. 5)."""
         actions = self.act(batch.states)
-        q = self.critics.first(batch.states, actions)  # [S, B, 1]
+        q = self.critics(batch.states, actions, frozen=True, first=True)  # [S, B, 1]
         scale = self.config.alpha / q.detach().abs().mean(dim=(1, 2))
         cloning = (actions - batch.actions).square().mean(dim=(1, 2))
         losses = cloning - scale * q.mean(dim=(1, 2))

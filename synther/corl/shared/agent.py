@@ -36,8 +36,8 @@ class Agent(nn.Module):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
-        self._gradients: dict[str, Callable[..., Any]] = {}
-        self._compile = config.compile == "default"
+        self._compile_losses = config.compile == "default"
+        self._losses: dict[str, Loss] = {}
 
     def act(self, states: Tensor) -> Tensor:
         """Deterministic actions ``[S, N, A]`` for states ``[S, N, O]``."""
@@ -71,19 +71,21 @@ class Agent(nn.Module):
         gradient of the critics' weights.
         """
         parameters = [each for group in optimizer.param_groups for each in group["params"]]
-        gradients, metrics = self._gradient_of(loss)(parameters, *inputs)
+        scalar, metrics = self._compiled(loss)(*inputs)
+        gradients = torch.autograd.grad(scalar, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
         return metrics
 
-    def _gradient_of(self, loss: Loss) -> Callable[..., tuple[tuple[Tensor, ...], Metrics]]:
-        if not self._compile:
-            return _Gradient(loss)
+    def _compiled(self, loss: Loss) -> Loss:
+        """``loss`` with its backward as one compiled graph each, where that was asked for."""
+        if not self._compile_losses:
+            return loss
         name = loss.__name__
-        if name not in self._gradients:
-            self._gradients[name] = torch.compile(_Gradient(loss), fullgraph=True)
-        return self._gradients[name]
+        if name not in self._losses:
+            self._losses[name] = torch.compile(loss, fullgraph=True)
+        return self._losses[name]
 
     def optimizers(self) -> dict[str, Optimizer]:
         """The optimisers among the attributes, by name."""
@@ -98,19 +100,6 @@ class Agent(nn.Module):
         self.load_state_dict(state["networks"])
         for key, optimizer in self.optimizers().items():
             optimizer.load_state_dict(state["optimizers"][key])
-
-
-class _Gradient:
-    """Parameters and inputs of a loss -> its gradient and metrics."""
-
-    def __init__(self, loss: Loss) -> None:
-        self.loss = loss
-
-    def __call__(
-        self, parameters: list[Tensor], *inputs: Any
-    ) -> tuple[tuple[Tensor, ...], Metrics]:
-        scalar, metrics = self.loss(*inputs)
-        return torch.autograd.grad(scalar, parameters), metrics
 
 
 def adam(parameters: Iterable[Tensor], learning_rate: float) -> Adam:

@@ -81,6 +81,8 @@ class _Run:
         self.agent = build(config, self.dims, generators_for(config.seeds, "init"), self.device)
         noise = generators_for(config.seeds, "noise", self.device)
         self.noise = BlockStream(self.agent.noise, noise)
+        graph = config.compile == "cudagraph"
+        self.update = graphed(self.agent) if graph else self.agent.update
         self.step, self.seconds = 0, 0.0
         self.evaluations: list[dict[str, Any]] = []
         self._restore()
@@ -101,7 +103,6 @@ class _Run:
     def train(self) -> dict[str, Any]:
         """All the updates that remain, then the result."""
         config = self.config
-        update = graphed(self.agent) if config.compile == "cudagraph" else self.agent.update
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.evaluator)
             if self.folder:
@@ -115,7 +116,7 @@ class _Run:
             while self.step < config.max_timesteps:
                 self.step += 1
                 batch, noise = self.source.sample(), self.noise.next()
-                metrics = update(batch, noise, self.agent.form(self.step))
+                metrics = self.update(batch, noise, self.agent.form(self.step))
                 bar.update()
                 if self.step % config.log_every == 0:
                     on_host = _to_host(metrics)  # waits for the device: the clock comes after
