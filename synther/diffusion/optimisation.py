@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import sys
 from typing import Any
 
 import torch
@@ -78,5 +81,21 @@ def accelerator_for(device: torch.device) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)
     if device.index is not None:
         torch.cuda.set_device(device)
+    if device.type == "cpu":
+        keep_freed_memory()
     # Precision is runtime.autocast's: accelerate would fix it for the whole process.
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors of up to 32 MB freed, up to 1 GB, for the next ones.
+
+    With its own settings a step's gradients are fresh pages that the kernel first has to clear: a fifth
+    of the time of a bf16 step at width 2048 and batch 256. Does nothing with another C library.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+        mallopt = ctypes.CDLL(None).mallopt
+        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+        mallopt(m_mmap_threshold, 1 << 25)
+        mallopt(m_trim_threshold, 1 << 30)
