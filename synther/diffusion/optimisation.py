@@ -91,8 +91,8 @@ def accelerator_for(device: torch.device) -> Accelerator:
 def keep_freed_memory() -> None:
     """Let glibc keep what tensors of up to 32 MB freed, up to 1 GB, for the next ones.
 
-    With its own settings a step's gradients are fresh pages that the kernel first has to clear: a fifth
-    of the time of a bf16 step at width 2048 and batch 256. Does nothing with another C library.
+    With its own settings a step's gradients are fresh pages, which the kernel has to clear first: a
+    fifth of a bf16 step at width 2048 and batch 256. Does nothing with another C library.
     """
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
         mallopt = ctypes.CDLL(None).mallopt
