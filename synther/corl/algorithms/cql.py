@@ -5,6 +5,8 @@
         --checkpoints_path corl_logs/ --name SynthER --diffusion.path samples.npz
 
 CQL(H) with importance weights (equation 4 and appendix F), critics before actor (Algorithm 1).
+Against the 2023 release: its actor stepped on the critics of one update before, and its Lagrange
+form weighed ``term / w - gap`` by ``alpha' * w`` where the authors' has ``term - gap`` by alpha'.
 """
 
 # ruff: noqa: UP045 - pyrallis 0.3 does not know X | None.
