@@ -100,8 +100,8 @@ class FidelityReport:
         title = f"Fidelity against {self.reference} (1: no difference)"
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("rows", no_wrap=True)
-        for heading in ("number", "marginal", "corr.", "rank corr."):
-            table.add_column(heading, justify="right", no_wrap=True)
+        for heading in ("number", "marginal", " corr.", "rank corr."):
+            table.add_column(heading, justify="right", min_width=len(heading))
         table.add_column("worst column", no_wrap=True)
         for name, fidelity in self.comparisons.items():
             worst = min(fidelity.columns, key=lambda column: fidelity.columns[column])
@@ -110,7 +110,7 @@ class FidelityReport:
                 name,
                 f"{fidelity.rows[1]}",
                 *(f"{score:.4f}" for score in scores),
-                f"{worst} {fidelity.columns[worst]:.3f}",
+                f"{fidelity.columns[worst]:.3f} {worst}",
             )
         return table
 
