@@ -40,7 +40,7 @@ EXTRAS = {
 setup(
     name="synther",
     version="1.0.0.dev0",
-    description="Synthetic Experience Replay: diffusion-upsampled transitions for offline and online RL",
+    description="Synthetic Experience Replay: diffusion-upsampled transitions for RL agents",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -68,8 +68,8 @@ def summarise(diffusion: Path, runs: dict[str, Path]) -> Table:
         values = [results[name][f"last_{key}"][0] for name in ("Real", "SynthER")]
         table.add_row(f"TD3+BC {what}, {number} episodes", *(f"{value:.1f}" for value in values))
     table.caption = (
-        f"returns in the data: mean {episodes['mean']}, best {episodes['max']}; one seed of a short "
-        "run, no comparison of methods"
+        f"returns in the data: mean {episodes['mean']}, best {episodes['max']}; one seed of a "
+        "short run, no comparison of methods"
     )
     return table
 

@@ -106,7 +106,8 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 def collect(config: DemoConfig) -> tuple[Transitions, list[float]]:
     """Train, and return every transition with the return of each finished episode."""
     env = make_env(config.env_id)
-    assert env.observation_space.shape and env.action_space.shape  # vectors: make_env says so
+    assert env.observation_space.shape  # make_env hands out vectors only
+    assert env.action_space.shape
     layout = TransitionLayout(env.observation_space.shape[0], env.action_space.shape[0])
     buffer = RowBuffer(layout, config.num_steps)
     agent = SAC(layout.observation_dim, layout.action_dim, config)
