@@ -74,7 +74,8 @@ class Agent(nn.Module):
         scalar, metrics = self._compiled(loss)(*inputs)
         gradients = torch.autograd.grad(scalar, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            # A gradient may come transposed, and the fused Adam reads it in storage order.
+            parameter.grad = gradient.contiguous()
         optimizer.step()
         return metrics
 
