@@ -61,7 +61,7 @@ def summarise(diffusion: Path, runs: dict[str, Path]) -> Table:
     table.add_column("real", justify="right")
     table.add_column("synthetic", justify="right")
     for score in ("marginal", "correlation"):
-        real, synthetic = (fidelity[rows][score] for rows in ("real, training", "synthetic"))
+        real, synthetic = (fidelity[rows][score] for rows in ("training", "synthetic"))
         table.add_row(f"{score} fidelity to held-out rows", f"{real:.4f}", f"{synthetic:.4f}")
     number = results["Real"]["config"]["n_episodes"]
     for key, what in (("return", "return"), ("score", "normalised score")):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -118,23 +118,29 @@ class StackedMLP(nn.Module):
             frozen: take the weights as constants, so that a gradient flows to ``inputs`` alone.
             first: the first member of the last stack axis alone; the output lacks that axis.
         """
-        weights: list[Tensor] = list(self.parameters())  # weight, bias of each layer in turn
+        weights = self._weights()
         if first:
             weights = [each.select(each.ndim - 3, 0) for each in weights]
         if frozen:
             weights = [each.detach() for each in weights]
+        stack = weights[0].shape[:-2]
         if inputs.ndim < weights[0].ndim:
-            inputs = inputs.unsqueeze(-3).expand(*weights[0].shape[:-2], *inputs.shape[-2:])
+            inputs = inputs.unsqueeze(-3).expand(*stack, *inputs.shape[-2:])
+        hidden, weights = inputs.flatten(0, -3), [each.flatten(0, -3) for each in weights]
         if self.fused:
-            return _ReluMLP.apply(inputs, *weights)
-        hidden = inputs
-        for layer, (weight, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
-            hidden = torch.matmul(self.activation(hidden) if layer else hidden, weight) + bias
-        return hidden
+            return _ReluMLP.apply(hidden, *weights).unflatten(0, stack)
+        for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+            hidden = self.activation(torch.baddbmm(bias, hidden, weight))
+        return torch.baddbmm(weights[-1], hidden, weights[-2]).unflatten(0, stack)
+
+    def _weights(self) -> list[Tensor]:
+        """Weight and bias of each layer in turn."""
+        layers = cast(Sequence[StackedLinear], self.layers)
+        return [each for layer in layers for each in (layer.weight, layer.bias)]
 
 
 class _ReluMLP(torch.autograd.Function):
-    """``inputs, weight, bias, weight, bias, ...`` -> the output of the ReLU network.
+    """Inputs ``[N, B, I]``, weight, bias, weight, bias, ... -> the output of the ReLU networks.
 
     The same as autograd on the layers one by one, but activations are made in place, and each
     gradient is written over the one before it.
@@ -142,14 +148,12 @@ class _ReluMLP(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, *parameters: Tensor) -> Tensor:
-        stack = inputs.shape[:-2]
-        weights = [each.flatten(0, -3) for each in parameters[::2]]
-        biases = [each.flatten(0, -3) for each in parameters[1::2]]
-        hidden = [inputs.flatten(0, -3)]
+        weights, biases = parameters[::2], parameters[1::2]
+        hidden = [inputs]
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             hidden.append(torch.baddbmm(bias, hidden[-1], weight).clamp_min_(0))
         ctx.save_for_backward(*hidden, *weights)
-        return torch.baddbmm(biases[-1], hidden[-1], weights[-1]).unflatten(0, stack)
+        return torch.baddbmm(biases[-1], hidden[-1], weights[-1])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -157,24 +161,21 @@ class _ReluMLP(torch.autograd.Function):
             raise RuntimeError(
                 "a fused StackedMLP cannot be differentiated twice; fused = False can"
             )
-        stack = gradient.shape[:-2]
         layers = len(ctx.saved_tensors) // 2
         hidden, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         of_inputs, *of_parameters = ctx.needs_input_grad
         gradients: list[Tensor | None] = [None] * (2 * layers)
-        gradient = gradient.flatten(0, -3)
         for layer in reversed(range(layers)):
             if of_parameters[2 * layer]:
-                of_weight = torch.bmm(hidden[layer].mT, gradient)
-                gradients[2 * layer] = of_weight.unflatten(0, stack)
-                gradients[2 * layer + 1] = gradient.sum(-2, keepdim=True).unflatten(0, stack)
+                gradients[2 * layer] = torch.bmm(hidden[layer].mT, gradient)
+                gradients[2 * layer + 1] = gradient.sum(-2, keepdim=True)
             if layer or of_inputs:
                 gradient = torch.bmm(gradient, weights[layer].mT)
             if layer:
                 torch.ops.aten.threshold_backward.grad_input(
                     gradient, hidden[layer], 0, grad_input=gradient
                 )
-        return (gradient.unflatten(0, stack) if of_inputs else None, *gradients)
+        return (gradient if of_inputs else None, *gradients)
 
 
 class StackedCritic(nn.Module):

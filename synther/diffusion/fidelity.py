@@ -133,7 +133,7 @@ def report(
     return FidelityReport(
         "held-out real rows",
         {
-            "real, training": compare(held_out, training, terminals=terminals),
+            "training": compare(held_out, training, terminals=terminals),
             "synthetic": compare(held_out, synthetic, terminals=terminals),
         },
     )

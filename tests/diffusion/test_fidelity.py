@@ -75,7 +75,7 @@ def test_the_report_shows_the_ceiling_beside_the_samples(tmp_path: Path) -> None
     result = report(training, noisy, held_out)
     contents = json.loads(result.save(tmp_path / "fidelity.json").read_text())
     assert contents["reference"] == "held-out real rows"
-    assert contents["synthetic"]["marginal"] < contents["real, training"]["marginal"]
+    assert contents["synthetic"]["marginal"] < contents["training"]["marginal"]
     assert contents["synthetic"]["rows"] == [300, 500]
     assert result.table().row_count == 2
     assert report(training, noisy).reference == "the training rows"

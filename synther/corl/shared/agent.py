@@ -19,6 +19,10 @@ Loss = Callable[..., tuple[Tensor, Metrics]]
 """Returns the scalar to minimise (the mean over the batch, the sum over the stack) and metrics."""
 
 
+Gradient = Callable[..., tuple[tuple[Tensor, ...], Metrics]]
+"""Returns the gradient of a loss for each parameter, and its metrics."""
+
+
 class Dims(NamedTuple):
     """Columns of a state and of an action."""
 
@@ -36,8 +40,8 @@ class Agent(nn.Module):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
-        self._compile_losses = config.compile == "default"
-        self._losses: dict[str, Loss] = {}
+        self._compile = config.compile == "default"
+        self._compiled: dict[str, Gradient] = {}
 
     def act(self, states: Tensor) -> Tensor:
         """Deterministic actions ``[S, N, A]`` for states ``[S, N, O]``."""
@@ -71,22 +75,28 @@ class Agent(nn.Module):
         gradient of the critics' weights.
         """
         parameters = [each for group in optimizer.param_groups for each in group["params"]]
-        scalar, metrics = self._compiled(loss)(*inputs)
-        gradients = torch.autograd.grad(scalar, parameters)
+        gradients, metrics = self._gradient_of(loss, parameters)(*inputs)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             # A gradient may come transposed, and the fused Adam reads it in storage order.
             parameter.grad = gradient.contiguous()
         optimizer.step()
         return metrics
 
-    def _compiled(self, loss: Loss) -> Loss:
-        """``loss`` with its backward as one compiled graph each, where that was asked for."""
-        if not self._compile_losses:
-            return loss
+    def _gradient_of(self, loss: Loss, parameters: list[Tensor]) -> Gradient:
+        """``loss`` and its gradient as one function, compiled where that was asked for."""
+
+        def gradient(*inputs: Any) -> tuple[tuple[Tensor, ...], Metrics]:
+            scalar, metrics = loss(*inputs)
+            return torch.autograd.grad(scalar, parameters), metrics
+
+        if not self._compile:
+            return gradient
         name = loss.__name__
-        if name not in self._losses:
-            self._losses[name] = torch.compile(loss, fullgraph=True)
-        return self._losses[name]
+        if name not in self._compiled:
+            # One graph of forward and backward together: apart they are hardly faster than eager.
+            torch._dynamo.config.trace_autograd_ops = True
+            self._compiled[name] = torch.compile(gradient, fullgraph=True)
+        return self._compiled[name]
 
     def optimizers(self) -> dict[str, Optimizer]:
         """The optimisers among the attributes, by name."""
