@@ -1,0 +1,439 @@
+"""EDAC against a plain float64 twin: separate networks, action gradients by a second graph."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from synther.checkpoint import load
+from synther.corl.algorithms.edac import EDAC, EDACConfig, similarity
+from synther.corl.shared.agent import Dims
+from synther.corl.shared.buffer import DiffusionGenerator, prepare_replay_buffer
+from synther.corl.shared.config import ConfigError, DiffusionConfig
+from synther.corl.shared.graphs import graphed
+from synther.corl.shared.parsing import load_yaml, parse
+from synther.corl.shared.run_folder import RunFolder
+from synther.corl.shared.runner import run
+from synther.corl.shared.streams import BlockStream, generators_for
+from synther.replay import Batch
+from synther.transitions import TransitionLayout
+from tests.data import random_transitions
+
+DIMS = Dims(3, 2)
+TINY: dict[str, Any] = {"batch_size": 8, "hidden_dim": 8, "num_critics": 3}
+
+
+def make_agent(dtype: torch.dtype = torch.float32, **keys: Any) -> EDAC:
+    config = EDACConfig(**{**TINY, **keys})
+    return EDAC(config, DIMS, generators_for(config.seeds, "init")).to(dtype)
+
+
+def stirred(agent: EDAC) -> EDAC:
+    """Larger last layers, so that some log-stds lie beyond their bounds and targets differ."""
+    with torch.no_grad():
+        agent.actor.layers[-1].weight.mul_(4000)
+        for each in (agent.critics, agent.target_critics):
+            each.mlp.layers[-1].weight.mul_(100)
+    return agent
+
+
+def batch_of(seeds: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    widths = (DIMS.state, DIMS.action, 1, DIMS.state, 1)
+    parts = [torch.randn(seeds, TINY["batch_size"], n, generator=generator) for n in widths]
+    parts[1], parts[4] = parts[1].tanh(), (parts[4] > 1).float()
+    return Batch(*(each.to(dtype) for each in parts))
+
+
+def noise_stream(agent: EDAC, device: str = "cpu") -> BlockStream:
+    return BlockStream(agent.noise, generators_for(agent.config.seeds, "noise", device))
+
+
+# ---- The twin: one seed, separate networks ----
+def plain_network(layers: Any, member: tuple[int, ...]) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for layer in layers:
+        weight, bias = layer.weight[member].detach(), layer.bias[member].detach()
+        linear = nn.Linear(*weight.shape, dtype=weight.dtype)
+        linear.weight.data.copy_(weight.T)
+        linear.bias.data.copy_(bias[0])
+        parts += [linear, nn.ReLU()]
+    return nn.Sequential(*parts[:-1])
+
+
+def plain_action_gradient(critic: nn.Module, states: Tensor, actions: Tensor) -> Tensor:
+    actions = actions.clone().requires_grad_()
+    q = critic(torch.cat([states, actions], dim=-1)).sum()
+    return torch.autograd.grad(q, actions, create_graph=True)[0]
+
+
+def plain_similarity(gradients: list[Tensor]) -> Tensor:
+    """Over all ordered pairs of critics, as equation 7 has it."""
+    pairs = itertools.permutations(gradients, 2)
+    cosines = [F.cosine_similarity(first, second, dim=-1, eps=1e-12) for first, second in pairs]
+    return sum(cosines, torch.zeros(())).mean() / (len(gradients) - 1)
+
+
+class Twin:
+    """EDAC of one seed as its paper and SPEC state it."""
+
+    def __init__(self, agent: EDAC, seed: int) -> None:
+        c = self.config = agent.config
+        of_critics, members = agent.critics.mlp.layers, range(c.num_critics)
+        self.actor = plain_network(agent.actor.layers, (seed,))
+        self.critics = nn.ModuleList(plain_network(of_critics, (seed, i)) for i in members)
+        self.targets = copy.deepcopy(self.critics)
+        self.log_alpha = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        self.optimizers = {
+            "alpha": torch.optim.Adam([self.log_alpha], c.alpha_learning_rate),
+            "actor": torch.optim.Adam(self.actor.parameters(), c.actor_learning_rate),
+            "critic": torch.optim.Adam(self.critics.parameters(), c.critic_learning_rate),
+        }
+
+    def sample(self, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, A]`` and ``[B]``."""
+        mean, log_std = self.actor(states).split(DIMS.action, dim=-1)
+        normal = Normal(mean, log_std.clamp(-5, 2).exp())
+        raw = normal.mean + normal.stddev * noise
+        log_probs = normal.log_prob(raw) + 2 * raw.cosh().log()  # 1 - tanh^2 = 1 / cosh^2
+        return self.config.max_action * raw.tanh(), log_probs.sum(-1)
+
+    def smallest(self, critics: nn.ModuleList, states: Tensor, actions: Tensor) -> Tensor:
+        inputs = torch.cat([states, actions], dim=-1)
+        return torch.stack([critic(inputs)[:, 0] for critic in critics]).min(dim=0).values
+
+    def descend(self, name: str, loss: Tensor) -> Tensor:
+        parameters = self.optimizers[name].param_groups[0]["params"]
+        for each, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            each.grad = gradient
+        self.optimizers[name].step()
+        return loss.detach()
+
+    def update(self, batch: Batch, now: Tensor, later: Tensor) -> dict[str, Tensor]:
+        c, metrics = self.config, {}
+        log_probs = self.sample(batch.states, now)[1].detach()
+        target_entropy = -float(DIMS.action)
+        alpha_loss = -(self.log_alpha * (log_probs + target_entropy)).mean()
+        metrics["alpha_loss"] = self.descend("alpha", alpha_loss)
+        alpha = self.log_alpha.exp().detach()
+        actions, log_probs = self.sample(batch.states, now)
+        actor_loss = (alpha * log_probs - self.smallest(self.critics, batch.states, actions)).mean()
+        metrics["actor_loss"] = self.descend("actor", actor_loss)
+        actions, log_probs = self.sample(batch.next_states, later)
+        value = self.smallest(self.targets, batch.next_states, actions) - alpha * log_probs
+        target = batch.rewards[:, 0] + c.discount * (1 - batch.dones[:, 0]) * value
+        inputs = torch.cat([batch.states, batch.actions], dim=-1)
+        errors = [F.mse_loss(critic(inputs)[:, 0], target.detach()) for critic in self.critics]
+        alike = plain_similarity(
+            [plain_action_gradient(each, batch.states, batch.actions) for each in self.critics]
+        )
+        metrics["similarity"] = alike.detach()
+        metrics["critic_loss"] = sum(errors).detach()
+        self.descend("critic", sum(errors) + c.eta * alike)
+        for old, new in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
+            old.data = (1 - c.tau) * old.data + c.tau * new.data
+        return metrics
+
+
+def parameter_pairs(agent: EDAC, twin: Twin, seed: int) -> Iterator[tuple[Tensor, Tensor, Any]]:
+    """(stacked, single, member) of every parameter."""
+    yield agent.log_alpha, twin.log_alpha, (seed,)
+    stacks: list[tuple[Any, nn.Module, tuple[int, ...]]] = [(agent.actor, twin.actor, (seed,))]
+    for i in range(agent.config.num_critics):
+        stacks.append((agent.critics.mlp, twin.critics[i], (seed, i)))
+        stacks.append((agent.target_critics.mlp, twin.targets[i], (seed, i)))
+    for stacked, network, member in stacks:
+        for ours, plain in zip(stacked.parameters(), network.parameters(), strict=True):
+            yield ours, plain, member
+
+
+def assert_same(ours: Tensor, plain: Tensor, member: tuple[int, ...]) -> None:
+    """Gradients and values."""
+    for stacked, single in ((ours, plain), (ours.grad, plain.grad)):
+        assert (stacked is None) == (single is None)
+        if stacked is not None and single is not None:
+            expected = single.detach().T if single.ndim == 2 else single.detach()
+            found = stacked.detach()[member].reshape(expected.shape)
+            torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-11)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "strong diversity": {"eta": 50.0, "num_critics": 5},
+    "SAC-N": {"eta": 0.0, "num_critics": 4},
+    "wider actions": {"max_action": 1.5, "discount": 0.9, "tau": 0.3},
+    "other rates": {
+        "actor_learning_rate": 1e-2, "critic_learning_rate": 3e-3, "alpha_learning_rate": 0.1
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", CASES.values(), ids=CASES)
+def test_updates_match_the_plain_twin(keys: dict[str, Any]) -> None:
+    agent = stirred(make_agent(torch.float64, num_seeds=2, **keys))
+    twins = [Twin(agent, seed) for seed in range(2)]
+    stream = noise_stream(agent)
+    for step in range(1, 4):
+        batch, noise = batch_of(2, seed=step), [each.double() for each in stream.next()]
+        metrics = agent.update(batch, tuple(noise), agent.form(step))
+        for seed, twin in enumerate(twins):
+            of_seed = Batch(*(each[seed] for each in batch))
+            for name, expected in twin.update(of_seed, *(each[seed] for each in noise)).items():
+                torch.testing.assert_close(metrics[name][seed], expected, rtol=1e-8, atol=1e-10)
+            for pair in parameter_pairs(agent, twin, seed):
+                assert_same(*pair)
+
+
+# ---- Networks ----
+def test_closed_action_gradient_is_the_second_graph_s() -> None:
+    critics = stirred(make_agent(torch.float64, num_critics=4, hidden_dim=16)).critics
+    states, actions, *_ = batch_of(1)
+    networks = [plain_network(critics.mlp.layers, (0, i)) for i in range(4)]
+    plain = [plain_action_gradient(each, states[0], actions[0]) for each in networks]
+    q, closed = critics.with_action_gradient(states, actions)
+    torch.testing.assert_close(q, critics(states, actions), rtol=0, atol=1e-12)
+    torch.testing.assert_close(closed[0], torch.stack(plain), rtol=1e-12, atol=1e-14)
+    alike, expected = similarity(closed).sum(), plain_similarity(plain)
+    torch.testing.assert_close(alike, expected, rtol=1e-12, atol=1e-14)
+    found = torch.autograd.grad(alike, list(critics.parameters()), materialize_grads=True)
+    for i, network in enumerate(networks):
+        parameters = list(network.parameters())
+        wanted = torch.autograd.grad(
+            expected, parameters, retain_graph=True, materialize_grads=True
+        )
+        for ours, single in zip(found, wanted, strict=True):
+            single = single.T if single.ndim == 2 else single[None]
+            torch.testing.assert_close(ours[0, i], single, rtol=1e-9, atol=1e-13)
+
+
+def test_similarity_of_known_gradients() -> None:
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0])
+    for gradients, expected in (
+        ([east, 5 * east, 2 * east], 3.0),  # six ordered pairs of cosine 1, over N - 1
+        ([east, north], 0.0),
+        ([east, -2 * east], -2.0),
+        ([0 * east, east], 0.0),  # a critic without any gradient is like none
+        ([east], 0.0),
+    ):
+        stacked = torch.stack(gradients)[None, :, None].requires_grad_()
+        value = similarity(stacked)
+        torch.testing.assert_close(value, torch.tensor([expected]))
+        assert torch.autograd.grad(value.sum(), stacked)[0].isfinite().all()
+
+
+def test_initial_weights() -> None:
+    agent = make_agent(hidden_dim=32)
+    for network, bound in ((agent.actor, 1e-3), (agent.critics.mlp, 3e-3)):
+        *hidden, last = network.layers
+        assert len(hidden) == 3
+        for layer in hidden:
+            assert (layer.bias == 0.1).all()
+            assert 0.9 < layer.weight.abs().max() * layer.weight.shape[-2] ** 0.5 <= 1
+        for parameter in last.parameters():
+            assert 0 < parameter.abs().max() <= bound
+        assert last.weight.abs().max() > 0.9 * bound
+    first, second = agent.critics.mlp.layers[1].weight[0, :2]
+    assert (first != second).any()
+    assert (agent.log_alpha == 0).all()
+    assert agent.target_critics.state_dict().keys() == agent.critics.state_dict().keys()
+
+
+def test_bf16_stays_near_float32() -> None:
+    batch = batch_of(1, dtype=torch.float32)
+    plain, fast = (stirred(make_agent(hidden_dim=64, precision=each)) for each in ("fp32", "bf16"))
+    results = [agent.critics.with_action_gradient(*batch[:2]) for agent in (plain, fast)]
+    for expected, found in zip(*results, strict=True):
+        assert found.dtype == torch.float32
+        error = (found - expected).norm() / expected.norm()
+        assert 1e-6 < error < 0.1  # a unit near its kink may be on in one and off in the other
+    fast.update(batch, noise_stream(fast).next(), None)
+    assert all(each.dtype == torch.float32 for each in fast.state_dict().values())
+
+
+def test_actions_are_bounded_and_deterministic() -> None:
+    agent = stirred(make_agent(max_action=0.5))
+    states = 100 * batch_of(1, dtype=torch.float32).states
+    assert agent.act(states).abs().max() <= 0.5
+    assert agent.act(states).equal(agent.act(states))
+
+
+def test_metrics_are_detached_and_one_a_seed() -> None:
+    agent = make_agent(num_seeds=2)
+    metrics = agent.update(batch_of(2, dtype=torch.float32), noise_stream(agent).next(), None)
+    assert {"alpha_loss", "alpha", "actor_loss", "critic_loss", "similarity"} <= set(metrics)
+    for value in metrics.values():
+        assert value.shape == (2,)
+        assert not value.requires_grad
+
+
+# ---- Configuration ----
+def test_own_key_names_through_file_and_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "edac.yaml"
+    file.write_text("env_name: hopper-medium-v2\ngamma: 0.9\nnum_epochs: 7\neval_episodes: 3\n")
+    config = load_yaml(EDACConfig, file)
+    assert (config.env, config.discount, config.n_episodes) == ("hopper-medium-v2", 0.9, 3)
+    assert (config.max_timesteps, config.eval_freq) == (7000, 5000)
+    words = "--gamma 0.5 --num_updates_on_epoch 10 --eval_every 2 --eval_seed 1 --num_seeds 2"
+    config = parse(EDACConfig, ["--config", str(file), *words.split()])
+    assert (config.env, config.discount, config.n_episodes) == ("hopper-medium-v2", 0.5, 3)
+    assert (config.max_timesteps, config.eval_freq, config.eval_seeds) == (70, 20, [1, 1])
+
+
+def test_common_key_names_work_as_well() -> None:
+    words = "--env walker2d-medium-v2 --discount 0.8 --n_episodes 4 --max_timesteps 30"
+    config = parse(EDACConfig, [*words.split(), "--eval_freq=10"])
+    assert (config.env, config.discount, config.n_episodes) == ("walker2d-medium-v2", 0.8, 4)
+    assert (config.max_timesteps, config.eval_freq) == (30, 10)
+
+
+def test_defaults() -> None:
+    config = EDACConfig()
+    assert (config.max_timesteps, config.eval_freq) == (3_000_000, 5000)
+    assert (config.eval_seeds, config.normalize, config.n_episodes) == ([42], False, 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--num_critic 10", "did you mean num_critics?"),
+        ("--env_nam x", "did you mean env_name?"),
+        ("--num_update_on_epoch 3", "did you mean num_updates_on_epoch?"),
+        ("--max_timesteps 30 --num_epochs 2", "max_timesteps is 30, .* 2000: give one of them"),
+        ("--eval_freq 30 --eval_every 2", "eval_freq is 30, .* 2000: give one of them"),
+        ("--num_critics 0", "num_critics is 0"),
+        ("--eval_seed -1", "eval_seed is -1"),
+        ("--deterministic_torch 3e-5", "true or false"),
+    ],
+)
+def test_what_cannot_be_is_refused(words: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(EDACConfig, words.split())
+
+
+@pytest.mark.parametrize("keys", [{"num_epochs": 2, "eval_every": 1}, {"max_timesteps": 30}])
+def test_a_stored_configuration_reads_back_the_same(tmp_path: Path, keys: dict[str, Any]) -> None:
+    config = EDACConfig(checkpoints_path=str(tmp_path), **keys)
+    assert load_yaml(EDACConfig, RunFolder.create(config).path / "config.yaml") == config
+
+
+def test_deterministic_torch() -> None:
+    try:
+        make_agent(deterministic_torch=True)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    make_agent()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+# ---- Sources, seeds, resume ----
+def test_three_sources_give_the_same_update(tmp_path: Path) -> None:
+    """The 2023 release stopped here: its generator gave rewards and dones of shape [B]."""
+    data = random_transitions(8, *DIMS)
+    data.save(tmp_path / "samples.npz")
+    layout = TransitionLayout.of(data)
+    rows = torch.from_numpy(layout.pack(data))
+    sources = DiffusionConfig(), DiffusionConfig(path=str(tmp_path / "samples.npz"))
+    batches = [
+        prepare_replay_buffer(data, source, batch_size=8).rows.gather(torch.arange(8)[None])
+        for source in sources
+    ]
+    generator = DiffusionGenerator(
+        lambda _, __: rows.clone(), lambda x: x, layout, 8, [torch.Generator()], 1
+    )
+    first, *others = (updated(batch) for batch in [*batches, generator.sample()])
+    for other in others:
+        for name, value in first.items():
+            assert value.equal(other[name]), name
+
+
+def updated(batch: Batch) -> dict[str, Tensor]:
+    agent = make_agent()
+    assert batch.rewards.shape == batch.dones.shape == (1, 8, 1)
+    agent.update(batch, noise_stream(agent).next(), agent.form(1))
+    return agent.state_dict()
+
+
+def trained(seeds: list[int], updates: int) -> dict[str, Tensor]:
+    agent = make_agent(seed=seeds[0], num_seeds=len(seeds))
+    data = random_transitions(64, *DIMS)
+    source = prepare_replay_buffer(data, DiffusionConfig(), batch_size=8, seeds=seeds)
+    stream = noise_stream(agent)
+    for step in range(1, updates + 1):
+        agent.update(source.sample(), stream.next(), agent.form(step))
+    return agent.state_dict()
+
+
+def test_a_stack_of_seeds_follows_single_runs() -> None:
+    stack = trained([3, 4, 5], 200)
+    for index, seed in enumerate((3, 4, 5)):
+        for name, value in trained([seed], 200).items():
+            torch.testing.assert_close(stack[name][index], value[0], rtol=1e-3, atol=1e-4, msg=name)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mujoco")
+    random_transitions(64, 11, 3).save(tmp_path / "data.npz")
+    config = EDACConfig(
+        **TINY, env=str(tmp_path / "data.npz"), eval_env="Hopper-v2", num_seeds=2, eval_every=1,
+        n_episodes=1, num_epochs=2, num_updates_on_epoch=5, device="cpu",
+        checkpoints_path=str(tmp_path / "whole"),
+    )  # fmt: skip
+    result = run(config, EDAC)
+    assert result["steps"] == 10
+    stopped = dataclasses.replace(config, checkpoints_path=str(tmp_path / "parts"), resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(EDAC, "form", stop_at_8)
+        with pytest.raises(Stopped):
+            run(stopped, EDAC)
+    assert run(stopped, EDAC)["last_return"] == result["last_return"]
+    whole, parts = (
+        load(next(tmp_path.glob(f"{each}/*/checkpoint-10.pt")))["agent"]
+        for each in ("whole", "parts")
+    )
+    torch.testing.assert_close(parts, whole, rtol=0, atol=0)
+
+
+def stop_at_8(agent: EDAC, step: int) -> None:
+    if step == 8:
+        raise Stopped
+
+
+# ---- Fast paths ----
+@pytest.mark.parametrize(
+    ("mode", "device"),
+    [
+        pytest.param("default", "cpu", marks=pytest.mark.slow),
+        pytest.param("default", "cuda", marks=pytest.mark.gpu),
+        pytest.param("cudagraph", "cuda", marks=pytest.mark.gpu),
+    ],
+)
+def test_fast_paths_agree_with_the_plain_one(mode: Any, device: str) -> None:
+    keys: dict[str, Any] = {**TINY, "num_seeds": 2}
+    agents = [
+        EDAC(EDACConfig(**keys, compile=each), DIMS, generators_for([0, 1], "init"), device)
+        for each in ("off", mode)
+    ]
+    updates = [agents[0].update, graphed(agents[1]) if mode == "cudagraph" else agents[1].update]
+    streams = [noise_stream(each, device) for each in agents]
+    for step in range(1, 13):
+        batch = Batch(*(each.to(device) for each in batch_of(2, step, torch.float32)))
+        for agent, update, stream in zip(agents, updates, streams, strict=True):
+            update(batch, stream.next(), agent.form(step))
+    torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-3, atol=1e-4)
