@@ -30,8 +30,7 @@ class BlockStream:
     """Hands out random numbers of one update at a time, drawn for a block of updates at once.
 
     A block costs one call a seed instead of one for every update, which counts on a GPU with many
-    seeds. What a stream hands out depends on the generators alone, not on the block's length,
-    only as long as one kind of number is drawn; so the length is a constant.
+    seeds. Its length is part of what a run draws, and so a constant.
 
     Args:
         draw: see ``Draw``.
@@ -45,7 +44,7 @@ class BlockStream:
         self._generators = generators
         self._values: tuple[Tensor, ...] = ()
         self._position = self.BLOCK
-        self._states = [each.get_state() for each in generators]  # before the block was drawn
+        self._states: list[Tensor] = []  # of the generators, before the block was drawn
 
     def next(self) -> tuple[Tensor, ...]:
         """Tensors ``[seeds, ...]`` of the next update."""
@@ -62,7 +61,9 @@ class BlockStream:
         self._values = tuple(torch.stack(parts, dim=1) for parts in zip(*members, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"states": self._states, "position": self._position}
+        used_up = self._position == self.BLOCK
+        states = [each.get_state() for each in self._generators] if used_up else self._states
+        return {"states": states, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for generator, stored in zip(self._generators, state["states"], strict=True):

@@ -1,0 +1,247 @@
+"""The three sources: the same rows, the same shapes, whichever they come from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
+from synther.corl.shared import buffer as buffer_module
+from synther.corl.shared.buffer import (
+    DiffusionConfig,
+    DiffusionGenerator,
+    ReplayBuffer,
+    RewardNormalizer,
+    StateNormalizer,
+    prepare_replay_buffer,
+)
+from synther.corl.shared.config import ConfigError
+from synther.corl.shared.normalizers import episode_returns
+from synther.corl.shared.sources import BatchSource
+from synther.corl.shared.streams import generators_for
+from synther.replay import Batch
+from synther.transitions import TransitionError, TransitionLayout, Transitions
+from tests.corl.helpers import DIMS, make_agent, write_model
+from tests.data import random_transitions
+
+LAYOUT = TransitionLayout(3, 2)
+DATA = random_transitions(rows=120)
+SAMPLES = random_transitions(rows=90, seed=1)
+
+
+def recorded_model(monkeypatch: pytest.MonkeyPatch, rows: Transitions) -> list[int]:
+    """Let every model give ``rows``, over and over; returns the counts that were asked for."""
+    packed = torch.from_numpy(LAYOUT.pack(rows))
+    asked: list[int] = []
+    given = {"rows": 0}
+
+    def generate(count: int, generator: torch.Generator) -> torch.Tensor:
+        start = given["rows"]
+        given["rows"] += count
+        asked.append(count)
+        return packed[torch.arange(start, start + count) % len(packed)].clone()
+
+    monkeypatch.setattr(buffer_module, "_rows_of_model", lambda *_: generate)
+    return asked
+
+
+def source_of(diffusion: DiffusionConfig, seeds: list[int], **options: object) -> BatchSource:
+    return prepare_replay_buffer(
+        DATA,
+        diffusion,
+        batch_size=10,
+        seeds=seeds,
+        state_normalizer=StateNormalizer.of(DATA),
+        reward_normalizer=RewardNormalizer(0.5, 3.0),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_same_rows_give_the_same_batches_and_updates_from_all_three_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fault 1 of the 2023 release: rewards and dones of another shape on the fly."""
+    asked = recorded_model(monkeypatch, DATA)
+    DATA.save(tmp_path / "samples.npz")
+    sources = [
+        source_of(DiffusionConfig(), [4]),
+        source_of(DiffusionConfig(str(tmp_path / "samples.npz")), [4]),
+        source_of(DiffusionConfig("model.pt", sample_limit=len(DATA)), [4]),
+    ]
+    assert sum(asked) == len(DATA)
+    config = TD3BCConfig(network_width=16, batch_size=10)
+    agents = [make_agent(TD3BC, config, [4]) for _ in sources]
+    noise = generators_for([4], "noise")[0]
+    for step in range(1, 7):
+        batches = [source.sample() for source in sources]
+        assert equal(batches[0], batches[1])
+        assert equal(batches[0], batches[2])
+        drawn = tuple(each for each in agents[0].noise(noise, 1))
+        for agent, batch in zip(agents, batches, strict=True):
+            agent.update(batch, drawn, agent.form(step))
+    for agent in agents[1:]:
+        for ours, theirs in zip(agent.parameters(), agents[0].parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("path", [None, "samples.npz", "model.pt"])
+def test_shapes_and_normalisation(
+    path: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded_model(monkeypatch, SAMPLES)
+    SAMPLES.save(tmp_path / "samples.npz")
+    source = source_of(DiffusionConfig(path and str(tmp_path / path)), [0, 1, 2])
+    batch = source.sample()
+    widths = [DIMS.state, DIMS.action, 1, DIMS.state, 1]
+    assert [tuple(each.shape) for each in batch] == [(3, 10, width) for width in widths]
+    rows = DATA if path is None else SAMPLES
+    mean, std = DATA.observations.mean(0), DATA.observations.std(0) + 1e-3  # of the real data
+    for seed in range(3):
+        for number in range(10):
+            action = batch.actions[seed, number].numpy()
+            (found,) = np.flatnonzero((rows.actions == action).all(axis=1))
+            np.testing.assert_allclose(
+                batch.states[seed, number], (rows.observations[found] - mean) / std, rtol=2e-5,
+                atol=1e-6,
+            )  # fmt: skip
+            np.testing.assert_allclose(
+                batch.next_states[seed, number],
+                (rows.next_observations[found] - mean) / std,
+                rtol=2e-5,
+                atol=1e-6,
+            )
+            reward = (rows.rewards[found] - 0.5) * 3.0
+            assert batch.rewards[seed, number, 0].item() == pytest.approx(reward, rel=1e-5)
+            assert batch.dones[seed, number, 0].item() == rows.terminals[found]
+
+
+def test_on_the_fly_a_hundred_batches_are_made_at_a_time_and_each_row_is_used_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = recorded_model(monkeypatch, random_transitions(rows=5000))
+    source = source_of(DiffusionConfig("model.pt"), [0, 1])
+    assert isinstance(source, DiffusionGenerator)
+    seen = torch.cat([source.sample().actions for _ in range(100)], dim=1)
+    assert asked == [1000, 1000]
+    assert len(seen.flatten(0, 1).unique(dim=0)) == 2000
+    source.sample()
+    assert len(asked) == 4
+
+
+def test_a_sample_limit_keeps_the_first_rows_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recorded_model(monkeypatch, SAMPLES)
+    SAMPLES.save(tmp_path / "samples.npz")
+    for path in ("model.pt", "samples.npz"):
+        source = source_of(DiffusionConfig(str(tmp_path / path), sample_limit=30), [0])
+        assert isinstance(source, ReplayBuffer)
+        assert len(source) == 30
+        seen = torch.cat([source.sample().actions[0] for _ in range(60)]).unique(dim=0)
+        expected = torch.from_numpy(SAMPLES.actions[:30]).unique(dim=0)
+        assert torch.equal(seen, expected)
+    assert asked == [30]
+
+
+def test_kept_rows_are_each_seeds_own_and_come_from_the_cache_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = recorded_model(monkeypatch, SAMPLES)
+    limited = DiffusionConfig("model.pt", sample_limit=20)
+    cache = tmp_path / "rows.pt"
+    source = source_of(limited, [0, 1], cache=cache)
+    first = source.sample()
+    seen = torch.cat([source.sample().actions for _ in range(60)], dim=1)
+    for seed in range(2):
+        own = torch.from_numpy(SAMPLES.actions[20 * seed : 20 * seed + 20]).unique(dim=0)
+        assert torch.equal(seen[seed].unique(dim=0), own)
+    again = source_of(limited, [0, 1], cache=cache)
+    assert asked == [20, 20]
+    assert equal(again.sample(), first)
+
+
+@pytest.mark.parametrize("path", [None, "model.pt"])
+def test_each_seed_has_its_own_batches_whoever_trains_beside_it(
+    path: str | None, tmp_path: Path
+) -> None:
+    if path:
+        path = str(write_model(tmp_path / path, LAYOUT))
+    diffusion = DiffusionConfig(path, num_steps=2, batch_parallelism=2)
+    together, alone = source_of(diffusion, [3, 8]), source_of(diffusion, [8])
+    for _ in range(5):
+        ours, theirs = together.sample(), alone.sample()
+        assert equal(Batch(*(each[1:] for each in ours)), theirs)
+        assert not torch.equal(ours.states[0], ours.states[1])
+
+
+@pytest.mark.parametrize("terminals", [True, False])
+def test_a_model_is_found_to_fit_with_terminals_or_without(tmp_path: Path, terminals: bool) -> None:
+    path = write_model(tmp_path / "model.pt", TransitionLayout(3, 2, terminals))
+    batch = source_of(DiffusionConfig(str(path), num_steps=2), [0]).sample()
+    assert set(batch.dones.unique().tolist()) <= ({0.0, 1.0} if terminals else {0.0})
+    assert batch.actions.abs().max() <= 1
+
+
+@pytest.mark.parametrize("path", [None, "model.pt"])
+def test_a_saved_source_goes_on_where_it_stood(path: str | None, tmp_path: Path) -> None:
+    if path:
+        path = str(write_model(tmp_path / path, LAYOUT))
+    diffusion = DiffusionConfig(path, num_steps=2, batch_parallelism=3)
+    original = source_of(diffusion, [0, 1])
+    for _ in range(4):  # into the second pool of generated rows
+        original.sample()
+    copy = source_of(diffusion, [0, 1])
+    copy.load_state_dict(original.state_dict())
+    for _ in range(5):
+        assert equal(copy.sample(), original.sample())
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    other = random_transitions(rows=30, observation_dim=4)
+    other.save(tmp_path / "other.npz")
+    with pytest.raises(TransitionError, match="4 observation and 2 action columns, the data set"):
+        source_of(DiffusionConfig(str(tmp_path / "other.npz")), [0])
+    model = write_model(tmp_path / "model.pt", TransitionLayout(4, 2))
+    with pytest.raises(TransitionError, match="the data set has 3 observation and 2 action"):
+        source_of(DiffusionConfig(str(model)), [0])
+    SAMPLES.save(tmp_path / "samples.npz")
+    with pytest.raises(ConfigError, match=r"sample_limit is 91, .* has 90 rows"):
+        source_of(DiffusionConfig(str(tmp_path / "samples.npz"), sample_limit=91), [0])
+    with pytest.raises(ConfigError, match=r"nothing\.npz: no such file"):
+        source_of(DiffusionConfig(str(tmp_path / "nothing.npz")), [0])
+
+
+def returns_one_by_one(rewards: np.ndarray, terminals: np.ndarray, longest: int) -> list[float]:
+    returns, total, length = [], 0.0, 0
+    for reward, terminal in zip(rewards, terminals, strict=True):
+        total, length = total + float(reward), length + 1
+        if terminal or length == longest:
+            returns.append(total)
+            total, length = 0.0, 0
+    return returns
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+def test_episodes_end_at_terminals_or_at_their_limit(share: float) -> None:
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=500).astype(np.float32)
+    terminals = (rng.random(500) < share).astype(np.float32)
+    expected = returns_one_by_one(rewards, terminals, 37)
+    np.testing.assert_allclose(episode_returns(rewards, terminals, 37), expected, atol=1e-6)
+
+
+def test_reward_normalisers() -> None:
+    expected = returns_one_by_one(DATA.rewards, DATA.terminals, 1000)
+    normalizer = RewardNormalizer.of(DATA, "hopper-medium-v2")
+    scale = 1000 / (max(expected) - min(expected))
+    torch.testing.assert_close(
+        normalizer(torch.tensor([2.0])), torch.tensor([2.0 * scale]), rtol=1e-5, atol=0
+    )
+    assert RewardNormalizer.of(DATA, "antmaze-umaze-v2")(torch.tensor([1.0])).item() == 0.0
+    with pytest.raises(TransitionError, match="1 whole episodes whose returns do not differ"):
+        RewardNormalizer.of(DATA.subset(slice(0, int(np.argmax(DATA.terminals)) + 1)), "hopper")

@@ -1,0 +1,347 @@
+"""The training loop: resume bit for bit, files, results, and errors."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from synther import checkpoint
+from synther.checkpoint import CheckpointError
+from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
+from synther.corl.shared import runner
+from synther.corl.shared.agent import Agent
+from synther.corl.shared.command import command
+from synther.corl.shared.config import ConfigError, DiffusionConfig, RunConfig
+from synther.corl.shared.runner import run
+from synther.envs import normalized_score
+from synther.loggers import read_metrics
+from synther.transitions import TransitionError, TransitionLayout
+from tests.corl.helpers import write_dataset, write_model
+
+ALGORITHMS: dict[str, tuple[type[RunConfig], type[Agent], dict[str, Any]]] = {
+    "td3_bc": (TD3BCConfig, TD3BC, {"network_width": 8}),
+}
+COMMAND = [sys.executable, "synther/corl/algorithms/td3_bc.py"]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., TD3BCConfig]:
+    """Configurations of small runs on a data set of their own."""
+    write_dataset(tmp_path / "data.npz")
+
+    def configuration(algorithm: str = "td3_bc", **changes: Any) -> Any:
+        config_class, _, small = ALGORITHMS[algorithm]
+        settings = {
+            "env": str(tmp_path / "data.npz"), "max_timesteps": 12, "eval_freq": 5, "log_every": 4,
+            "n_episodes": 1, "batch_size": 8, "checkpoints_path": str(tmp_path / "runs"),
+            "device": "cpu", "name": "small",
+        }  # fmt: skip
+        return config_class(**(settings | small | changes))
+
+    return configuration
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, build: type[Agent], step: int) -> None:
+    """Let the update of that step fail, as if the process had been killed there."""
+    form = build.form
+
+    def failing(self: Agent, number: int) -> Any:
+        if number == step:
+            raise Interrupted
+        return form(self, number)
+
+    monkeypatch.setattr(build, "form", failing)
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    path = checkpoint.latest(folder, "checkpoint")
+    assert path is not None
+    state = checkpoint.load(path)
+    del state["seconds"], state["config"]
+    return state
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    left_out = ("time", "updates_per_second")
+    records = read_metrics(folder / "metrics.jsonl")
+    return [{k: v for k, v in record.items() if k not in left_out} for record in records]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("source", ["data", "fly", "kept"])
+@pytest.mark.parametrize("killed_at", [3, 9])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
+    algorithm: str,
+    source: str,
+    killed_at: int,
+    make: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Across an evaluation and a checkpoint at step 5 and, on the fly, new rows at step 7."""
+    diffusion = DiffusionConfig()
+    if source != "data":
+        model = write_model(tmp_path / "model.pt", TransitionLayout(3, 1))
+        limit = 40 if source == "kept" else None
+        diffusion = DiffusionConfig(str(model), 2, limit, batch_parallelism=3)
+    build = ALGORITHMS[algorithm][1]
+    options = {"diffusion": diffusion, "num_seeds": 2}
+    whole = run(make(algorithm, **options, name="whole"), build)
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, build, killed_at)
+        with pytest.raises(Interrupted):
+            run(make(algorithm, **options, name="cut"), build)
+    cut = run(make(algorithm, **options, name="cut", resume=True), build)
+    folders = [tmp_path / "runs" / f"{name}-data-s0to1" for name in ("whole", "cut")]
+    assert same(*map(final_state, folders))
+    assert curve(folders[0]) == curve(folders[1])
+    for key in ("last_return", "best_return", "mean", "standard_error", "steps"):
+        assert whole[key] == cut[key]
+    assert len(list((tmp_path / "runs").iterdir())) == 2  # it went on in its own folder
+
+
+@pytest.mark.slow
+def test_a_killed_process_can_be_resumed(make: Callable[..., Any], tmp_path: Path) -> None:
+    write_dataset(tmp_path / "hopper.npz")
+    words = ["--env", str(tmp_path / "data.npz"), "--checkpoints_path", str(tmp_path / "runs")]
+    words += ["--eval_freq", "20", "--n_episodes", "1", "--network_width", "16", "--device", "cpu"]
+    words += ["--max_timesteps", "3000", "--batch_size", "16"]
+    folder = tmp_path / "runs" / "TD3_BC-data-s0"
+    process = subprocess.Popen([*COMMAND, *words], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while checkpoint.latest(folder, "checkpoint") is None:
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "result.json").exists()
+    subprocess.run([*COMMAND, *words, "--resume"], cwd=ROOT, check=True, capture_output=True)
+    words[3] = str(tmp_path / "whole")
+    subprocess.run([*COMMAND, *words], cwd=ROOT, check=True, capture_output=True)
+    assert same(final_state(folder), final_state(tmp_path / "whole" / "TD3_BC-data-s0"))
+
+
+def test_the_same_command_again_gets_a_folder_of_its_own(
+    make: Callable[..., Any], tmp_path: Path
+) -> None:
+    for _ in range(3):
+        run(make(), TD3BC)
+    names = ["small-data-s0", "small-data-s0-2", "small-data-s0-3"]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "runs" / name / "result.json").is_file()
+    before = final_state(tmp_path / "runs" / names[2])
+    assert run(make(resume=True), TD3BC)["steps"] == 12  # all finished: nothing is trained again
+    assert same(before, final_state(tmp_path / "runs" / names[2]))
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == names
+
+
+def test_resuming_with_another_configuration_names_the_keys(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, TD3BC, 7)
+        with pytest.raises(Interrupted):
+            run(make(), TD3BC)
+    message = r"another max_timesteps \(was 12, now 20\), alpha \(was 2.5, now 1.0\)$"
+    with pytest.raises(ConfigError, match=message):
+        run(make(max_timesteps=20, alpha=1.0, resume=True), TD3BC)
+    assert run(make(threads=2, resume=True), TD3BC)["steps"] == 12  # says how, not what
+
+
+def test_results_hold_last_and_best_of_every_seed(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Scripted:
+        """Returns rise and then fall; seed k's are k more."""
+
+        observation_dim, action_dim = 3, 1
+        played = iter([10.0, 30.0, 20.0])
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def run(self, policy: Any, seeds: list[int]) -> np.ndarray:
+            assert policy(np.zeros((2, 4, 3), np.float32)).shape == (2, 4, 1)
+            middle = next(self.played)
+            return np.array([[middle - 1 + seed, middle + 1 + seed] for seed in seeds])
+
+        def __enter__(self) -> "Scripted":
+            return self
+
+        def __exit__(self, *_: Any) -> None: ...
+
+    monkeypatch.setattr(runner, "Evaluator", Scripted)
+    result = run(make(num_seeds=2, seed=4, eval_env="Hopper-v2"), TD3BC)
+    assert result["seeds"] == [4, 5]
+    assert result["last_return"] == [24.0, 25.0]
+    assert result["best_return"] == [34.0, 35.0]
+    scores = normalized_score("Hopper-v2", [24.0, 25.0])
+    np.testing.assert_allclose(result["last_score"], scores)
+    np.testing.assert_allclose(result["best_score"], normalized_score("Hopper-v2", [34.0, 35.0]))
+    assert result["mean"] == pytest.approx(scores.mean())
+    error = np.std(scores, ddof=1) / np.sqrt(2)
+    assert result["standard_error"] == pytest.approx(error)
+    folder = tmp_path / "runs" / "small-data-s4to5"
+    assert json.loads((folder / "result.json").read_text()) == result
+    records = read_metrics(folder / "metrics.jsonl")
+    assert [record["eval_return/s5"] for record in records if "eval_return/s5" in record] == [
+        15.0,
+        35.0,
+        25.0,
+    ]
+    logged = [record for record in records if "critic_loss/s4" in record]
+    assert [record["step"] for record in logged] == [4, 8, 12]
+    assert all(record["updates_per_second"] > 0 for record in logged)
+
+
+def test_an_environment_without_reference_scores_gives_returns(make: Callable[..., Any]) -> None:
+    result = run(make(), TD3BC)
+    assert result["last_score"] is None
+    assert result["best_score"] is None
+    assert result["mean"] == result["last_return"][0]
+    assert result["standard_error"] is None
+
+
+def test_checkpoints_are_few_unless_all_are_asked_for(
+    make: Callable[..., Any], tmp_path: Path
+) -> None:
+    run(make(name="few", save_checkpoints=False), TD3BC)
+    run(make(name="all"), TD3BC)
+    few = checkpoint.steps(tmp_path / "runs" / "few-data-s0", "checkpoint")
+    every = checkpoint.steps(tmp_path / "runs" / "all-data-s0", "checkpoint")
+    assert list(few) == [12]
+    assert list(every) == [5, 10, 12]
+
+
+def test_without_a_folder_nothing_is_written(
+    make: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    assert run(make(checkpoints_path=None), TD3BC)["steps"] == 12
+    assert list(empty.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "empty"]
+    with pytest.raises(ConfigError, match="--resume needs --checkpoints_path"):
+        run(make(checkpoints_path=None, resume=True), TD3BC)
+
+
+def test_training_starts_from_the_weights_of_another_run(
+    make: Callable[..., Any], tmp_path: Path
+) -> None:
+    run(make(name="first"), TD3BC)
+    folder = tmp_path / "runs" / "first-data-s0"
+    stored = final_state(folder)["agent"]["networks"]
+    for path in (folder, folder / "checkpoint-12.pt"):
+        config = make(name="second", load_model=str(path))
+        agent = runner._Run(config, TD3BC, None).agent
+        assert same(dict(agent.state_dict()), stored)
+        assert agent.optimizers()["actor_optimizer"].state == {}  # weights alone
+    with pytest.raises(CheckpointError, match=r"checkpoint-12\.pt: its networks do not fit"):
+        run(make(name="second", load_model=str(folder), network_width=16), TD3BC)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        run(make(name="second", load_model=str(tmp_path / "nothing.pt")), TD3BC)
+    assert len(list((tmp_path / "runs").iterdir())) == 1  # a run that could not start left nothing
+
+
+def test_the_configuration_beside_the_run_starts_it_again(
+    make: Callable[..., Any], tmp_path: Path
+) -> None:
+    run(make(alpha=1.5), TD3BC)
+    stored = yaml.safe_load((tmp_path / "runs" / "small-data-s0" / "config.yaml").read_text())
+    assert stored["alpha"] == 1.5
+    command(TD3BCConfig, TD3BC, ["--config", str(tmp_path / "runs/small-data-s0/config.yaml")])
+    folders = [tmp_path / "runs" / name for name in ("small-data-s0", "small-data-s0-2")]
+    assert same(*map(final_state, folders))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"eval_env": "MountainCarContinuous-v0"}, ConfigError, "2 observation and 1 action"),
+        ({"buffer_size": 299}, ConfigError, "300 rows, buffer_size is 299; raise it"),
+        ({"device": "gpu"}, ConfigError, "device 'gpu'"),
+        ({"compile": "cudagraph"}, ConfigError, "needs a CUDA device"),
+    ],
+)
+def test_a_run_that_cannot_start_says_why_and_leaves_no_folder(
+    changes: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    make: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(error, match=message):
+        run(make(**changes), TD3BC)
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_data_set_that_does_not_say_its_environment(
+    make: Callable[..., Any], tmp_path: Path
+) -> None:
+    nameless = write_dataset(tmp_path / "nameless.npz", env_id=None)
+    with pytest.raises(ConfigError, match="name one with --eval_env"):
+        run(make(env=str(nameless)), TD3BC)
+    assert run(make(env=str(nameless), eval_env="Pendulum-v1"), TD3BC)["steps"] == 12
+
+
+def test_generated_rows_that_are_not_finite_are_an_error_of_one_line(
+    make: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "model.pt", TransitionLayout(3, 1))
+    payload = checkpoint.load(path)
+    payload["ema"]["ema_model.net.residual_mlp.final_linear.bias"].fill_(float("nan"))
+    checkpoint.save(path, payload)
+    with pytest.raises(TransitionError, match=r"model\.pt: .* not finite"):
+        run(make(diffusion=DiffusionConfig(str(path), num_steps=2)), TD3BC)
+
+
+def test_the_command_prints_one_line_at_the_end_and_one_at_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = str(write_dataset(tmp_path / "data.npz"))
+    words = ["--env", env, "--max_timesteps", "2", "--n_episodes", "1", "--device", "cpu"]
+    command(TD3BCConfig, TD3BC, words)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert out.startswith("TD3_BC on Pendulum-v1, trained on the data set")
+    with pytest.raises(SystemExit) as stop:
+        command(TD3BCConfig, TD3BC, [*words, "--alhpa", "1"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: --alhpa: no such key; did you mean alpha?\n"
+    command(TD3BCConfig, TD3BC, ["--help"])
+    assert "--alpha float" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_importing_an_algorithm_pulls_in_no_simulator_and_no_other_room(algorithm: str) -> None:
+    """Fault 10 of the 2023 release."""
+    code = f"import sys, synther.corl.algorithms.{algorithm}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    unwanted = {
+        "gymnasium", "mujoco", "dm_control", "shimmy", "wandb", "gin", "accelerate",
+        "synther.online", "synther.diffusion.elucidated_diffusion", "synther.diffusion.generator",
+    }  # fmt: skip
+    assert unwanted.isdisjoint(loaded)
+    assert "torch" in loaded
