@@ -27,8 +27,7 @@ from synther.replay import Batch, RowBuffer
 from synther.runtime import RL_THREADS, cpu_threads
 from synther.transitions import TransitionLayout, Transitions
 
-NAME = "hopper-demo-v0"
-SHIPPED = Path(__file__).parent / "data" / f"{NAME}.npz"
+SHIPPED = Path(__file__).parent / "data" / "hopper-demo-v0.npz"
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,6 @@ def _kept_rows(episode_ends: list[int], config: DemoConfig) -> np.ndarray:
 def _metadata(config: DemoConfig, returns: list[float]) -> dict[str, Any]:
     kept = np.array(returns[:: config.keep_every])
     return {
-        "name": NAME,
         "env_id": config.env_id,
         "source": "SAC training run, python3 -m synther.datasets.make_demo",
         "config": asdict(config) | {"hidden": list(config.hidden)},
@@ -165,10 +163,11 @@ def _metadata(config: DemoConfig, returns: list[float]) -> dict[str, Any]:
 def main() -> None:
     defaults = DemoConfig()
     parser = argparse.ArgumentParser(
-        description="Make the data set that ships inside.",
+        description="Make the data set that ships inside, or one like it.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--output", type=Path, default=SHIPPED, help="the .npz to write")
+    parser.add_argument("--env_id", default=defaults.env_id)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument(
         "--num_steps", type=int, default=defaults.num_steps, help="of the environment"
