@@ -7,6 +7,7 @@ on the synthetic ones.
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -18,18 +19,19 @@ from rich.table import Table
 
 from synther.datasets import load_dataset
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(os.path.relpath(Path(__file__).resolve().parents[1]))
 DATASET = "hopper-demo-v0"
-DIFFUSER = "synther/diffusion/train_diffuser.py"
-TD3_BC = "synther/corl/algorithms/td3_bc.py"
+DIFFUSER = REPOSITORY / "synther/diffusion/train_diffuser.py"
+TD3_BC = REPOSITORY / "synther/corl/algorithms/td3_bc.py"
+YAML = REPOSITORY / "synther/corl/yaml/td3_bc/hopper/medium_replay_v2.yaml"
 console = Console(highlight=False)
 
 
-def command(script: str, *arguments: object) -> None:
+def command(script: Path, *arguments: object) -> None:
     """Show a command as a person would type it, and run it."""
-    words = [str(argument) for argument in arguments]
-    console.print(f"\n[bold]$ {shlex.join(['python3', script, *words])}[/bold]")
-    done = subprocess.run([sys.executable, str(REPOSITORY / script), *words])
+    words = [str(word) for word in (script, *arguments)]
+    console.print(f"\n[bold]$ {shlex.join(['python3', *words])}[/bold]", soft_wrap=True)
+    done = subprocess.run([sys.executable, *words])
     if done.returncode:
         raise SystemExit(done.returncode)
 
@@ -39,7 +41,7 @@ def train_agent(folder: Path, name: str, updates: int, *source: object) -> Path:
     before = set(folder.glob(f"{name}-*"))
     command(
         TD3_BC,
-        *("--config", REPOSITORY / "synther/corl/yaml/td3_bc/hopper/medium_replay_v2.yaml"),
+        *("--config", YAML),
         *("--env", DATASET),
         *("--name", name),
         *("--checkpoints_path", folder),
@@ -78,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train, sample, measure, learn.")
     parser.add_argument("--folder", type=Path, default=Path("demo_results"))
     parser.add_argument("--num_samples", type=int, default=50_000)
-    parser.add_argument("--updates", type=int, default=5_000, help="of TD3+BC")
+    parser.add_argument("--updates", type=int, default=4_000, help="of TD3+BC")
     options = parser.parse_args()
     diffusion = options.folder / "diffusion"
     samples = diffusion / "samples.npz"

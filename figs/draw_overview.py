@@ -20,7 +20,7 @@ from synther.diffusion.samplers import heun_deterministic
 from synther.transitions import TransitionLayout
 
 OUTPUT = Path(__file__).with_name("overview.png")
-MODEL = Path("demo_results/diffusion/model-10000.pt")
+MODEL = Path("demo_results/diffusion/model-8000.pt")
 COLUMNS = {"torso height": 0, "forward velocity": 5}
 SHOWN_SIGMAS = (3.0, 0.6, 0.15)
 ROWS = 8_000
