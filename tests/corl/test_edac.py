@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,21 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from synther.checkpoint import load
 from synther.corl.algorithms.edac import EDAC, EDACConfig, similarity
-from synther.corl.shared.agent import Dims
 from synther.corl.shared.buffer import DiffusionGenerator, prepare_replay_buffer
 from synther.corl.shared.config import ConfigError, DiffusionConfig
 from synther.corl.shared.graphs import graphed
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.corl.shared.run_folder import RunFolder
-from synther.corl.shared.runner import run
 from synther.corl.shared.streams import BlockStream, generators_for
 from synther.replay import Batch
 from synther.transitions import TransitionLayout
+from tests.corl.helpers import DIMS, follow, random_batch
 from tests.data import random_transitions
+from tests.test_nets import member
 
-DIMS = Dims(3, 2)
 TINY: dict[str, Any] = {"batch_size": 8, "hidden_dim": 8, "num_critics": 3}
 
 
@@ -47,30 +44,11 @@ def stirred(agent: EDAC) -> EDAC:
     return agent
 
 
-def batch_of(seeds: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    widths = (DIMS.state, DIMS.action, 1, DIMS.state, 1)
-    parts = [torch.randn(seeds, TINY["batch_size"], n, generator=generator) for n in widths]
-    parts[1], parts[4] = parts[1].tanh(), (parts[4] > 1).float()
-    return Batch(*(each.to(dtype) for each in parts))
-
-
 def noise_stream(agent: EDAC, device: str = "cpu") -> BlockStream:
     return BlockStream(agent.noise, generators_for(agent.config.seeds, "noise", device))
 
 
 # ---- The twin: one seed, separate networks ----
-def plain_network(layers: Any, member: tuple[int, ...]) -> nn.Sequential:
-    parts: list[nn.Module] = []
-    for layer in layers:
-        weight, bias = layer.weight[member].detach(), layer.bias[member].detach()
-        linear = nn.Linear(*weight.shape, dtype=weight.dtype)
-        linear.weight.data.copy_(weight.T)
-        linear.bias.data.copy_(bias[0])
-        parts += [linear, nn.ReLU()]
-    return nn.Sequential(*parts[:-1])
-
-
 def plain_action_gradient(critic: nn.Module, states: Tensor, actions: Tensor) -> Tensor:
     actions = actions.clone().requires_grad_()
     q = critic(torch.cat([states, actions], dim=-1)).sum()
@@ -78,7 +56,7 @@ def plain_action_gradient(critic: nn.Module, states: Tensor, actions: Tensor) ->
 
 
 def plain_similarity(gradients: list[Tensor]) -> Tensor:
-    """Over all ordered pairs of critics, as equation 7 has it."""
+    """Over all ordered pairs of critics, as the paper writes it."""
     pairs = itertools.permutations(gradients, 2)
     cosines = [F.cosine_similarity(first, second, dim=-1, eps=1e-12) for first, second in pairs]
     return sum(cosines, torch.zeros(())).mean() / (len(gradients) - 1)
@@ -89,9 +67,10 @@ class Twin:
 
     def __init__(self, agent: EDAC, seed: int) -> None:
         c = self.config = agent.config
-        of_critics, members = agent.critics.mlp.layers, range(c.num_critics)
-        self.actor = plain_network(agent.actor.layers, (seed,))
-        self.critics = nn.ModuleList(plain_network(of_critics, (seed, i)) for i in members)
+        self.actor = member(agent.actor, seed)
+        self.critics = nn.ModuleList(
+            member(agent.critics.mlp, seed, i) for i in range(c.num_critics)
+        )
         self.targets = copy.deepcopy(self.critics)
         self.log_alpha = torch.zeros((), dtype=torch.float64, requires_grad=True)
         self.optimizers = {
@@ -146,24 +125,24 @@ class Twin:
 
 
 def parameter_pairs(agent: EDAC, twin: Twin, seed: int) -> Iterator[tuple[Tensor, Tensor, Any]]:
-    """(stacked, single, member) of every parameter."""
+    """(stacked, single, index in the stack) of every parameter."""
     yield agent.log_alpha, twin.log_alpha, (seed,)
     stacks: list[tuple[Any, nn.Module, tuple[int, ...]]] = [(agent.actor, twin.actor, (seed,))]
     for i in range(agent.config.num_critics):
         stacks.append((agent.critics.mlp, twin.critics[i], (seed, i)))
         stacks.append((agent.target_critics.mlp, twin.targets[i], (seed, i)))
-    for stacked, network, member in stacks:
+    for stacked, network, index in stacks:
         for ours, plain in zip(stacked.parameters(), network.parameters(), strict=True):
-            yield ours, plain, member
+            yield ours, plain, index
 
 
-def assert_same(ours: Tensor, plain: Tensor, member: tuple[int, ...]) -> None:
+def assert_same(ours: Tensor, plain: Tensor, index: tuple[int, ...]) -> None:
     """Gradients and values."""
     for stacked, single in ((ours, plain), (ours.grad, plain.grad)):
         assert (stacked is None) == (single is None)
         if stacked is not None and single is not None:
             expected = single.detach().T if single.ndim == 2 else single.detach()
-            found = stacked.detach()[member].reshape(expected.shape)
+            found = stacked.detach()[index].reshape(expected.shape)
             torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-11)
 
 
@@ -184,7 +163,10 @@ def test_updates_match_the_plain_twin(keys: dict[str, Any]) -> None:
     twins = [Twin(agent, seed) for seed in range(2)]
     stream = noise_stream(agent)
     for step in range(1, 4):
-        batch, noise = batch_of(2, seed=step), [each.double() for each in stream.next()]
+        batch, noise = (
+            random_batch(2, 8, dtype=torch.float64, seed=step),
+            [each.double() for each in stream.next()],
+        )
         metrics = agent.update(batch, tuple(noise), agent.form(step))
         for seed, twin in enumerate(twins):
             of_seed = Batch(*(each[seed] for each in batch))
@@ -197,8 +179,8 @@ def test_updates_match_the_plain_twin(keys: dict[str, Any]) -> None:
 # ---- Networks ----
 def test_closed_action_gradient_is_the_second_graph_s() -> None:
     critics = stirred(make_agent(torch.float64, num_critics=4, hidden_dim=16)).critics
-    states, actions, *_ = batch_of(1)
-    networks = [plain_network(critics.mlp.layers, (0, i)) for i in range(4)]
+    states, actions, *_ = random_batch(1, 8, dtype=torch.float64)
+    networks = [member(critics.mlp, 0, i) for i in range(4)]
     plain = [plain_action_gradient(each, states[0], actions[0]) for each in networks]
     q, closed = critics.with_action_gradient(states, actions)
     torch.testing.assert_close(q, critics(states, actions), rtol=0, atol=1e-12)
@@ -249,7 +231,7 @@ def test_initial_weights() -> None:
 
 
 def test_bf16_stays_near_float32() -> None:
-    batch = batch_of(1, dtype=torch.float32)
+    batch = random_batch(1, 8)
     plain, fast = (stirred(make_agent(hidden_dim=64, precision=each)) for each in ("fp32", "bf16"))
     results = [agent.critics.with_action_gradient(*batch[:2]) for agent in (plain, fast)]
     for expected, found in zip(*results, strict=True):
@@ -262,14 +244,14 @@ def test_bf16_stays_near_float32() -> None:
 
 def test_actions_are_bounded_and_deterministic() -> None:
     agent = stirred(make_agent(max_action=0.5))
-    states = 100 * batch_of(1, dtype=torch.float32).states
+    states = 100 * random_batch(1, 8).states
     assert agent.act(states).abs().max() <= 0.5
     assert agent.act(states).equal(agent.act(states))
 
 
 def test_metrics_are_detached_and_one_a_seed() -> None:
     agent = make_agent(num_seeds=2)
-    metrics = agent.update(batch_of(2, dtype=torch.float32), noise_stream(agent).next(), None)
+    metrics = agent.update(random_batch(2, 8), noise_stream(agent).next(), None)
     assert {"alpha_loss", "alpha", "actor_loss", "critic_loss", "similarity"} <= set(metrics)
     for value in metrics.values():
         assert value.shape == (2,)
@@ -364,55 +346,16 @@ def updated(batch: Batch) -> dict[str, Tensor]:
     return agent.state_dict()
 
 
-def trained(seeds: list[int], updates: int) -> dict[str, Tensor]:
-    agent = make_agent(seed=seeds[0], num_seeds=len(seeds))
-    data = random_transitions(64, *DIMS)
-    source = prepare_replay_buffer(data, DiffusionConfig(), batch_size=8, seeds=seeds)
-    stream = noise_stream(agent)
-    for step in range(1, updates + 1):
-        agent.update(source.sample(), stream.next(), agent.form(step))
-    return agent.state_dict()
-
-
 def test_a_stack_of_seeds_follows_single_runs() -> None:
-    stack = trained([3, 4, 5], 200)
+    """In batches of 32: in tiny ones a unit that switches a step earlier moves all that follows."""
+    config = EDACConfig(num_critics=3, hidden_dim=16, batch_size=32)
+    stack, metrics = follow(EDAC, config, [3, 4, 5], 200)
     for index, seed in enumerate((3, 4, 5)):
-        for name, value in trained([seed], 200).items():
-            torch.testing.assert_close(stack[name][index], value[0], rtol=1e-3, atol=1e-4, msg=name)
-
-
-class Stopped(Exception):
-    pass
-
-
-def test_a_resumed_run_is_the_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("mujoco")
-    random_transitions(64, 11, 3).save(tmp_path / "data.npz")
-    config = EDACConfig(
-        **TINY, env=str(tmp_path / "data.npz"), eval_env="Hopper-v2", num_seeds=2, eval_every=1,
-        n_episodes=1, num_epochs=2, num_updates_on_epoch=5, device="cpu",
-        checkpoints_path=str(tmp_path / "whole"),
-    )  # fmt: skip
-    result = run(config, EDAC)
-    assert result["steps"] == 10
-    stopped = dataclasses.replace(config, checkpoints_path=str(tmp_path / "parts"), resume=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(EDAC, "form", stop_at_8)
-        with pytest.raises(Stopped):
-            run(stopped, EDAC)
-    assert run(stopped, EDAC)["last_return"] == result["last_return"]
-    whole, parts = (
-        load(next(tmp_path.glob(f"{each}/*/checkpoint-10.pt")))["agent"]
-        for each in ("whole", "parts")
-    )
-    torch.testing.assert_close(parts, whole, rtol=0, atol=0)
-
-
-def stop_at_8(agent: EDAC, step: int) -> None:
-    if step == 8:
-        raise Stopped
+        alone, own_metrics = follow(EDAC, config, [seed], 200)
+        for ours, single in zip(stack.parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours[index], single[0], rtol=1e-3, atol=1e-4)
+        for key, value in own_metrics[-1].items():
+            torch.testing.assert_close(metrics[-1][key][index], value[0], rtol=1e-3, atol=1e-4)
 
 
 # ---- Fast paths ----
@@ -433,7 +376,7 @@ def test_fast_paths_agree_with_the_plain_one(mode: Any, device: str) -> None:
     updates = [agents[0].update, graphed(agents[1]) if mode == "cudagraph" else agents[1].update]
     streams = [noise_stream(each, device) for each in agents]
     for step in range(1, 13):
-        batch = Batch(*(each.to(device) for each in batch_of(2, step, torch.float32)))
+        batch = Batch(*(each.to(device) for each in random_batch(2, 8, seed=step)))
         for agent, update, stream in zip(agents, updates, streams, strict=True):
             update(batch, stream.next(), agent.form(step))
     torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-3, atol=1e-4)

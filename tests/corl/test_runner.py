@@ -15,6 +15,7 @@ import yaml
 
 from synther import checkpoint
 from synther.checkpoint import CheckpointError
+from synther.corl.algorithms.edac import EDAC, EDACConfig
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import runner
 from synther.corl.shared.agent import Agent
@@ -28,6 +29,7 @@ from tests.corl.helpers import write_dataset, write_model
 
 ALGORITHMS: dict[str, tuple[type[RunConfig], type[Agent], dict[str, Any]]] = {
     "td3_bc": (TD3BCConfig, TD3BC, {"network_width": 8}),
+    "edac": (EDACConfig, EDAC, {"hidden_dim": 8, "num_critics": 3}),
 }
 COMMAND = [sys.executable, "synther/corl/algorithms/td3_bc.py"]
 ROOT = Path(__file__).parents[2]

@@ -165,7 +165,7 @@ class DiverseCritics(nn.Module):
 
 
 def similarity(gradients: Tensor) -> Tensor:
-    """Mean cosine of the critics' action gradients (eq. 7), the term that EDAC makes small.
+    """Ensemble similarity (section 4): cosines between action gradients, which EDAC makes small.
 
     Args:
         gradients: dQ/da ``[S, N, B, A]``.
