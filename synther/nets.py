@@ -142,8 +142,8 @@ class StackedMLP(nn.Module):
 class _ReluMLP(torch.autograd.Function):
     """Inputs ``[N, B, I]``, weight, bias, weight, bias, ... -> the output of the ReLU networks.
 
-    The same as autograd on the layers one by one, but activations are made in place, and each
-    gradient is written over the one before it.
+    The same as autograd on the layers one by one, but activations and their gradients are made in
+    place.
     """
 
     @staticmethod
@@ -151,7 +151,8 @@ class _ReluMLP(torch.autograd.Function):
         weights, biases = parameters[::2], parameters[1::2]
         hidden = [inputs]
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            hidden.append(torch.baddbmm(bias, hidden[-1], weight).clamp_min_(0))
+            # Not baddbmm, which first fills the result with the bias: one more pass over it.
+            hidden.append(torch.bmm(hidden[-1], weight).add_(bias).clamp_min_(0))
         ctx.save_for_backward(*hidden, *weights)
         return torch.baddbmm(biases[-1], hidden[-1], weights[-1])
 

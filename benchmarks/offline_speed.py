@@ -1,0 +1,234 @@
+"""Updates a second of the offline algorithms beside a plain, per-network, per-seed twin.
+
+    python3 benchmarks/offline_speed.py [--algorithms td3_bc,iql] [--compile] [--seeds 8] [--quick]
+
+The twin (``plain_agents.py``) is what one writes without thinking of speed. Everything takes turns
+within each round, so that whatever else the machine does falls on all alike; gains are medians,
+over the rounds, of ratios within a round, with the 10 % and 90 % quantiles. The gain of a stack is
+over as many single runs of ours in sequence. The share is that of the machine's own rate at
+products of 256 x 256 x 256, counting every product of our update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from plain_agents import PlainCQL, PlainEDAC, PlainIQL, PlainTD3BC
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from synther.corl.algorithms import cql, edac, iql, td3_bc
+from synther.corl.shared.agent import Agent, Dims
+from synther.corl.shared.config import RunConfig
+from synther.corl.shared.graphs import graphed
+from synther.corl.shared.streams import BlockStream, generators_for
+from synther.replay import Batch
+from synther.runtime import available_cpus, cpu_threads, resolve_device
+
+DIMS = Dims(17, 6)  # HalfCheetah
+BATCH = 256
+SQUARE = 256
+UNITS = 2  # updates in the shortest slice: one of each of TD3+BC's two forms
+
+Work = Callable[[int], object]
+"""Makes that many updates."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    config: type[RunConfig]
+    agent: Callable[..., Agent]
+    plain: Callable[[int, int], Any]
+    target: float
+    precision: bool = False  # whether it has a bf16 switch
+
+
+ALGORITHMS = {
+    "td3_bc": Algorithm(td3_bc.TD3BCConfig, td3_bc.TD3BC, PlainTD3BC, 1.6),
+    "iql": Algorithm(iql.IQLConfig, iql.IQL, PlainIQL, 1.6),
+    "edac": Algorithm(edac.EDACConfig, edac.EDAC, PlainEDAC, 2.0, precision=True),
+    "cql": Algorithm(cql.CQLConfig, cql.CQL, PlainCQL, 1.3),
+}
+STACK_TARGET = 1.15
+
+
+def random_batch(stack: tuple[int, ...], device: torch.device) -> Batch:
+    def normal(width: int) -> Tensor:
+        return torch.randn(*stack, BATCH, width, device=device)
+
+    dones = (torch.rand(*stack, BATCH, 1, device=device) < 0.01).float()
+    return Batch(
+        normal(DIMS.state), normal(DIMS.action).tanh(), normal(1), normal(DIMS.state), dones
+    )
+
+
+def plain_work(algorithm: Algorithm) -> Work:
+    agent, batch = algorithm.plain(*DIMS), random_batch((), torch.device("cpu"))
+
+    def work(updates: int) -> None:
+        for _ in range(updates):
+            agent.update(batch)
+
+    return work
+
+
+def stacked_work(algorithm: Algorithm, seeds: int, device: torch.device, **options: Any) -> Work:
+    """Ours, random numbers included."""
+    config = algorithm.config(batch_size=BATCH, num_seeds=seeds, **options)
+    agent = algorithm.agent(config, DIMS, generators_for(config.seeds, "init"), device)
+    update = graphed(agent) if config.compile == "cudagraph" else agent.update
+    noise = BlockStream(agent.noise, generators_for(config.seeds, "noise", device))
+    batch, done = random_batch((seeds,), device), iter(range(1, 10**9))
+
+    def work(updates: int) -> None:
+        for step in (next(done) for _ in range(updates)):
+            update(batch, noise.next(), agent.form(step))
+
+    return work
+
+
+def products(device: torch.device) -> Work:
+    """Bare products, one for each 'update'."""
+    left, right = torch.randn(2, SQUARE, SQUARE, device=device).unbind()
+    out = torch.empty_like(left)
+
+    def work(updates: int) -> None:
+        for _ in range(100 * updates):
+            torch.mm(left, right, out=out)
+
+    return work
+
+
+def seconds_of(work: Work, updates: int, device: torch.device) -> float:
+    started = time.perf_counter()
+    work(updates)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - started) / updates
+
+
+def variants(
+    algorithm: Algorithm, device: torch.device, arguments: argparse.Namespace
+) -> Iterator[tuple[str, Work]]:
+    if device.type == "cpu":
+        yield "plain", plain_work(algorithm)
+    yield "stacked", stacked_work(algorithm, 1, device)
+    if arguments.compile:
+        yield "compiled", stacked_work(algorithm, 1, device, compile="default")
+    if device.type == "cuda":
+        yield "graphed", stacked_work(algorithm, 1, device, compile="cudagraph")
+    if algorithm.precision:
+        yield "bf16", stacked_work(algorithm, 1, device, precision="bf16")
+    many = f"{arguments.seeds} seeds"
+    yield many, stacked_work(algorithm, arguments.seeds, device)
+    if device.type == "cuda":
+        yield (
+            f"{many} graphed",
+            stacked_work(algorithm, arguments.seeds, device, compile="cudagraph"),
+        )
+    yield "products", products(device)
+
+
+def measure(works: dict[str, Work], device: torch.device, quick: bool) -> dict[str, list[float]]:
+    """Seconds an update (100 products) of each, one number a round."""
+    slice_seconds, rounds = (0.1, 5) if quick else (0.4, 15)
+    counts = {}
+    for name, work in works.items():
+        for _ in range(6):  # past lazy set-up, and a graph's warm-up of both forms
+            seconds_of(work, UNITS, device)
+        one = seconds_of(work, UNITS, device)
+        counts[name] = UNITS * max(1, round(slice_seconds / one / UNITS))
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            times[name].append(seconds_of(work, counts[name], device))
+    return times
+
+
+def flops_of(algorithm: Algorithm, device: torch.device) -> float:
+    """Of every matrix product in one of our updates, the mean of UNITS of them."""
+    work = stacked_work(algorithm, 1, device)
+    with FlopCounterMode(display=False) as counter:
+        work(UNITS)
+    return counter.get_total_flops() / UNITS
+
+
+def report(
+    name: str, arguments: argparse.Namespace, device: torch.device, table: Table
+) -> dict[str, Any]:
+    algorithm = ALGORITHMS[name]
+    works = dict(variants(algorithm, device, arguments))
+    times = {key: np.array(each) for key, each in measure(works, device, arguments.quick).items()}
+    rate = 100 * 2 * SQUARE**3 / times.pop("products")
+    flops, found = flops_of(algorithm, device), {}
+    base = "plain" if "plain" in times else "stacked"
+    for variant, seconds in times.items():
+        many = variant.startswith(f"{arguments.seeds} seeds")
+        seeds = arguments.seeds if many else 1
+        against = times["graphed" if "graphed" in variant and many else "stacked" if many else base]
+        gains = seeds * against / seconds
+        low, middle, high = np.quantile(gains, [0.1, 0.5, 0.9])
+        share = float(np.median(seeds * flops / seconds / rate))
+        found[variant] = {
+            "updates_per_second": float(np.median(seeds / seconds)),
+            "gain": float(middle),
+            "gain_10_90": [float(low), float(high)],
+            "share_of_matrix_rate": None if variant == "plain" else share,
+        }
+        target = STACK_TARGET if many else algorithm.target
+        table.add_row(
+            name if variant == next(iter(times)) else "",
+            variant,
+            f"{np.median(seeds / seconds):.1f}",
+            "" if variant == base else f"{middle:.2f} ({low:.2f} to {high:.2f})",
+            "" if variant == base or device.type == "cuda" else f"{target:.2f}",
+            "" if variant == "plain" else f"{share:.0%}",
+        )
+    table.add_section()
+    return {
+        "gflop_per_update": flops / 1e9,
+        "gflops_machine": float(np.median(rate)) / 1e9,
+        **found,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--algorithms", default=",".join(ALGORITHMS), help="comma-separated names")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; the twin runs on the CPU")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; 0: all cores")
+    parser.add_argument("--seeds", type=int, default=8, help="agents in the stack")
+    parser.add_argument("--compile", action="store_true", help="the compiled update as well")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--output", type=Path, help="write the numbers as JSON")
+    arguments = parser.parse_args()
+    device, console = resolve_device(arguments.device), Console()
+    table = Table("algorithm", "variant", "updates/s (all seeds)", "gain (10 to 90 %)", "target",
+                  "of matrix rate")  # fmt: skip
+    numbers: dict[str, Any] = {}
+    with cpu_threads(arguments.threads):
+        for name in arguments.algorithms.split(","):
+            torch.manual_seed(0)
+            numbers[name] = report(name, arguments, device, table)
+        threads = torch.get_num_threads()
+    console.print(table)
+    console.print(
+        f"batch {BATCH}, {threads} of {available_cpus()} CPU threads, {device}, torch "
+        f"{torch.__version__}; a stack's gain is over as many single runs in sequence."
+    )
+    if arguments.output:
+        arguments.output.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
