@@ -16,7 +16,9 @@ REPOSITORY = Path(__file__).parents[1]
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(synther.__path__, prefix="synther.")
 )
-COMMANDS = ["synther/diffusion/train_diffuser.py", "synther/corl/algorithms/td3_bc.py"]
+COMMANDS = ["synther/diffusion/train_diffuser.py"] + [
+    f"synther/corl/algorithms/{name}.py" for name in ("td3_bc", "iql", "edac", "cql")
+]
 SIMULATORS = ("gymnasium", "mujoco", "dm_control", "shimmy")
 OPTIONAL = (*SIMULATORS, "minari", "wandb", "tensorboard")
 
@@ -88,19 +90,15 @@ def test_no_file_beside_a_command_hides_a_module(folder: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("from_repository", [True, False])
-def test_commands_start_as_files_from_anywhere(
-    command: str, from_repository: bool, tmp_path: Path
-) -> None:
-    script = command if from_repository else str(REPOSITORY / command)
+def test_commands_start_as_files_from_anywhere(command: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, script, "--help"],
-        cwd=REPOSITORY if from_repository else tmp_path,
+        [sys.executable, str(REPOSITORY / command), "--help"],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "usage:" in done.stdout
+    assert "usage:" in done.stdout.lower()
 
 
 def test_typed_package_data_is_there() -> None:

@@ -1,0 +1,167 @@
+"""Do the offline algorithms learn, and does SynthER help on little data?
+
+    python3 benchmarks/offline_learning.py [--folder offline_learning] [--workers 2]
+
+Makes what is missing in ``--folder`` and leaves alone what is finished, so that it can be stopped
+and started again: a HalfCheetah replay collected by the project, random subsets of the shipped data
+set, a diffusion model and samples for each, and one run of four stacked seeds for each algorithm
+and source. Metrics and results are copied to ``benchmarks/results/offline_learning``, which
+``figs/draw_offline_learning.py`` reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from synther.datasets import load_dataset
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks/results/offline_learning"
+SHIPPED = "hopper-demo-v0"
+COLLECTED = "halfcheetah-replay"
+SUBSETS = {"hopper-15%": 0.15, "hopper-5%": 0.05}
+SEEDS = 4
+SAMPLES = 50_000
+UPDATES = {"td3_bc": 6_000, "iql": 6_000, "edac": 2_000, "cql": 1_000}
+console = Console()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One algorithm on one source."""
+
+    algorithm: str
+    data: str  # a key of data_files()
+    synthetic: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.algorithm}-{self.data}-{'synther' if self.synthetic else 'real'}"
+
+
+def study() -> list[Run]:
+    """All runs, those of the small-data comparison first."""
+    small = [
+        Run(algorithm, data, synthetic)
+        for data in SUBSETS
+        for algorithm in ("td3_bc", "iql")
+        for synthetic in (False, True)
+    ]
+    full = [
+        Run(algorithm, data, synthetic)
+        for data in (SHIPPED, COLLECTED)
+        for algorithm in UPDATES
+        for synthetic in (False, True)
+    ]
+    return small + full
+
+
+def start(log: Path, script: str, *arguments: object) -> None:
+    """Run a command of the project; its output goes to ``log``."""
+    words = [str(word) for word in (script, *arguments)]
+    console.print(f"$ python3 {shlex.join(words)}", soft_wrap=True, highlight=False)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as file:
+        subprocess.run(
+            [sys.executable, *words], stdout=file, stderr=file, check=True, cwd=REPOSITORY
+        )
+
+
+def prepare(folder: Path, data: str) -> tuple[str, Path]:
+    """The data set called ``data`` (name or file) and samples of a model trained on it."""
+    name = data
+    if data == COLLECTED:
+        name = str(folder / f"{COLLECTED}.npz")
+        if not Path(name).exists():
+            collect = ("--env_id", "HalfCheetah-v2", "--num_steps", 30_000, "--keep_every", 1)
+            log = folder / f"{data}.log"
+            start(log, "synther/datasets/make_demo.py", *collect, "--output", name)
+    elif data in SUBSETS:
+        name = str(folder / f"{data}.npz")
+        if not Path(name).exists():
+            _, subset = load_dataset(SHIPPED).split(SUBSETS[data], seed=0)
+            subset.save(name)
+    samples = folder / f"diffusion-{data}" / "samples.npz"
+    if not samples.exists():
+        resume = ["--resume"] if (samples.parent / "run.json").exists() else []
+        start(
+            folder / f"diffusion-{data}.log",
+            "synther/diffusion/train_diffuser.py",
+            *("--dataset", name, "--gin_config_files", "config/resmlp_demo_denoiser.gin"),
+            *("--results_folder", samples.parent, "--save_num_samples", SAMPLES),
+            *("--save_file_name", samples.name, "--threads", 1, *resume),
+        )
+    return name, samples
+
+
+def train(folder: Path, run: Run, data: str, samples: Path) -> None:
+    """Do one run, or what is left of it, and copy its results."""
+    runs = folder / "runs" / run.name
+    if not list(runs.glob("*/result.json")):
+        updates = UPDATES[run.algorithm]
+        env = "--env_name" if run.algorithm == "edac" else "--env"
+        start(
+            folder / "runs" / f"{run.name}.log",
+            f"synther/corl/algorithms/{run.algorithm}.py",
+            *(env, data, "--name", run.algorithm, "--num_seeds", SEEDS),
+            *("--max_timesteps", updates, "--eval_freq", updates // 5, "--n_episodes", 10),
+            *("--log_every", updates // 20, "--save_checkpoints", "False"),
+            *("--checkpoints_path", runs),
+            *(("--diffusion.path", samples) if run.synthetic else ()),
+            *(("--resume",) if list(runs.glob("*")) else ()),
+        )
+    (finished,) = runs.glob("*/result.json")
+    target = RESULTS / run.name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in ("result.json", "metrics.jsonl"):
+        shutil.copy(finished.with_name(file), target / file)
+
+
+def table() -> Table:
+    """Last normalised score of each finished run, mean and standard error over seeds."""
+    rows = Table(title=f"Normalised score after the last update, {SEEDS} seeds, mean +- s.e.")
+    for heading in ("algorithm", "data", "real", "SynthER"):
+        rows.add_column(heading)
+    for run in (each for each in study() if not each.synthetic):
+        cells = []
+        for each in (run, Run(run.algorithm, run.data, True)):
+            path = RESULTS / each.name / "result.json"
+            result = json.loads(path.read_text()) if path.exists() else None
+            cells.append(
+                f"{result['mean']:.1f} +- {result['standard_error']:.1f}" if result else "..."
+            )
+        rows.add_row(run.algorithm, run.data, *cells)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Learning checks of the offline algorithms.")
+    parser.add_argument("--folder", type=Path, default=Path("offline_learning"))
+    parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    with ThreadPoolExecutor(options.workers) as pool:
+        names = [*SUBSETS, SHIPPED, COLLECTED]
+        prepared = {name: pool.submit(prepare, folder, name) for name in names}
+        runs = [
+            pool.submit(lambda run=run: train(folder, run, *prepared[run.data].result()))
+            for run in study()
+        ]
+        for run in runs:
+            run.result()
+    console.print(table())
+
+
+if __name__ == "__main__":
+    main()
