@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from synther.atomic import atomic_write
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is not there, is damaged, or does not fit; the message names the file."""
@@ -23,18 +25,9 @@ class CheckpointError(RuntimeError):
 def save(path: str | os.PathLike[str], payload: Mapping[str, Any]) -> Path:
     """Write ``payload`` (nested dicts, lists, tensors, numbers, text) so that a crash leaves either
     the old file or the new one, never a part."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(dict(payload), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    with atomic_write(path) as file:
+        torch.save(dict(payload), file)
+    return Path(path)
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> dict[str, Any]:

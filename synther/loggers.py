@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 
 from tqdm.auto import tqdm
 
+from synther import atomic
+
 WandbMode = Literal["disabled", "offline", "online"]
 
 
@@ -45,12 +47,9 @@ class Logger:
         resume_from: int | None = None,
     ) -> None:
         self.path = Path(folder) / f"{name}.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._adapters = adapters
         kept = "" if resume_from is None else _records_up_to(self.path, resume_from)
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text(kept, encoding="utf-8")
-        os.replace(partial, self.path)
+        atomic.write_text(self.path, kept)
         # Line buffering: a record is on disk when log() returns, and nothing is ever rewritten.
         self._file = open(self.path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
 

@@ -13,6 +13,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.atomic import atomic_write
+
 
 class NpzError(ValueError):
     """A file that is not a readable ``.npz`` of numbers; the message names the file."""
@@ -22,18 +24,9 @@ def write(
     path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], *, compress: bool = False
 ) -> Path:
     """Write ``arrays``; a crash leaves the old file or the new one, never a part."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            (np.savez_compressed if compress else np.savez)(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target
+    with atomic_write(path) as file:
+        (np.savez_compressed if compress else np.savez)(file, **arrays)  # type: ignore[arg-type]
+    return Path(path)
 
 
 def read(

@@ -20,6 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy import stats
 
+from synther import atomic
 from synther.transitions import TransitionLayout, Transitions
 
 
@@ -92,7 +93,7 @@ class FidelityReport:
             "reference": self.reference,
             **{name: asdict(fidelity) for name, fidelity in self.comparisons.items()},
         }
-        Path(path).write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+        atomic.write_text(path, json.dumps(contents, indent=1) + "\n")
         return Path(path)
 
     def table(self) -> Table:

@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synther import atomic
 from synther.transitions import TransitionLayout
 
 COPY_BYTES = 1 << 20
@@ -80,9 +81,7 @@ class NpzStream:
             file.flush()
             os.fsync(file.fileno())
         self.done += len(rows)
-        partial = self._state.with_suffix(".partial")
-        partial.write_text(json.dumps({"settings": self.settings, "done": self.done}))
-        os.replace(partial, self._state)
+        atomic.write_text(self._state, json.dumps({"settings": self.settings, "done": self.done}))
 
     def finish(self, *, compress: bool, metadata: dict[str, Any]) -> None:
         """Join the fields into the ``.npz`` and remove the folder."""

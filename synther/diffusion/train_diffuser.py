@@ -18,7 +18,7 @@ from typing import Any
 import gin
 from rich.console import Console
 
-from synther import checkpoint, gin_config
+from synther import atomic, checkpoint, gin_config
 from synther.checkpoint import CheckpointError
 from synther.datasets import load_dataset
 from synther.diffusion import fidelity
@@ -199,9 +199,8 @@ def _train(
         _check_same_run(folder, settings)
     else:
         _set_aside(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.gin").write_text(settings["gin"], encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    atomic.write_text(folder / "config.gin", settings["gin"])
+    atomic.write_text(folder / "run.json", json.dumps(settings, indent=1) + "\n")
     trainer = Trainer(
         model, inputs, results_folder=folder, device=args.device, seed=args.seed, layout=layout
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from synther import checkpoint
+from synther import atomic, checkpoint
 from synther.corl.shared.config import ConfigError, RunConfig, as_dict
 from synther.corl.shared.parsing import load_yaml
 
@@ -43,7 +42,7 @@ class RunFolder:
                 path.mkdir(parents=True)  # claims the name: two runs may start at once
             except FileExistsError:
                 continue
-            _write(path / "config.yaml", yaml.safe_dump(dataclasses.asdict(config)))
+            atomic.write_text(path / "config.yaml", yaml.safe_dump(dataclasses.asdict(config)))
             return cls(path)
         raise ConfigError(f"{_numbered(config, 1)}: all its numbers are taken")
 
@@ -86,7 +85,7 @@ class RunFolder:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        _write(self.path / "result.json", json.dumps(result, indent=2) + "\n")
+        atomic.write_text(self.path / "result.json", json.dumps(result, indent=2) + "\n")
 
     def save(self, step: int, state: Mapping[str, Any], keep_all: bool) -> None:
         """Write the checkpoint of ``step``; then remove the earlier ones, unless all are kept."""
@@ -118,9 +117,3 @@ def _existing(config: RunConfig) -> list[RunFolder]:
         if match := name.fullmatch(path.parent.name):
             runs[int(match[1] or 1)] = RunFolder(path.parent)
     return [runs[number] for number in sorted(runs)]
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
