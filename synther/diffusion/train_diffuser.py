@@ -22,6 +22,7 @@ from synther import atomic, checkpoint, gin_config
 from synther.checkpoint import CheckpointError
 from synther.datasets import load_dataset
 from synther.diffusion import fidelity
+from synther.diffusion.arguments import HELD_OUT_ROWS, build_parser
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
@@ -34,107 +35,12 @@ from synther.transitions import TransitionLayout, Transitions
 
 __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator from here
 
-HELD_OUT_ROWS = 10_000
 REPORT_ROWS = 100_000
 EXPECTED_ERRORS = (
     *(CheckpointError, TrainingDivergedError, SamplingError),
     *(OSError, ValueError, ImportError),
 )
 console = Console()
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Train a diffusion model on transitions and sample new ones from it."
-    )
-    add = parser.add_argument
-    add(
-        "--dataset",
-        default="halfcheetah-medium-replay-v2",
-        help="D4RL name, name of a shipped set, Minari id, or path of an .hdf5 or .npz "
-        "(default: %(default)s)",
-    )
-    add(
-        "--gin_config_files",
-        nargs="*",
-        default=["config/resmlp_denoiser.gin"],
-        metavar="FILE",
-        help="default: config/resmlp_denoiser.gin",
-    )
-    add(
-        "--gin_params",
-        nargs="*",
-        default=[],
-        metavar="NAME=VALUE",
-        help="bindings that go over the files, such as Trainer.train_num_steps=2000",
-    )
-    add("--results_folder", type=Path, default=Path("results"), help="default: ./results")
-    add("--seed", type=int, default=0, help="default: 0")
-    add(
-        "--held_out",
-        type=float,
-        default=0.1,
-        metavar="SHARE",
-        help=f"rows kept from training to measure the samples against, at most {HELD_OUT_ROWS}; "
-        "0 trains on all (default: %(default)s)",
-    )
-    earlier = parser.add_mutually_exclusive_group()
-    earlier.add_argument(
-        "--resume", action="store_true", help="continue the run in --results_folder"
-    )
-    earlier.add_argument(
-        "--load_checkpoint",
-        action="store_true",
-        help="train nothing: sample from the latest checkpoint in --results_folder",
-    )
-    _add_device_arguments(parser.add_argument_group("device"))
-    _add_sample_arguments(parser.add_argument_group("samples"))
-    _add_wandb_arguments(parser.add_argument_group("wandb, beside metrics.jsonl"))
-    return parser
-
-
-def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)"
-    )
-    for flag, device in (("--use_gpu", "auto"), ("--no_use_gpu", "cpu")):
-        group.add_argument(
-            flag,
-            action="store_const",
-            const=device,
-            dest="device",
-            help=f"the same as --device {device}",
-        )
-    group.add_argument(
-        "--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core"
-    )
-
-
-def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--save_samples", action="store_true", default=True, help="write samples (the default)"
-    )
-    group.add_argument("--no_save_samples", action="store_false", dest="save_samples")
-    group.add_argument(
-        "--save_num_samples", type=int, default=5_000_000, help="rows (default: %(default)s)"
-    )
-    group.add_argument(
-        "--save_file_name",
-        default="5m_samples.npz",
-        help="in --results_folder (default: %(default)s)",
-    )
-
-
-def _add_wandb_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--wandb-project", default="synther")
-    group.add_argument("--wandb-entity", default=None)
-    group.add_argument("--wandb-group", default="diffusion_training")
-    group.add_argument(
-        "--wandb-mode",
-        choices=("disabled", "offline", "online"),
-        default=None,
-        help="default: offline where an entity or WANDB_API_KEY is set, otherwise disabled",
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -183,9 +89,7 @@ def _train(
 ) -> tuple[ElucidatedDiffusion, TransitionLayout]:
     folder: Path = args.results_folder
     inputs = make_inputs(training)
-    layout = TransitionLayout.of(training)
-    if inputs.shape[1] != layout.row_dim:
-        layout = TransitionLayout.of(training, terminals=False)
+    layout = _layout_of_width(inputs.shape[1], training)
     model = construct_diffusion_model(inputs=inputs, layout=layout)
     # Gin knows a run's settings only once everything that it configures has been imported.
     settings = {
@@ -221,6 +125,12 @@ def _train(
     ) as trainer.logger:
         trainer.train()
     return trainer.ema.ema_model, layout
+
+
+def _layout_of_width(row_dim: int, data: Transitions) -> TransitionLayout:
+    """The layout of the data's rows, with a terminal column if that makes ``row_dim``."""
+    layout = TransitionLayout.of(data)
+    return TransitionLayout.of(data, terminals=layout.row_dim == row_dim)
 
 
 def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -267,11 +177,8 @@ def _latest_model(
     if path is None:
         raise CheckpointError(f"{folder}: has no model-<step>.pt to load")
     loaded = load_model(path, device)
-    layout = loaded.layout
-    if layout is None:  # a file of the 2023 release knows only how many columns there are
-        layout = TransitionLayout.of(training)
-        if layout.row_dim == loaded.model.event_shape[0] + 1:
-            layout = TransitionLayout.of(training, terminals=False)
+    # A file of the 2023 release knows only how many columns there are.
+    layout = loaded.layout or _layout_of_width(loaded.model.event_shape[0], training)
     console.print(f"{path}: step {loaded.step}")
     return loaded.model, layout
 
