@@ -8,14 +8,21 @@ from typing import Any
 import pyrallis
 import pytest
 
+from synther.corl.algorithms.cql import CQLConfig
 from synther.corl.algorithms.edac import EDACConfig
+from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BCConfig
 from synther.corl.shared.config import ConfigError, DiffusionConfig, RunConfig, as_dict
 from synther.corl.shared.parsing import coerce, load_yaml, parse, usage
 from tests.conftest import GOLDEN
 
 YAML_FOLDER = Path(__file__).parents[2] / "synther" / "corl" / "yaml"
-CONFIGS: dict[str, type[RunConfig]] = {"td3_bc": TD3BCConfig, "edac": EDACConfig}
+CONFIGS: dict[str, type[RunConfig]] = {
+    "td3_bc": TD3BCConfig,
+    "iql": IQLConfig,
+    "edac": EDACConfig,
+    "cql": CQLConfig,
+}
 with open(GOLDEN / "offline_configs.csv", encoding="utf-8", newline="") as table:
     ROWS = [row for row in csv.reader(table) if row[0] in CONFIGS]
 

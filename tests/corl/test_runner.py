@@ -15,7 +15,9 @@ import yaml
 
 from synther import checkpoint
 from synther.checkpoint import CheckpointError
+from synther.corl.algorithms.cql import CQL, CQLConfig
 from synther.corl.algorithms.edac import EDAC, EDACConfig
+from synther.corl.algorithms.iql import IQL, IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import runner
 from synther.corl.shared.agent import Agent
@@ -29,7 +31,9 @@ from tests.corl.helpers import write_dataset, write_model
 
 ALGORITHMS: dict[str, tuple[type[RunConfig], type[Agent], dict[str, Any]]] = {
     "td3_bc": (TD3BCConfig, TD3BC, {"network_width": 8}),
+    "iql": (IQLConfig, IQL, {"network_width": 8}),
     "edac": (EDACConfig, EDAC, {"hidden_dim": 8, "num_critics": 3}),
+    "cql": (CQLConfig, CQL, {"network_width": 8, "cql_n_actions": 2}),
 }
 COMMAND = [sys.executable, "synther/corl/algorithms/td3_bc.py"]
 ROOT = Path(__file__).parents[2]
@@ -90,9 +94,13 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k not in left_out} for record in records]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("source", ["data", "fly", "kept"])
-@pytest.mark.parametrize("killed_at", [3, 9])
+@pytest.mark.parametrize(
+    ("algorithm", "source", "killed_at"),
+    [
+        *(("td3_bc", source, step) for source in ("data", "fly", "kept") for step in (3, 9)),
+        *((algorithm, "fly", 9) for algorithm in ALGORITHMS if algorithm != "td3_bc"),
+    ],
+)
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     algorithm: str,
     source: str,
