@@ -49,7 +49,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.mkdir, (str(marker),)
 
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
     torch.save({"model": Bomb()}, tmp_path / "zipped.pt")
     for name in ("plain.pt", "zipped.pt"):
         with pytest.raises(checkpoint.CheckpointError, match=name):
