@@ -1,6 +1,7 @@
 """Rules of the house that no single module can keep: packaging, imports, commands."""
 
 import ast
+import importlib
 import importlib.metadata
 import pkgutil
 import re
@@ -99,6 +100,27 @@ def test_commands_start_as_files_from_anywhere(command: str, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout.lower()
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("diffusion.denoiser_network", "ResidualMLPDenoiser"),
+        ("diffusion.elucidated_diffusion", "ElucidatedDiffusion Trainer"),
+        ("diffusion.norm", "Normalizer MinMaxNormalizer normalizer_factory"),
+        ("diffusion.utils", "make_inputs split_diffusion_samples construct_diffusion_model"),
+        ("diffusion.train_diffuser", "SimpleDiffusionGenerator"),
+        (
+            "corl.shared.buffer",
+            "prepare_replay_buffer DiffusionConfig ReplayBuffer DiffusionGenerator "
+            "RewardNormalizer StateNormalizer",
+        ),
+    ],
+)
+def test_names_that_other_projects_import_are_where_they_were(module: str, names: str) -> None:
+    imported = importlib.import_module(f"synther.{module}")
+    for name in names.split():
+        assert callable(getattr(imported, name))
 
 
 def test_typed_package_data_is_there() -> None:
