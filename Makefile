@@ -49,6 +49,7 @@ bench: $(VENV)/.installed
 
 figures: $(VENV)/.installed
 	$(BIN)/python figs/draw_overview.py
+	$(BIN)/python figs/draw_offline_learning.py
 
 clean:
 	rm -rf $(VENV) demo_results build dist *.egg-info

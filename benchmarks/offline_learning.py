@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +23,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from synther import atomic
 from synther.datasets import load_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks/results/offline_learning"
 SHIPPED = "hopper-demo-v0"
 COLLECTED = "halfcheetah-replay"
-SUBSETS = {"hopper-15%": 0.15, "hopper-5%": 0.05}
+SUBSETS = {"hopper-15pct": 0.15, "hopper-5pct": 0.05}
 SEEDS = 4
 SAMPLES = 50_000
 UPDATES = {"td3_bc": 6_000, "iql": 6_000, "edac": 2_000, "cql": 1_000}
@@ -123,9 +123,10 @@ def train(folder: Path, run: Run, data: str, samples: Path) -> None:
         )
     (finished,) = runs.glob("*/result.json")
     target = RESULTS / run.name
-    target.mkdir(parents=True, exist_ok=True)
-    for file in ("result.json", "metrics.jsonl"):
-        shutil.copy(finished.with_name(file), target / file)
+    for name in ("result.json", "metrics.jsonl"):
+        # Where the folder was on this machine is nobody else's business.
+        text = finished.with_name(name).read_text(encoding="utf-8")
+        atomic.write_text(target / name, text.replace(str(folder), folder.name))
 
 
 def table() -> Table:
