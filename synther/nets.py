@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from synther.relu_mlp import ReluMLP
 
 Initializer = Callable[[Tensor, Tensor, torch.Generator], None]
 """Fills one member's weight ``[in, out]`` and bias ``[1, out]`` from a generator."""
@@ -85,9 +87,8 @@ class StackedMLP(nn.Module):
         activation: between layers.
         init: of the hidden layers, ``last_init`` of the last one (the same where None).
 
-    With ReLU, forward and backward are one autograd node (``fused``), which spares memory and,
-    with ``frozen``, the gradient of the weights. It cannot be differentiated twice: set ``fused``
-    to False for that.
+    With ReLU, forward and backward are one autograd node (``fused``, see ``relu_mlp.py``). It
+    cannot be differentiated twice: set ``fused`` to False for that.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class StackedMLP(nn.Module):
             inputs = inputs.unsqueeze(-3).expand(*stack, *inputs.shape[-2:])
         hidden, weights = inputs.flatten(0, -3), [each.flatten(0, -3) for each in weights]
         if self.fused:
-            return _ReluMLP.apply(hidden, *weights).unflatten(0, stack)
+            return ReluMLP.apply(hidden, *weights).unflatten(0, stack)
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
             hidden = self.activation(torch.baddbmm(bias, hidden, weight))
         return torch.baddbmm(weights[-1], hidden, weights[-2]).unflatten(0, stack)
@@ -137,46 +138,6 @@ class StackedMLP(nn.Module):
         """Weight and bias of each layer in turn."""
         layers = cast(Sequence[StackedLinear], self.layers)
         return [each for layer in layers for each in (layer.weight, layer.bias)]
-
-
-class _ReluMLP(torch.autograd.Function):
-    """Inputs ``[N, B, I]``, weight, bias, weight, bias, ... -> the output of the ReLU networks.
-
-    The same as autograd on the layers one by one, but activations and their gradients are made in
-    place.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, *parameters: Tensor) -> Tensor:
-        weights, biases = parameters[::2], parameters[1::2]
-        hidden = [inputs]
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            # Not baddbmm, which first fills the result with the bias: one more pass over it.
-            hidden.append(torch.bmm(hidden[-1], weight).add_(bias).clamp_min_(0))
-        ctx.save_for_backward(*hidden, *weights)
-        return torch.baddbmm(biases[-1], hidden[-1], weights[-1])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # create_graph: the second derivative would be lost in silence
-            raise RuntimeError(
-                "a fused StackedMLP cannot be differentiated twice; fused = False can"
-            )
-        layers = len(ctx.saved_tensors) // 2
-        hidden, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
-        of_inputs, *of_parameters = ctx.needs_input_grad
-        gradients: list[Tensor | None] = [None] * (2 * layers)
-        for layer in reversed(range(layers)):
-            if of_parameters[2 * layer]:
-                gradients[2 * layer] = torch.bmm(hidden[layer].mT, gradient)
-                gradients[2 * layer + 1] = gradient.sum(-2, keepdim=True)
-            if layer or of_inputs:
-                gradient = torch.bmm(gradient, weights[layer].mT)
-            if layer:
-                torch.ops.aten.threshold_backward.grad_input(
-                    gradient, hidden[layer], 0, grad_input=gradient
-                )
-        return (gradient if of_inputs else None, *gradients)
 
 
 class StackedCritic(nn.Module):

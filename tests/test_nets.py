@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from synther import relu_mlp
 from synther.nets import StackedCritic, StackedLinear, StackedMLP, move_targets
 
 
@@ -45,6 +46,36 @@ def test_every_member_is_its_own_network(stack: tuple[int, ...], fused: bool) ->
             of_weight, of_bias = gradients[1 + 2 * number], gradients[2 + 2 * number]
             torch.testing.assert_close(of_weight[tuple(index)], layer.weight.grad.T)
             torch.testing.assert_close(of_bias[tuple(index)][0], layer.bias.grad)
+
+
+@pytest.mark.parametrize("rows", [1, 512, 513, 1100])
+def test_rows_in_blocks_give_the_same(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlp = StackedMLP((2, 2), [3, 8, 8, 2], generators(2)).double()
+    inputs = torch.randn(2, rows, 3, dtype=torch.float64, requires_grad=True)
+    found = []
+    for in_blocks in (False, True):
+        monkeypatch.setattr(relu_mlp, "_pays", lambda _, answer=in_blocks: answer)
+        for frozen in (False, True):
+            outputs = mlp(inputs, frozen=frozen)
+            wanted = [inputs] if frozen else [inputs, *mlp.parameters()]
+            found.append([outputs, *torch.autograd.grad(outputs.square().sum(), wanted)])
+        weights_alone = mlp(inputs.detach()).square().sum()
+        found[-1] += torch.autograd.grad(weights_alone, list(mlp.parameters()))
+    for batched, blocks in ((found[0], found[2]), (found[1], found[3])):
+        torch.testing.assert_close(blocks, batched)
+
+
+def test_rows_go_in_blocks_where_they_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    in_blocks = relu_mlp._forward_in_blocks
+    monkeypatch.setattr(
+        relu_mlp, "_forward_in_blocks", lambda *given: calls.append(given) or in_blocks(*given)
+    )
+    mlp = StackedMLP((4,), [3, 8, 1], generators(4))
+    mlp(torch.zeros(4, 256, 3))
+    assert not calls
+    mlp(torch.zeros(4, 257, 3))
+    assert calls
 
 
 def test_the_fused_gradient_is_that_of_finite_differences() -> None:

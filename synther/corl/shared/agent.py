@@ -95,6 +95,9 @@ class Agent(nn.Module):
         if name not in self._compiled:
             # One graph of forward and backward together: apart they are hardly faster than eager.
             torch._dynamo.config.trace_autograd_ops = True
+            # A code object of its own: the compiler takes what shares one for one function, again
+            # and again recompiled.
+            gradient.__code__ = gradient.__code__.replace(co_name=f"gradient_of_{name}")
             self._compiled[name] = torch.compile(gradient, fullgraph=True)
         return self._compiled[name]
 

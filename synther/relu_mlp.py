@@ -1,0 +1,138 @@
+"""ReLU networks of a stack as one autograd node.
+
+The same as autograd on the layers one by one, but activations and their gradients are made in
+place, and on a CPU many rows go through all layers in blocks that stay in its cache.
+``StackedMLP`` in ``nets.py`` is the way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BLOCK_ROWS = 512
+"""Rows of a block: activations of two layers 256 wide are 1 MiB, about half of a core's cache."""
+
+
+class ReluMLP(torch.autograd.Function):
+    """Inputs ``[N, B, I]``, weight, bias, weight, bias, ... -> outputs ``[N, B, outputs]``.
+
+    It cannot be differentiated twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, *parameters: Tensor) -> Tensor:
+        weights, biases = parameters[::2], parameters[1::2]
+        forward = _forward_in_blocks if _pays(inputs) else _forward
+        *hidden, outputs = forward(inputs, weights, biases)
+        ctx.save_for_backward(inputs, *hidden, *weights)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph: the second derivative would be lost in silence
+            raise RuntimeError(
+                "a fused StackedMLP cannot be differentiated twice; fused = False can"
+            )
+        layers = len(ctx.saved_tensors) // 2
+        hidden, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
+        of_inputs, *of_parameters = ctx.needs_input_grad
+        wanted = of_parameters[::2]
+        backward = _backward_in_blocks if _pays(hidden[0]) else _backward
+        return tuple(backward(gradient, hidden, weights, of_inputs, wanted))
+
+
+def _pays(inputs: Tensor) -> bool:
+    """Whether rows go in blocks: on a CPU, where they are many, and the compiler has no say."""
+    many = inputs.shape[0] * inputs.shape[1] > 2 * BLOCK_ROWS
+    return many and not inputs.is_cuda and not torch.compiler.is_compiling()
+
+
+def _blocks(inputs: Tensor) -> Iterator[tuple[int, slice]]:
+    members, rows = inputs.shape[:2]
+    for member in range(members):
+        for start in range(0, rows, BLOCK_ROWS):
+            yield member, slice(start, start + BLOCK_ROWS)
+
+
+def _forward(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
+    """Activations of each layer; the last one's are the outputs."""
+    outputs: list[Tensor] = []
+    for weight, bias in zip(weights, biases, strict=True):
+        hidden = outputs[-1].clamp_min_(0) if outputs else inputs
+        # Not baddbmm, which first fills the result with the bias: one more pass over it.
+        outputs.append(torch.bmm(hidden, weight).add_(bias))
+    return outputs
+
+
+def _forward_in_blocks(
+    inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> list[Tensor]:
+    outputs = [inputs.new_empty(*inputs.shape[:2], each.shape[2]) for each in weights]
+    for member, rows in _blocks(inputs):
+        hidden = inputs[member, rows]
+        for layer, output in enumerate(outputs):
+            product = output[member, rows]
+            torch.mm(hidden, weights[layer][member], out=product).add_(biases[layer][member])
+            hidden = product.clamp_min_(0) if layer < len(outputs) - 1 else product
+    return outputs
+
+
+def _backward(
+    gradient: Tensor,
+    hidden: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    of_inputs: bool,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """Gradients of the inputs, and of each layer's weight and bias; None where not wanted."""
+    gradients: list[Tensor | None] = []
+    for layer in reversed(range(len(weights))):
+        of_layer: list[Tensor | None] = [None, None]
+        if wanted[layer]:
+            of_layer = [torch.bmm(hidden[layer].mT, gradient), gradient.sum(-2, keepdim=True)]
+        gradients = of_layer + gradients
+        if layer or of_inputs:
+            gradient = torch.bmm(gradient, weights[layer].mT)
+        if layer:
+            _switch_off(gradient, hidden[layer])
+    return [gradient if of_inputs else None, *gradients]
+
+
+def _backward_in_blocks(
+    gradient: Tensor,
+    hidden: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    of_inputs: bool,
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    inputs = hidden[0]
+    for_inputs = inputs.new_empty(inputs.shape) if of_inputs else None
+    sums = {
+        layer: (weight.new_zeros(weight.shape), weight.new_zeros(len(weight), 1, weight.shape[2]))
+        for layer, weight in enumerate(weights)
+        if wanted[layer]
+    }
+    for member, rows in _blocks(inputs):
+        of_output = gradient[member, rows]
+        for layer in reversed(range(len(weights))):
+            before = hidden[layer][member, rows]
+            if layer in sums:
+                of_weight, of_bias = sums[layer]
+                of_weight[member].addmm_(before.T, of_output)
+                of_bias[member].add_(of_output.sum(0, keepdim=True))
+            if layer:
+                of_output = torch.mm(of_output, weights[layer][member].T)
+                _switch_off(of_output, before)
+            elif for_inputs is not None:
+                torch.mm(of_output, weights[0][member].T, out=for_inputs[member, rows])
+    flat = [each for layer in range(len(weights)) for each in sums.get(layer, (None, None))]
+    return [for_inputs, *flat]
+
+
+def _switch_off(gradient: Tensor, activations: Tensor) -> None:
+    """Set the gradient to 0, in place, where the ReLU was off."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, activations, 0, grad_input=gradient)
