@@ -39,6 +39,9 @@ def draw_panel(axis: Axes, algorithm: str, data: str) -> None:
         error = scores.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
         axis.plot(steps, mean, color=colour, label=LABELS[source], marker="o", markersize=3)
         axis.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
+    if not axis.has_data():  # not finished yet
+        axis.set_axis_off()
+        return
     axis.set_title(f"{algorithm}, {data}", fontsize=10)
     axis.set_xlabel("updates", fontsize=8)
     axis.tick_params(labelsize=8)
