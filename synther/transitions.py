@@ -207,9 +207,8 @@ class Transitions:
         """
         source = str(path)
         try:
-            arrays = npz.read(path, FIELDS, limit=limit)
-            text = npz.read(path, ["metadata"]).get("metadata", "{}")
-            metadata = json.loads(str(text))
+            arrays = npz.read(path, (*FIELDS, "metadata"), limit=limit)
+            metadata = json.loads(str(arrays.pop("metadata", "{}")))
         except npz.NpzError as error:
             raise TransitionError(str(error)) from error
         except MemoryError as error:

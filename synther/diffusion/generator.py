@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from typing import Any
 
@@ -189,8 +190,6 @@ class SimpleDiffusionGenerator:
 
 def fingerprint(model: torch.nn.Module) -> str:
     """A short digest of a model's weights."""
-    import hashlib
-
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())
