@@ -28,12 +28,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from synther.corl.algorithms import cql, edac, iql, td3_bc
-from synther.corl.shared.agent import Agent, Dims
+from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.graphs import graphed
-from synther.corl.shared.streams import BlockStream, generators_for
+from synther.learner import Dims
 from synther.replay import Batch
 from synther.runtime import available_cpus, cpu_threads, resolve_device
+from synther.streams import BlockStream, generators_for
 
 DIMS = Dims(17, 6)  # HalfCheetah
 BATCH = 256

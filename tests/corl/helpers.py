@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from synther import checkpoint
-from synther.corl.shared.agent import Agent, Dims
+from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
-from synther.corl.shared.streams import BlockStream, generators_for
+from synther.learner import Dims
 from synther.replay import Batch
+from synther.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
 from tests.data import random_transitions
 

@@ -19,8 +19,8 @@ from synther.corl.shared.buffer import (
 from synther.corl.shared.config import ConfigError
 from synther.corl.shared.normalizers import episode_returns
 from synther.corl.shared.sources import BatchSource
-from synther.corl.shared.streams import generators_for
 from synther.replay import Batch
+from synther.streams import generators_for
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.corl.helpers import DIMS, make_agent, write_model
 from tests.data import random_transitions

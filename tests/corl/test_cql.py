@@ -15,14 +15,14 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 import synther
 from synther.checkpoint import load
 from synther.corl.algorithms.cql import CQL, CQLConfig
-from synther.corl.shared.agent import Dims
 from synther.corl.shared.buffer import DiffusionGenerator, prepare_replay_buffer
 from synther.corl.shared.config import ConfigError, DiffusionConfig
 from synther.corl.shared.graphs import graphed
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.corl.shared.runner import run
-from synther.corl.shared.streams import BlockStream, generators_for
+from synther.learner import Dims
 from synther.replay import Batch
+from synther.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
 from tests.data import random_transitions
 

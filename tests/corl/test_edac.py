@@ -20,8 +20,8 @@ from synther.corl.shared.config import ConfigError, DiffusionConfig
 from synther.corl.shared.graphs import graphed
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.corl.shared.run_folder import RunFolder
-from synther.corl.shared.streams import BlockStream, generators_for
 from synther.replay import Batch
+from synther.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
 from tests.corl.helpers import DIMS, follow, random_batch
 from tests.data import random_transitions

@@ -24,8 +24,8 @@ from synther.corl.shared.config import ConfigError, DiffusionConfig, as_dict
 from synther.corl.shared.graphs import graphed
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.corl.shared.runner import run
-from synther.corl.shared.streams import generators_for
 from synther.replay import Batch
+from synther.streams import generators_for
 from synther.transitions import TransitionLayout
 from tests.conftest import GOLDEN
 from tests.corl.helpers import DIMS, follow, make_agent, random_batch, write_dataset

@@ -21,9 +21,10 @@ from typing import Optional, cast
 import torch
 from torch import Tensor, nn
 
-from synther.corl.shared.agent import Agent, Dims, Metrics, adam
+from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import ConfigError, RunConfig, require_positive
+from synther.learner import Dims, Metrics, adam
 from synther.nets import (
     Initializer,
     StackedCritic,

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from synther.corl.shared.agent import Agent, Dims, Metrics, adam
+from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import ConfigError, RunConfig, require_positive
+from synther.learner import Dims, Metrics, adam
 from synther.nets import StackedCritic, StackedMLP, move_targets
 from synther.replay import Batch
 

@@ -21,10 +21,10 @@ from synther.corl.shared.sources import (
     GenerateRows,
     ReplayBuffer,
 )
-from synther.corl.shared.streams import generators_for
 from synther.loggers import progress_bar
 from synther.replay import RowBuffer
 from synther.runtime import cpu_threads
+from synther.streams import generators_for
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 
 __all__ = [

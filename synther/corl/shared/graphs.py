@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synther.corl.shared.agent import Agent, Metrics
+from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import ConfigError
+from synther.learner import Metrics
 from synther.replay import Batch
 
 WARM_UP = 3

@@ -12,18 +12,19 @@ import torch
 from numpy.typing import NDArray
 
 from synther import checkpoint, loggers
+from synther.clock import Clock
 from synther.corl.shared import config as configuration
-from synther.corl.shared.agent import Agent, Dims, Metrics
+from synther.corl.shared.agent import Agent
 from synther.corl.shared.buffer import RewardNormalizer, StateNormalizer, prepare_replay_buffer
-from synther.corl.shared.clock import Clock
 from synther.corl.shared.config import ConfigError, RunConfig
 from synther.corl.shared.graphs import graphed
 from synther.corl.shared.result import evaluation_record, result_of
 from synther.corl.shared.run_folder import RunFolder
-from synther.corl.shared.streams import BlockStream, generators_for
 from synther.datasets import load_dataset
 from synther.envs import Evaluator
+from synther.learner import Dims, Metrics
 from synther.runtime import cpu_threads, resolve_device
+from synther.streams import BlockStream, generators_for
 from synther.transitions import Transitions
 
 BuildAgent = Callable[[Any, Dims, list[torch.Generator], torch.device], Agent]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from synther.corl.shared.normalizers import RowFunction
-from synther.corl.shared.streams import BlockStream
 from synther.replay import Batch, RowBuffer
+from synther.streams import BlockStream
 from synther.transitions import TransitionLayout
 
 GenerateRows = Callable[[int, torch.Generator], Tensor]

@@ -2,7 +2,7 @@
 
 import torch
 
-from synther.corl.shared.streams import BlockStream, generators_for
+from synther.streams import BlockStream, generators_for
 
 
 def draw(generator: torch.Generator, updates: int) -> tuple[torch.Tensor, ...]:
