@@ -36,7 +36,7 @@ def make_dmc(
     Raises:
         ValueError: no such task.
     """
-    domain, task_name = _task_of(env_id)
+    domain, task_name = domain_and_task(env_id)
     task = require("dm_control.suite").load(domain, task_name, task_kwargs=task_kwargs)
     adapter = require("shimmy.dm_control_compatibility").DmControlCompatibilityV0
     return adapter(task, **kwargs), list(task.observation_spec())
@@ -50,14 +50,20 @@ def is_dmc(env_id: str) -> bool:
     """
     if not _ENV_ID.fullmatch(env_id):
         return False
-    return _task_of(env_id) in require("dm_control.suite").ALL_TASKS
+    return domain_and_task(env_id) in require("dm_control.suite").ALL_TASKS
 
 
-def _task_of(env_id: str) -> tuple[str, str]:
+def domain_and_task(env_id: str) -> tuple[str, str]:
+    """``cheetah-run-v0`` -> ``("cheetah", "run")``."""
     match = _ENV_ID.fullmatch(env_id)
     if match is None:
         raise ValueError(f"'{env_id}': expected <domain>-<task>-v0")
     return match["domain"], match["task"]
+
+
+def physics_errors() -> tuple[type[Exception], ...]:
+    """What a task raises where its simulation becomes unstable."""
+    return (require("dm_control.rl.control").PhysicsError,)
 
 
 def env_ids() -> list[str]:

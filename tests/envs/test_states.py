@@ -8,6 +8,9 @@ pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
 from synther.envs import make_env, set_state_from_observation
+from synther.envs.dmc import env_ids
+from synther.envs.dmc_states import determines_state
+from synther.envs.states import shows_goal, shows_state
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "mujoco210_dev.npz")
 
@@ -63,3 +66,67 @@ def test_bad_observations_and_other_environments_are_refused() -> None:
         set_state_from_observation(env, np.full(11, np.nan))
     with pytest.raises(TypeError, match="cannot be told from an observation"):
         set_state_from_observation(make_env("Pendulum-v1"), np.zeros(3))
+
+
+DMC_TASKS = [
+    "acrobot-swingup",
+    "ball_in_cup-catch",
+    "cartpole-three_poles",
+    "cheetah-run",
+    "finger-turn_hard",
+    "hopper-hop",
+    "pendulum-swingup",
+    "point_mass-easy",
+    "reacher-hard",
+    "walker-walk",
+]
+
+
+@pytest.mark.parametrize("task", DMC_TASKS)
+def test_a_deepmind_task_goes_on_as_if_it_had_never_stopped(task: str) -> None:
+    """A second simulator, of another episode, is set from each float32 observation of the first."""
+    pytest.importorskip("shimmy")
+    first, second = make_env(f"{task}-v0"), make_env(f"{task}-v0")
+    observation = first.reset(seed=0)[0]
+    second.reset(seed=1)
+    rng = np.random.default_rng(0)
+    moved = 0.0
+    for _ in range(25):
+        action = rng.uniform(-1, 1, first.action_space.shape).astype(np.float32)
+        set_state_from_observation(second, observation)
+        expected, reward, *_ = first.step(action)
+        found, reward_found, *_ = second.step(action)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        assert reward_found == pytest.approx(reward, abs=1e-5)
+        moved = max(moved, float(np.abs(expected - observation).max()))
+        observation = expected
+    assert moved > 1e-3
+
+
+def test_tasks_that_hide_their_state_are_refused() -> None:
+    pytest.importorskip("shimmy")
+    hiding = [env_id for env_id in env_ids() if not determines_state(env_id)]
+    assert {"quadruped-walk-v0", "humanoid-run-v0", "point_mass-hard-v0"} <= set(hiding)
+    assert not {f"{task}-v0" for task in DMC_TASKS} & set(hiding)
+    env = make_env("quadruped-walk-v0")
+    observation = env.reset(seed=0)[0]
+    with pytest.raises(TypeError, match="cannot be told from an observation"):
+        set_state_from_observation(env, observation)
+    with pytest.raises(TypeError, match="cannot be told from an observation"):
+        shows_state(env, observation[None])
+
+
+def test_a_clipped_velocity_hides_the_state() -> None:
+    observations = np.zeros((4, 11), np.float32)
+    observations[0, 5] = 10
+    observations[1, 10] = -10
+    observations[2, 4] = 12  # an angle
+    observations[3, 7] = 9.99
+    shown = shows_state(make_env("Hopper-v2"), observations)
+    np.testing.assert_array_equal(shown, [False, False, True, True])
+    assert shows_state(make_env("HalfCheetah-v2"), np.full((1, 17), 11, np.float32)).all()
+
+
+def test_the_goal_of_antmaze_is_hidden() -> None:
+    assert not shows_goal(make_env("antmaze-umaze-v2"))
+    assert shows_goal(make_env("maze2d-umaze-v1"))
