@@ -14,8 +14,11 @@ DEVICE_MEMORY_SHARE = 0.5
 class RowSource:
     """Rows ``[N, D]`` float32, drawn uniformly and with replacement.
 
+    Rows that are float32 on the device are not copied: what is written to them later is drawn.
+
     Args:
-        dataset: a tensor or array, or a ``TensorDataset`` that holds one.
+        dataset: a tensor or array, or a ``TensorDataset`` that holds one; None where
+            :meth:`replace` brings the rows.
         device: where batches appear, and the rows too, where they fit.
         seed: of the order.
 
@@ -24,6 +27,15 @@ class RowSource:
     """
 
     def __init__(self, dataset: Any, device: torch.device, seed: int) -> None:
+        self.device = device
+        self.seed = seed
+        self.rows = torch.empty(0, 0, device=device)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        if dataset is not None:
+            self.replace(dataset)
+
+    def replace(self, dataset: Any) -> None:
+        """Draw from other rows from now on; the order's generator goes on where it stands."""
         if isinstance(dataset, torch.utils.data.TensorDataset):
             (dataset,) = dataset.tensors
         rows = torch.as_tensor(dataset, dtype=torch.float32)
@@ -31,9 +43,9 @@ class RowSource:
             raise ValueError(f"dataset has shape {tuple(rows.shape)}, expected [rows, columns]")
         if not (finite := rows.isfinite().all(dim=1)).all():
             raise ValueError(f"row {int((~finite).nonzero()[0])} of the dataset is not finite")
-        self.device = device
-        self.rows = rows.to(device) if _fits(rows, device) else rows.cpu()
-        self.generator = torch.Generator(self.rows.device).manual_seed(seed)
+        self.rows = rows.to(self.device) if _fits(rows, self.device) else rows.cpu()
+        if self.generator.device.type != self.rows.device.type:
+            self.generator = torch.Generator(self.rows.device).manual_seed(self.seed)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -132,20 +132,30 @@ class Trainer:
         done = min(step / self.train_num_steps, 1.0)
         return self.train_lr * (1 + math.cos(math.pi * done)) / 2
 
-    def train(self) -> None:
-        """Train up to ``train_num_steps`` from wherever the run stands, with checkpoints and a bar.
+    def train(self, num_steps: int | None = None) -> None:
+        """Train from wherever the run stands, with checkpoints and a bar.
+
+        Args:
+            num_steps: how many steps, at most up to ``train_num_steps``, where the learning rate's
+                schedule ends; None: up to there.
 
         Raises:
             TrainingDivergedError: the loss is not finite; the message names the last checkpoint.
         """
-        with progress_bar(self.train_num_steps, "diffusion", initial=self.step) as bar:
+        stop = self.train_num_steps if num_steps is None else self.step + num_steps
+        if stop > self.train_num_steps:
+            raise ValueError(
+                f"{num_steps} steps more than the {self.step} done: the run and its learning rate "
+                f"end at train_num_steps = {self.train_num_steps}; set that higher"
+            )
+        with progress_bar(stop, "diffusion", initial=self.step) as bar:
             started, start_step = time.perf_counter(), self.step
-            while self.step < self.train_num_steps:
+            while self.step < stop:
                 self._update(
                     self.rows.draw(self.batch_size) for _ in range(self.gradient_accumulate_every)
                 )
                 bar.update()
-                is_last = self.step == self.train_num_steps
+                is_last = self.step == stop
                 if is_last or self.step % self.log_every == 0:
                     metrics = self._metrics()
                     bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
