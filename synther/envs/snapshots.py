@@ -1,0 +1,195 @@
+"""Save where an environment stands in its episode, and go on from there as if nothing had happened.
+
+What follows a restored snapshot is equal, bit for bit, for everything on MuJoCo (gymnasium's
+environments, ours, and DeepMind Control) and for environments whose state is all in plain
+attributes, such as gymnasium's classic control. Of any other there is no snapshot.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from synther.envs.simulators import require
+
+if TYPE_CHECKING:
+    import gymnasium
+
+State = dict[str, Any]
+"""Tensors, numbers, text, and dicts of these: what a checkpoint may hold."""
+
+_PLAIN = (bool, int, float, str, type(None), np.generic)
+_WITHOUT_STATE = (
+    types.FunctionType, types.MethodType, types.BuiltinFunctionType,
+    np.random.Generator, np.random.RandomState,
+)  # fmt: skip
+"""Functions, and generators, which are saved apart."""
+_OF_CONSTRUCTION = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs", "env_type", "env")
+_SAVED_OR_FIXED = (
+    "mujoco", "dm_control", "shimmy", "synther.envs",
+    "gymnasium.spaces", "gymnasium.envs.registration", "gymnasium.envs.mujoco",
+)  # fmt: skip
+"""Modules of attributes that are saved by themselves, that never change, or that only draw."""
+
+
+class Snapshots:
+    """Snapshots of one environment.
+
+    Args:
+        env: from ``make_env``, before its model has been changed by a ``reset``.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self.env = env
+        self._model = {key: value.copy() for key, value in _arrays(_mujoco(env)[0])}
+
+    def take(self) -> State | None:
+        """Where the environment stands; None where that cannot be told."""
+        objects = list(_objects(self.env))
+        if any(_unknown(each) for each in objects):
+            return None
+        model, data = _mujoco(self.env)
+        changed = {
+            key: value
+            for key, value in _arrays(model)
+            if not np.array_equal(value, self._model[key])
+        }
+        return {
+            "objects": [_stored(_plain_attributes(each)) for each in objects],
+            "random": [_random_state(each) for each in objects],
+            "model": _stored(changed),
+            "data": _stored(dict(_arrays(data))),
+            "integration": None if data is None else torch.from_numpy(_integration(model, data)),
+        }
+
+    def put_back(self, state: State) -> None:
+        """Continue where ``state`` was taken, in an environment of the same name."""
+        self.env.reset(seed=0)  # so that everything that a reset makes is there
+        for each, attributes, random in zip(
+            _objects(self.env), state["objects"], state["random"], strict=True
+        ):
+            vars(each).update(_loaded(attributes))
+            _set_random_state(each, random)
+        model, data = _mujoco(self.env)
+        if data is None:
+            return
+        changed = _loaded(state["model"])
+        for key, value in _arrays(model):
+            value[...] = changed.get(key, self._model[key])
+        mujoco = require("mujoco")
+        spec = mujoco.mjtState.mjSTATE_INTEGRATION
+        mujoco.mj_setState(model, data, state["integration"].numpy(), spec)
+        # Contacts and constraints of this state, which dm_control's next step starts from.
+        mujoco.mj_step1(model, data)
+        before = _loaded(state["data"])
+        for key, value in _arrays(data):
+            if key in before and before[key].shape == value.shape:
+                value[...] = before[key]
+
+
+def _objects(env: Any) -> Iterator[Any]:
+    """Everything that holds a part of the state: wrappers, environment, dm_control's own parts."""
+    while hasattr(env, "env"):
+        yield env
+        env = env.env
+    yield env
+    if suite := _suite_environment(env):
+        yield suite
+        yield suite.task
+
+
+def _suite_environment(simulation: Any) -> Any:
+    """The dm_control environment inside shimmy's; None where it is something else."""
+    inner = getattr(simulation, "_env", None)
+    return inner if hasattr(inner, "physics") and hasattr(inner, "task") else None
+
+
+def _mujoco(env: Any) -> tuple[Any, Any]:
+    """MjModel and MjData; None and None where the environment is not on MuJoCo."""
+    simulation = env.unwrapped
+    if suite := _suite_environment(simulation):
+        return suite.physics.model.ptr, suite.physics.data.ptr
+    model, data = getattr(simulation, "model", None), getattr(simulation, "data", None)
+    on_mujoco = type(data).__module__.startswith("mujoco")
+    return (model, data) if on_mujoco else (None, None)
+
+
+def _arrays(struct: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The arrays of an MjModel or MjData by name, as views; nothing of None."""
+    for name in () if struct is None else dir(struct):
+        if not name.startswith("_"):
+            value = getattr(struct, name)
+            if isinstance(value, np.ndarray) and value.dtype != object and value.size:
+                yield name, value
+
+
+def _integration(model: Any, data: Any) -> NDArray[np.float64]:
+    mujoco = require("mujoco")
+    spec = mujoco.mjtState.mjSTATE_INTEGRATION
+    state = np.empty(mujoco.mj_stateSize(model, spec))
+    mujoco.mj_getState(model, data, state, spec)
+    return state
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(_is_plain(each) for pair in value.items() for each in pair)
+    return isinstance(value, _PLAIN) or (isinstance(value, np.ndarray) and value.dtype != object)
+
+
+def _plain_attributes(thing: Any) -> State:
+    return {key: value for key, value in vars(thing).items() if _is_plain(value)}
+
+
+def _unknown(thing: Any) -> list[str]:
+    """The attributes that may hold state and cannot be saved."""
+    return [
+        key
+        for key, value in vars(thing).items()
+        if key not in _OF_CONSTRUCTION
+        and not _is_plain(value)
+        and not isinstance(value, _WITHOUT_STATE)
+        and not type(value).__module__.startswith(_SAVED_OR_FIXED)
+    ]
+
+
+def _random_state(thing: Any) -> State | None:
+    """Of the generator that the object draws from, gymnasium's or dm_control's."""
+    generator = vars(thing).get("_np_random") or vars(thing).get("_random")
+    if isinstance(generator, np.random.RandomState):
+        return _stored(generator.get_state(legacy=False))
+    if isinstance(generator, np.random.Generator):
+        return _stored(dict(generator.bit_generator.state))
+    return None
+
+
+def _set_random_state(thing: Any, state: State | None) -> None:
+    if state is None:
+        return
+    generator = vars(thing).get("_np_random") or vars(thing).get("_random")
+    if isinstance(generator, np.random.RandomState):
+        generator.set_state(_loaded(state))
+    else:
+        generator.bit_generator.state = _loaded(state)
+
+
+def _stored(value: Any) -> Any:
+    """Arrays as tensors, numpy's numbers as Python's, all through."""
+    if isinstance(value, Mapping):
+        return {key: _stored(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value)).clone()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _loaded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _loaded(each) for key, each in value.items()}
+    return value.numpy().copy() if isinstance(value, torch.Tensor) else value
