@@ -95,8 +95,11 @@ class RowBuffer:
 
     def gather(self, indices: Tensor) -> Batch:
         """The rows at ``indices [...]`` as a batch with leading axes ``[...]``; one gather."""
-        rows = self.rows.index_select(0, indices.reshape(-1)).view(*indices.shape, -1)
-        return Batch(*self.layout.split(rows).values())
+        return Batch(*self.layout.split(self.gather_rows(indices)).values())
+
+    def gather_rows(self, indices: Tensor) -> Tensor:
+        """The rows at ``indices [...]``, ``[..., row_dim]``."""
+        return self.rows.index_select(0, indices.reshape(-1)).view(*indices.shape, -1)
 
     def sample(self, batch_size: int, generators: list[torch.Generator]) -> Batch:
         """A uniform batch ``[seeds, batch_size, ...]``."""
@@ -110,3 +113,21 @@ class RowBuffer:
             raise ValueError(f"{state['size']} stored rows do not fit the capacity {self.capacity}")
         self.rows[: state["size"]] = state["rows"].to(self.device)
         self.size, self._next = state["size"], state["next"]
+
+
+def sample_mixed(*parts: tuple[RowBuffer, int, torch.Generator], batches: int) -> Batch:
+    """Uniform batches ``[1, batches, B, ...]`` of rows from several buffers.
+
+    Args:
+        parts: buffers of one layout; how many rows of it are in every batch, an exact number; and
+            the generator of their indices. A batch has the first buffer's rows first.
+        batches: how many; all rows of a buffer come in one gather.
+    """
+    rows = [
+        buffer.gather_rows(
+            buffer.draw_indices(batches * count, [generator]).unflatten(1, (batches, count))
+        )
+        for buffer, count, generator in parts
+        if count
+    ]
+    return Batch(*parts[0][0].layout.split(torch.cat(rows, dim=2)).values())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Purpose = Literal["init", "data", "noise", "synthetic"]
-_PURPOSES: tuple[Purpose, ...] = ("init", "data", "noise", "synthetic")
+Purpose = Literal["init", "data", "noise", "synthetic", "explore"]
+_PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 Draw = Callable[[torch.Generator, int], tuple[Tensor, ...]]
 """Random numbers of n updates of one seed: tensors ``[n, ...]``."""
