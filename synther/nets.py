@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synther.relu_mlp import ReluMLP
+from synther.runtime import Precision
 
 Initializer = Callable[[Tensor, Tensor, torch.Generator], None]
 """Fills one member's weight ``[in, out]`` and bias ``[1, out]`` from a generator."""
@@ -86,6 +87,9 @@ class StackedMLP(nn.Module):
         generators: one a seed.
         activation: between layers.
         init: of the hidden layers, ``last_init`` of the last one (the same where None).
+        precision: with bf16 the products between hidden layers, nearly all of the work, are taken
+            in bfloat16, in the gradient too; the first and the last layer, biases, activations and
+            the weights themselves stay in float32.
 
     With ReLU, forward and backward are one autograd node (``fused``, see ``relu_mlp.py``). It
     cannot be differentiated twice: set ``fused`` to False for that.
@@ -100,6 +104,7 @@ class StackedMLP(nn.Module):
         activation: Callable[[Tensor], Tensor] = F.relu,
         init: Initializer = torch_linear_init,
         last_init: Initializer | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         super().__init__()
         layers = len(widths) - 1
@@ -109,6 +114,7 @@ class StackedMLP(nn.Module):
             for i in range(layers)
         )
         self.activation = activation
+        self.precision = precision
         self.fused = activation is F.relu
 
     def forward(self, inputs: Tensor, *, frozen: bool = False, first: bool = False) -> Tensor:
@@ -119,11 +125,7 @@ class StackedMLP(nn.Module):
             frozen: take the weights as constants, so that a gradient flows to ``inputs`` alone.
             first: the first member of the last stack axis alone; the output lacks that axis.
         """
-        weights = self._weights()
-        if first:
-            weights = [each.select(each.ndim - 3, 0) for each in weights]
-        if frozen:
-            weights = [each.detach() for each in weights]
+        weights = self.weights(frozen=frozen, first=first)
         stack = weights[0].shape[:-2]
         if inputs.ndim < weights[0].ndim:
             inputs = inputs.unsqueeze(-3).expand(*stack, *inputs.shape[-2:])
@@ -131,13 +133,24 @@ class StackedMLP(nn.Module):
         if self.fused:
             return ReluMLP.apply(hidden, *weights).unflatten(0, stack)
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-            hidden = self.activation(torch.baddbmm(bias, hidden, weight))
+            product = torch.bmm(hidden.to(weight.dtype), weight)
+            hidden = self.activation(product.to(bias.dtype) + bias)
         return torch.baddbmm(weights[-1], hidden, weights[-2]).unflatten(0, stack)
 
-    def _weights(self) -> list[Tensor]:
-        """Weight and bias of each layer in turn."""
+    def weights(self, *, frozen: bool = False, first: bool = False) -> list[Tensor]:
+        """Weight and bias of each layer in turn, each weight in the type of its products.
+
+        The arguments are those of :meth:`forward`.
+        """
         layers = cast(Sequence[StackedLinear], self.layers)
-        return [each for layer in layers for each in (layer.weight, layer.bias)]
+        weights: list[Tensor] = [each for layer in layers for each in (layer.weight, layer.bias)]
+        if first:
+            weights = [each.select(each.ndim - 3, 0) for each in weights]
+        if frozen:
+            weights = [each.detach() for each in weights]
+        if self.precision == "bf16":
+            weights[2:-2:2] = [each.bfloat16() for each in weights[2:-2:2]]
+        return weights
 
 
 class StackedCritic(nn.Module):
@@ -156,6 +169,7 @@ class StackedCritic(nn.Module):
         activation: Callable[[Tensor], Tensor] = F.relu,
         init: Initializer = torch_linear_init,
         last_init: Initializer | None = None,
+        precision: Precision = "fp32",
     ) -> None:
         super().__init__()
         self.mlp = StackedMLP(
@@ -165,6 +179,7 @@ class StackedCritic(nn.Module):
             activation=activation,
             init=init,
             last_init=last_init,
+            precision=precision,
         )
 
     def forward(

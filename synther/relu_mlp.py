@@ -1,8 +1,9 @@
 """ReLU networks of a stack as one autograd node.
 
 The same as autograd on the layers one by one, but activations and their gradients are made in
-place, and on a CPU many rows go through all layers in blocks that stay in its cache.
-``StackedMLP`` in ``nets.py`` is the way in.
+place, and on a CPU many rows go through all layers in blocks that stay in its cache. Each layer's
+products are taken in the type of its weight; everything else is in the type of the inputs: on CPUs
+sums and ReLUs are slower in bfloat16, casts included. ``StackedMLP`` in ``nets.py`` is the way in.
 """
 
 from __future__ import annotations
@@ -64,8 +65,13 @@ def _forward(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
     for weight, bias in zip(weights, biases, strict=True):
         hidden = outputs[-1].clamp_min_(0) if outputs else inputs
         # Not baddbmm, which first fills the result with the bias: one more pass over it.
-        outputs.append(torch.bmm(hidden, weight).add_(bias))
+        outputs.append(_product(hidden, weight).add_(bias))
     return outputs
+
+
+def _product(inputs: Tensor, weight: Tensor) -> Tensor:
+    """``inputs @ weight`` of each member, in the weight's type, returned in that of the inputs."""
+    return torch.bmm(inputs.to(weight.dtype), weight).to(inputs.dtype)
 
 
 def _forward_in_blocks(
@@ -76,7 +82,7 @@ def _forward_in_blocks(
         hidden = inputs[member, rows]
         for layer, output in enumerate(outputs):
             product = output[member, rows]
-            torch.mm(hidden, weights[layer][member], out=product).add_(biases[layer][member])
+            _product_into(product, hidden, weights[layer][member]).add_(biases[layer][member])
             hidden = product.clamp_min_(0) if layer < len(outputs) - 1 else product
     return outputs
 
@@ -92,11 +98,14 @@ def _backward(
     gradients: list[Tensor | None] = []
     for layer in reversed(range(len(weights))):
         of_layer: list[Tensor | None] = [None, None]
+        weight = weights[layer]
+        factor = gradient.to(weight.dtype)
         if wanted[layer]:
-            of_layer = [torch.bmm(hidden[layer].mT, gradient), gradient.sum(-2, keepdim=True)]
+            of_weight = torch.bmm(hidden[layer].to(weight.dtype).mT, factor)
+            of_layer = [of_weight, gradient.sum(-2, keepdim=True)]
         gradients = of_layer + gradients
         if layer or of_inputs:
-            gradient = torch.bmm(gradient, weights[layer].mT)
+            gradient = torch.bmm(factor, weight.mT).to(gradient.dtype)
         if layer:
             _switch_off(gradient, hidden[layer])
     return [gradient if of_inputs else None, *gradients]
@@ -112,25 +121,47 @@ def _backward_in_blocks(
     inputs = hidden[0]
     for_inputs = inputs.new_empty(inputs.shape) if of_inputs else None
     sums = {
-        layer: (weight.new_zeros(weight.shape), weight.new_zeros(len(weight), 1, weight.shape[2]))
+        layer: (inputs.new_zeros(weight.shape), inputs.new_zeros(len(weight), 1, weight.shape[2]))
         for layer, weight in enumerate(weights)
         if wanted[layer]
     }
     for member, rows in _blocks(inputs):
         of_output = gradient[member, rows]
         for layer in reversed(range(len(weights))):
-            before = hidden[layer][member, rows]
+            before, weight = hidden[layer][member, rows], weights[layer][member]
+            factor = of_output.to(weight.dtype)
             if layer in sums:
                 of_weight, of_bias = sums[layer]
-                of_weight[member].addmm_(before.T, of_output)
+                _add_product(of_weight[member], before.to(weight.dtype).T, factor)
                 of_bias[member].add_(of_output.sum(0, keepdim=True))
             if layer:
-                of_output = torch.mm(of_output, weights[layer][member].T)
+                of_output = torch.mm(factor, weight.T).to(of_output.dtype)
                 _switch_off(of_output, before)
             elif for_inputs is not None:
-                torch.mm(of_output, weights[0][member].T, out=for_inputs[member, rows])
-    flat = [each for layer in range(len(weights)) for each in sums.get(layer, (None, None))]
-    return [for_inputs, *flat]
+                _product_into(for_inputs[member, rows], factor, weight.T)
+    gradients: list[Tensor | None] = [for_inputs]
+    for layer, weight in enumerate(weights):
+        if layer in sums:
+            of_weight, of_bias = sums[layer]
+            gradients += [of_weight.to(weight.dtype), of_bias]
+        else:
+            gradients += [None, None]
+    return gradients
+
+
+def _product_into(out: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+    """``out[:] = inputs @ weight``, the product taken in the weight's type."""
+    if weight.dtype == out.dtype:
+        return torch.mm(inputs, weight, out=out)
+    return out.copy_(torch.mm(inputs.to(weight.dtype), weight))
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """``total += left @ right``, the product taken in the factors' type."""
+    if right.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total.add_(torch.mm(left, right))
 
 
 def _switch_off(gradient: Tensor, activations: Tensor) -> None:

@@ -156,3 +156,47 @@ def test_targets_move_by_their_rate() -> None:
     move_targets(target, source, 0.25)
     for now, old in zip(target.parameters(), before, strict=True):
         torch.testing.assert_close(now, old + 0.25)
+
+
+def in_bf16(hidden: list[int], *, fused: bool = True) -> tuple[StackedCritic, StackedCritic]:
+    """The same critics in bf16 and, as the twin that knows the answers, in float64."""
+    ours = StackedCritic(2, 2, 4, 2, hidden, generators(2), precision="bf16")
+    ours.mlp.fused = fused
+    twin = StackedCritic(2, 2, 4, 2, hidden, generators(2)).double()
+    return ours, twin
+
+
+def relative_error(ours: torch.Tensor, exact: torch.Tensor) -> float:
+    return ((ours - exact).norm() / exact.norm()).item()
+
+
+@pytest.mark.parametrize("form", ["batched", "blocks", "unfused"])
+def test_bf16_stays_close_to_float64_values_and_gradients(
+    form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relu_mlp, "_pays", lambda _: form == "blocks")
+    ours, twin = in_bf16([64, 64, 64], fused=form != "unfused")
+    states, actions = torch.randn(2, 700, 4), torch.randn(2, 700, 2, requires_grad=True)
+    exact_actions = actions.detach().double().requires_grad_()
+    for options in ({}, {"frozen": True}, {"first": True}, {"frozen": True, "first": True}):
+        q = ours(states, actions, **options)
+        exact_q = twin(states.double(), exact_actions, **options)
+        weights, exact_weights = list(ours.parameters()), list(twin.parameters())
+        if "frozen" in options:
+            weights, exact_weights = [], []
+        found = torch.autograd.grad(q.square().sum(), [actions, *weights])
+        exact = torch.autograd.grad(exact_q.square().sum(), [exact_actions, *exact_weights])
+        assert {each.dtype for each in (q, *found)} == {torch.float32}
+        assert 1e-4 < relative_error(q, exact_q) < 0.01  # a bf16 number is good to 0.4 %
+        for mine, expected in zip(found, exact, strict=True):
+            # More than that: a unit in 300 is on in one of the two and off in the other.
+            assert relative_error(mine, expected) < 0.1
+
+
+def test_bf16_leaves_first_and_last_layers_in_float32() -> None:
+    for hidden, same in (([32], True), ([32, 32], False)):
+        ours, _ = in_bf16(hidden)
+        plain = StackedCritic(2, 2, 4, 2, hidden, generators(2))
+        states, actions = torch.randn(2, 9, 4), torch.randn(2, 9, 2)
+        assert torch.equal(ours(states, actions), plain(states, actions)) == same
+    assert {each.dtype for each in ours.parameters()} == {torch.float32}
