@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gin
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from synther.diffusion.norm import BaseNormalizer
-from synther.diffusion.samplers import SAMPLERS, Noise, karras_schedule
+from synther.diffusion.samplers import SAMPLERS, Noise, check_sampler, karras_schedule
 
 
 @gin.configurable
@@ -31,6 +31,7 @@ class ElucidatedDiffusion(nn.Module):
         P_mean, P_std: of ln sigma in training (EDM, table 1).
         S_churn, S_tmin, S_tmax, S_noise: of the stochastic sampler (EDM, algorithm 2).
         sampler: a name in ``synther.diffusion.samplers.SAMPLERS``.
+        sampler_params: further parameters of that sampler, such as ``{"restart_count": 2}``.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ElucidatedDiffusion(nn.Module):
         S_tmax: float = 50.0,
         S_noise: float = 1.003,
         sampler: str = "heun_stochastic",
+        sampler_params: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -60,9 +62,8 @@ class ElucidatedDiffusion(nn.Module):
         self.sigma_data = sigma_data
         self.P_mean, self.P_std = P_mean, P_std
         self.S_churn, self.S_tmin, self.S_tmax, self.S_noise = S_churn, S_tmin, S_tmax, S_noise
-        if sampler not in SAMPLERS:
-            raise ValueError(f"sampler '{sampler}': expected one of {', '.join(SAMPLERS)}")
-        self.sampler = sampler
+        check_sampler(sampler, sampler_params)
+        self.sampler, self.sampler_params = sampler, dict(sampler_params or {})
 
     @property
     def device(self) -> torch.device:
@@ -218,12 +219,15 @@ class ElucidatedDiffusion(nn.Module):
                 draw(0) * float(sigmas[0]),
                 sigmas,
                 noise=lambda step: draw(1 + step),
-                **self._sampler_params(),
+                **self.sampler_arguments,
             )
         return self.normalizer.unnormalize(self.normalizer.clamp(x) if clamp else x)
 
-    def _sampler_params(self) -> dict[str, float]:
-        return {name: getattr(self, name) for name in ("S_churn", "S_tmin", "S_tmax", "S_noise")}
+    @property
+    def sampler_arguments(self) -> dict[str, float]:
+        """What a sampler is called with beside the noise levels."""
+        names = ("S_churn", "S_tmin", "S_tmax", "S_noise")
+        return {**{name: getattr(self, name) for name in names}, **self.sampler_params}
 
     def log_likelihood(self, x: Tensor, **options: Any) -> Tensor:
         """Log-density ``[B]`` of rows ``[B, D]``; see :func:`synther.diffusion.likelihood`."""

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion, Trainer
+from synther.diffusion.model_io import build, describe
 from synther.diffusion.norm import MinMaxNormalizer, Normalizer
 from tests.diffusion.models import gaussian_model, random_rows, tiny_model
 
@@ -121,6 +122,19 @@ def test_injected_noise_replaces_drawn_noise():
     assert not torch.equal(first, model.sample(4, 8, generator=generator.manual_seed(6)))
 
 
+def test_a_samplers_parameters_reach_it_and_stay_with_the_model():
+    options = {"sampler": "restart", "S_noise": 1.0, "num_sample_steps": 12}
+    params = {"restart_count": 2, "restart_low": 0.2}
+    model = gaussian_model(Normalizer(random_rows()), sampler_params=params, **options)
+    assert model.sampler_arguments["restart_count"] == 2
+    asked = []
+    model.sample(3, noise=lambda i: (asked.append(i), torch.zeros(3, 10))[1])
+    assert asked == [0, 1, 2]  # the start, and a noise for either restart
+    config = describe(tiny_model())
+    config["diffusion_arguments"].update(sampler="restart", sampler_params=params)
+    assert describe(build(config)) == config
+
+
 def test_trainer_is_found_here_too():
     from synther.diffusion import elucidated_diffusion, trainer
 
@@ -132,5 +146,7 @@ def test_trainer_is_found_here_too():
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="sampler 'euler'"):
         ElucidatedDiffusion(LinearNetwork(), Normalizer(random_rows()), (10,), sampler="euler")
+    with pytest.raises(ValueError, match="no parameter 'restarts'"):
+        gaussian_model(Normalizer(random_rows()), sampler="restart", sampler_params={"restarts": 1})
     with pytest.raises(ValueError, match="expected \\[B, 10\\]"):
         tiny_model()(torch.zeros(3, 9))
