@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import random
+import sys
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -69,6 +72,21 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
         return
     with torch.autocast(device.type, dtype=torch.bfloat16):
         yield
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors of up to 32 MB freed, up to 1 GB, for the next ones.
+
+    With its own settings a step's gradients are fresh pages, which the kernel has to clear first: a
+    fifth of a bf16 step of the denoiser at width 2048 and batch 256. Does nothing with another C
+    library.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+        mallopt = ctypes.CDLL(None).mallopt
+        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+        mallopt(m_mmap_threshold, 1 << 25)
+        mallopt(m_trim_threshold, 1 << 30)
 
 
 def seed_everything(seed: int) -> None:

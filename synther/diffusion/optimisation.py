@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import sys
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from synther.checkpoint import CheckpointError
+from synther.runtime import keep_freed_memory
 
 
 def adamw(
@@ -85,17 +83,3 @@ def accelerator_for(device: torch.device) -> Accelerator:
         keep_freed_memory()
     # Precision is runtime.autocast's: accelerate would fix it for the whole process.
     return Accelerator(cpu=device.type == "cpu", mixed_precision="no")
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Let glibc keep what tensors of up to 32 MB freed, up to 1 GB, for the next ones.
-
-    With its own settings a step's gradients are fresh pages, which the kernel has to clear first: a
-    fifth of a bf16 step at width 2048 and batch 256. Does nothing with another C library.
-    """
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
-        mallopt = ctypes.CDLL(None).mallopt
-        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
-        mallopt(m_mmap_threshold, 1 << 25)
-        mallopt(m_trim_threshold, 1 << 30)

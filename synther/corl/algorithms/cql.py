@@ -35,6 +35,7 @@ from synther.nets import (
     torch_linear_init,
 )
 from synther.replay import Batch
+from synther.runtime import Precision
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 ALPHA_PRIME_MAX = 1e6
@@ -103,10 +104,13 @@ class TanhGaussianActor(nn.Module):
         generators: list[torch.Generator],
         init: Initializer,
         last_init: Initializer,
+        precision: Precision,
     ) -> None:
         super().__init__()
         seeds, widths = len(generators), [dims.state, *hidden, 2 * dims.action]
-        self.mlp = StackedMLP([seeds], widths, generators, init=init, last_init=last_init)
+        self.mlp = StackedMLP(
+            [seeds], widths, generators, init=init, last_init=last_init, precision=precision
+        )
         self.log_std_multiplier = nn.Parameter(torch.ones(seeds, 1, 1))
         self.log_std_offset = nn.Parameter(-torch.ones(seeds, 1, 1))
 
@@ -130,10 +134,13 @@ class CQL(Agent):
         orthogonal = config.orthogonal_init
         init = orthogonal_init if orthogonal else torch_linear_init
         last = orthogonal_init if orthogonal else small_last_init
-        self.actor = TanhGaussianActor(dims, hidden, generators, init, last).to(device)
+        self.actor = TanhGaussianActor(dims, hidden, generators, init, last, config.precision).to(
+            device
+        )
         self.critics = StackedCritic(
-            seeds, 2, *dims, hidden, generators, init=init, last_init=last
-        ).to(device)
+            seeds, 2, *dims, hidden, generators,
+            init=init, last_init=last, precision=config.precision,
+        ).to(device)  # fmt: skip
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.zeros(seeds, device=device))
         self.log_alpha_prime = nn.Parameter(torch.ones(seeds, device=device))

@@ -21,7 +21,6 @@ from synther.corl.shared.config import ConfigError, RunConfig, require_positive
 from synther.learner import Dims, Metrics, adam
 from synther.nets import StackedMLP, move_targets, squashed_gaussian
 from synther.replay import Batch
-from synther.runtime import Precision
 
 HIDDEN_LAYERS = 3
 LOG_STD_BOUNDS = (-5.0, 2.0)
@@ -53,7 +52,6 @@ class EDACConfig(RunConfig):
     eval_freq: int = 0  # updates between evaluations; 0: eval_every * num_updates_on_epoch
     eval_seed: int = 42  # of the evaluation's episodes, the same for every agent
     normalize: bool = False  # states, by mean and standard deviation of the data set
-    precision: Precision = "fp32"  # of the critics' hidden layers: fp32 or bf16
     deterministic_torch: bool = False  # deterministic kernels only, for the whole process
 
     ALIASES: ClassVar[Mapping[str, str]] = {
@@ -100,21 +98,16 @@ def last_init(bound: float, weight: Tensor, bias: Tensor, generator: torch.Gener
 
 
 class DiverseCritics(nn.Module):
-    """N ReLU critics a seed, which also give the gradients of their values by the action.
-
-    With ``precision`` bf16 the products between hidden layers, nearly all of the work, are taken in
-    bfloat16; the first layer, the last one, and the weights themselves stay in float32.
-    """
+    """N ReLU critics a seed, which also give the gradients of their values by the action."""
 
     def __init__(
         self, config: EDACConfig, dims: Dims, hidden: list[int], generators: list[torch.Generator]
     ) -> None:
         super().__init__()
-        self.bf16 = config.precision == "bf16"
         self.stack = (len(generators), config.num_critics)
         self.mlp = StackedMLP(
             self.stack, [sum(dims), *hidden, 1], generators,
-            init=hidden_init, last_init=partial(last_init, 3e-3),
+            init=hidden_init, last_init=partial(last_init, 3e-3), precision=config.precision,
         )  # fmt: skip
 
     def forward(self, states: Tensor, actions: Tensor) -> Tensor:
@@ -123,8 +116,7 @@ class DiverseCritics(nn.Module):
         The weights count as constants: the gradient flows to the actions alone, as the actor's loss
         and the targets want it.
         """
-        weights = [each.detach() for each in self._weights()]
-        return self._value(self._hidden(states, actions, weights)[-1], weights)
+        return self.mlp(torch.cat([states, actions], dim=-1), frozen=True)
 
     def with_action_gradient(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Q ``[S, N, B, 1]`` and dQ/da ``[S, N, B, A]``, both differentiable by the weights.
@@ -134,35 +126,28 @@ class DiverseCritics(nn.Module):
         in a small step, so that the gradient of this product by the weights is the exact second
         derivative, at the price of one more pass instead of a graph of the backward pass.
         """
-        weights = self._weights()
+        weights = self.mlp.weights()
         hidden = self._hidden(states, actions, weights)
         active = [each.detach().sign() for each in hidden]  # 1 where a unit is on
         first, *inner, last = weights[::2]
-        gradient = last.mT.to(hidden[-1].dtype) * active.pop()
+        gradient = last.mT * active.pop()
         for weight in reversed(inner):
-            gradient = (gradient @ weight.mT).mul_(active.pop())
-        of_actions = first[..., states.shape[-1] :, :].mT
-        return self._value(hidden[-1], weights), gradient.to(of_actions.dtype) @ of_actions
-
-    def _weights(self) -> list[Tensor]:
-        """Weight and bias of each layer in turn, in the precision of its product."""
-        weights: list[Tensor] = list(self.mlp.parameters())
-        if self.bf16:
-            weights[2:-2] = [each.bfloat16() for each in weights[2:-2]]
-        return weights
+            gradient = self._product(gradient, weight.mT).mul_(active.pop())
+        value = hidden[-1] @ last + weights[-1]
+        return value, gradient @ first[..., states.shape[-1] :, :].mT
 
     def _hidden(self, states: Tensor, actions: Tensor, weights: list[Tensor]) -> list[Tensor]:
         """Activations of the hidden layers, each ``[S, N, B, hidden_dim]``."""
         hidden = torch.cat([states, actions], dim=-1).unsqueeze(1).expand(*self.stack, -1, -1)
         layers = []
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-            hidden = (hidden.to(weight.dtype) @ weight).add_(bias).relu_()
+            hidden = self._product(hidden, weight).add_(bias).relu_()
             layers.append(hidden)
         return layers
 
     @staticmethod
-    def _value(hidden: Tensor, weights: list[Tensor]) -> Tensor:
-        return hidden.to(weights[-2].dtype) @ weights[-2] + weights[-1]
+    def _product(inputs: Tensor, weight: Tensor) -> Tensor:
+        return (inputs.to(weight.dtype) @ weight).to(inputs.dtype)
 
 
 def similarity(gradients: Tensor) -> Tensor:
@@ -196,7 +181,7 @@ class EDAC(Agent):
         seeds, hidden = len(generators), [config.hidden_dim] * HIDDEN_LAYERS
         self.actor = StackedMLP(
             [seeds], [dims.state, *hidden, 2 * dims.action], generators,
-            init=hidden_init, last_init=partial(last_init, 1e-3),
+            init=hidden_init, last_init=partial(last_init, 1e-3), precision=config.precision,
         ).to(device)  # fmt: skip
         self.critics = DiverseCritics(config, dims, hidden, generators).to(device)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)

@@ -62,10 +62,15 @@ class IQL(Agent):
         super().__init__(config)
         self.config, self.dims = config, dims
         seeds, hidden = len(generators), [config.network_width] * config.network_depth
-        self.value = StackedMLP([seeds], [dims.state, *hidden, 1], generators).to(device)
-        self.critics = StackedCritic(seeds, 2, *dims, hidden, generators).to(device)
+        precision, widths = config.precision, [dims.state, *hidden]
+        self.value = StackedMLP([seeds], [*widths, 1], generators, precision=precision).to(device)
+        self.critics = StackedCritic(seeds, 2, *dims, hidden, generators, precision=precision).to(
+            device
+        )
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
-        self.actor = StackedMLP([seeds], [dims.state, *hidden, dims.action], generators).to(device)
+        self.actor = StackedMLP(
+            [seeds], [*widths, dims.action], generators, precision=precision
+        ).to(device)
         actor_parameters = list(self.actor.parameters())
         if not config.iql_deterministic:
             self.log_std = nn.Parameter(torch.zeros(seeds, 1, dims.action, device=device))

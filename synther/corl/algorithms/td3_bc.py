@@ -53,8 +53,11 @@ class TD3BC(Agent):
         super().__init__(config)
         self.config, self.dims = config, dims
         seeds, hidden = len(generators), [config.network_width] * config.network_depth
-        self.actor = StackedMLP([seeds], [dims.state, *hidden, dims.action], generators).to(device)
-        self.critics = StackedCritic(seeds, 2, *dims, hidden, generators).to(device)
+        precision, widths = config.precision, [dims.state, *hidden, dims.action]
+        self.actor = StackedMLP([seeds], widths, generators, precision=precision).to(device)
+        self.critics = StackedCritic(seeds, 2, *dims, hidden, generators, precision=precision).to(
+            device
+        )
         self.target_actor = copy.deepcopy(self.actor).requires_grad_(False)
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.actor_optimizer = adam(self.actor.parameters(), config.learning_rate)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional
 
 from synther.loggers import WandbMode
-from synther.runtime import CompileMode
+from synther.runtime import CompileMode, Precision
 
 
 class ConfigError(ValueError):
@@ -61,6 +61,7 @@ class RunConfig:
     normalize: bool = True  # states, by mean and standard deviation of the data set
     normalize_reward: bool = False  # rewards, by the data set's returns (antmaze: minus 1)
     compile: CompileMode = "off"  # of the update: off, default (torch.compile), cudagraph
+    precision: Precision = "fp32"  # of products between hidden layers: fp32, or bf16, often faster
     threads: int = 1  # CPU threads of the update; 0: all cores. More than 1 rarely pays
     project: str = "SynthER"  # wandb
     group: str = "offline"  # wandb

@@ -23,7 +23,7 @@ from synther.corl.shared.run_folder import RunFolder
 from synther.datasets import load_dataset
 from synther.envs import Evaluator
 from synther.learner import Dims, Metrics
-from synther.runtime import cpu_threads, resolve_device
+from synther.runtime import cpu_threads, keep_freed_memory, resolve_device
 from synther.streams import BlockStream, generators_for
 from synther.transitions import Transitions
 
@@ -63,6 +63,8 @@ class _Run:
         self.config, self.folder = config, folder
         self.logger: loggers.Logger | None = None
         self.device = _device(config.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         dataset = _fitting(load_dataset(config.env), config)
         self.env_id = _env_of(config, dataset)
         self.dims = Dims(dataset.observation_dim, dataset.action_dim)
