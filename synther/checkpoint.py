@@ -70,3 +70,16 @@ def steps(folder: str | os.PathLike[str], prefix: str) -> dict[int, Path]:
 def latest(folder: str | os.PathLike[str], prefix: str) -> Path | None:
     """The file ``{prefix}-{step}.pt`` of the highest step, or None."""
     return next(reversed(list(steps(folder, prefix).values())), None)
+
+
+def set_aside(folder: str | os.PathLike[str]) -> Path:
+    """Move everything in ``folder`` to ``previous-{n}`` inside it, and say where: a new run must
+    not be mixed with an earlier one, nor cost it."""
+    entries = list(Path(folder).iterdir())
+    previous = [path for path in entries if path.name.startswith("previous-")]
+    target = Path(folder) / f"previous-{len(previous) + 1}"
+    target.mkdir()
+    for path in entries:
+        if path not in previous:
+            path.rename(target / path.name)
+    return target

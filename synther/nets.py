@@ -117,15 +117,23 @@ class StackedMLP(nn.Module):
         self.precision = precision
         self.fused = activation is F.relu
 
-    def forward(self, inputs: Tensor, *, frozen: bool = False, first: bool = False) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        *,
+        frozen: bool = False,
+        first: bool = False,
+        members: Tensor | None = None,
+    ) -> Tensor:
         """``[*stack, B, inputs]`` -> ``[*stack, B, outputs]``.
 
         Args:
             inputs: may lack the last stack axis; all its members then see the same.
             frozen: take the weights as constants, so that a gradient flows to ``inputs`` alone.
             first: the first member of the last stack axis alone; the output lacks that axis.
+            members: ``[M]``, only these of the last stack axis, in this order.
         """
-        weights = self.weights(frozen=frozen, first=first)
+        weights = self.weights(frozen=frozen, first=first, members=members)
         stack = weights[0].shape[:-2]
         if inputs.ndim < weights[0].ndim:
             inputs = inputs.unsqueeze(-3).expand(*stack, *inputs.shape[-2:])
@@ -137,7 +145,9 @@ class StackedMLP(nn.Module):
             hidden = self.activation(product.to(bias.dtype) + bias)
         return torch.baddbmm(weights[-1], hidden, weights[-2]).unflatten(0, stack)
 
-    def weights(self, *, frozen: bool = False, first: bool = False) -> list[Tensor]:
+    def weights(
+        self, *, frozen: bool = False, first: bool = False, members: Tensor | None = None
+    ) -> list[Tensor]:
         """Weight and bias of each layer in turn, each weight in the type of its products.
 
         The arguments are those of :meth:`forward`.
@@ -146,6 +156,8 @@ class StackedMLP(nn.Module):
         weights: list[Tensor] = [each for layer in layers for each in (layer.weight, layer.bias)]
         if first:
             weights = [each.select(each.ndim - 3, 0) for each in weights]
+        if members is not None:
+            weights = [each.index_select(each.ndim - 3, members) for each in weights]
         if frozen:
             weights = [each.detach() for each in weights]
         if self.precision == "bf16":
@@ -183,14 +195,22 @@ class StackedCritic(nn.Module):
         )
 
     def forward(
-        self, states: Tensor, actions: Tensor, *, frozen: bool = False, first: bool = False
+        self,
+        states: Tensor,
+        actions: Tensor,
+        *,
+        frozen: bool = False,
+        first: bool = False,
+        members: Tensor | None = None,
     ) -> Tensor:
         """Q values ``[seeds, critics, B, 1]``; see :meth:`StackedMLP.forward`.
 
         With ``frozen`` the gradient flows to ``actions`` alone, as a policy's loss wants it; with
-        ``first`` the first critic alone answers: ``[seeds, B, 1]``.
+        ``first`` the first critic alone answers: ``[seeds, B, 1]``; with ``members [M]`` only
+        these do: ``[seeds, M, B, 1]``.
         """
-        return self.mlp(torch.cat([states, actions], dim=-1), frozen=frozen, first=first)
+        inputs = torch.cat([states, actions], dim=-1)
+        return self.mlp(inputs, frozen=frozen, first=first, members=members)
 
 
 def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

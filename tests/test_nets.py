@@ -200,3 +200,12 @@ def test_bf16_leaves_first_and_last_layers_in_float32() -> None:
         states, actions = torch.randn(2, 9, 4), torch.randn(2, 9, 2)
         assert torch.equal(ours(states, actions), plain(states, actions)) == same
     assert {each.dtype for each in ours.parameters()} == {torch.float32}
+
+
+def test_chosen_members_answer_in_the_order_asked_for() -> None:
+    critic = StackedCritic(2, 5, 3, 2, [8, 8], generators(2))
+    states, actions = torch.randn(2, 6, 3), torch.randn(2, 6, 2)
+    every = critic(states, actions)
+    chosen = torch.tensor([3, 0])
+    some = critic(states, actions, members=chosen)
+    torch.testing.assert_close(some, every[:, [3, 0]])

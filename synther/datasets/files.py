@@ -10,7 +10,8 @@ file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from synther.transitions import FloatArray, TransitionError
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
+METADATA_ATTRIBUTE = "synther_metadata"
+"""Of a file that the project wrote: what it says of itself, as JSON."""
 _MATRICES = ("observations", "actions", "next_observations")
 _FLAGS = ("terminals", "timeouts")
 # Deflate cannot shrink data more than about 1032 times, so a file that declares more is lying.
@@ -40,6 +43,7 @@ class EpisodeRows:
         timeouts: ``[N]`` bool, or None where the file has none.
         next_observations: ``[N, O]`` float32 (not yet checked to be finite), or None.
         source: the file, for error messages.
+        metadata: what a file that the project wrote says of itself; nothing of others.
     """
 
     observations: FloatArray
@@ -49,6 +53,7 @@ class EpisodeRows:
     timeouts: NDArray[np.bool_] | None
     next_observations: FloatArray | None
     source: str
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -75,6 +80,7 @@ def read_hdf5(path: Path) -> EpisodeRows:
             keys = [*REQUIRED_KEYS, "timeouts", "next_observations"]
             size = path.stat().st_size
             arrays = {key: _read_key(file, key, source, size) for key in keys if key in found}
+            metadata = _read_metadata(file, source)
     except OSError as error:
         raise TransitionError(
             f"{source}: HDF5, but truncated or damaged ({error}); {_AGAIN}"
@@ -85,6 +91,7 @@ def read_hdf5(path: Path) -> EpisodeRows:
         timeouts=arrays.get("timeouts"),
         next_observations=arrays.get("next_observations"),
         source=source,
+        metadata=metadata,
     )
 
 
@@ -159,6 +166,20 @@ def _read_key(file: Any, key: str, source: str, file_size: int) -> NDArray[Any]:
             f"{_AGAIN}"
         ) from error
     return _convert(values if key in _MATRICES else values.reshape(-1), key, source)
+
+
+def _read_metadata(file: Any, source: str) -> dict[str, Any]:
+    text = file.attrs.get(METADATA_ATTRIBUTE, "{}")
+    try:
+        metadata = json.loads(text)
+    except (TypeError, ValueError) as error:
+        metadata = error
+    if not isinstance(metadata, dict):
+        raise TransitionError(
+            f"{source}: the attribute '{METADATA_ATTRIBUTE}' is not a JSON object ({metadata}); "
+            "remove it"
+        )
+    return metadata
 
 
 def _plain_dataset(file: Any, key: str, source: str) -> Any:

@@ -68,7 +68,7 @@ def to_transitions(
         rewards=rows.rewards[index],
         next_observations=next_observations,
         terminals=rows.terminals[index].astype(np.float32),
-        metadata={"terminate_on_end": terminate_on_end, "d4rl_exact": d4rl_exact},
+        metadata={**rows.metadata, "terminate_on_end": terminate_on_end, "d4rl_exact": d4rl_exact},
         source=rows.source,
     )
 

@@ -57,6 +57,12 @@ class Evaluator:
         self.action_dim = int(self._vector.single_action_space.shape[0])
 
     def run(self, policy: Policy, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """Undiscounted returns ``[S, E]`` of all episodes; see :meth:`play`."""
+        return self.play(policy, seeds)[0]
+
+    def play(
+        self, policy: Policy, seeds: Sequence[int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Play all episodes to their end.
 
         Args:
@@ -66,7 +72,7 @@ class Evaluator:
             seeds: S numbers, not negative.
 
         Returns:
-            Undiscounted returns ``[S, E]``.
+            Undiscounted returns ``[S, E]``, and the episodes' lengths in steps ``[S, E]``.
 
         Raises:
             ValueError: a wrong number of seeds, or actions of the wrong shape or not finite.
@@ -75,6 +81,7 @@ class Evaluator:
             raise ValueError(f"expected {self.num_seeds} seeds that are not negative, got {seeds}")
         shape = (self.num_seeds, self.slots)
         returns = np.zeros((self.num_seeds, self.episodes))
+        lengths = np.zeros(returns.shape, np.int64)
         observations = np.empty((*shape, self.observation_dim), np.float32)
         playing = {slot: slot[1] for slot in np.ndindex(*shape)}  # slot -> number of its episode
         for slot, episode in playing.items():
@@ -85,13 +92,14 @@ class Evaluator:
                 observation, reward, terminated, truncated, _ = self._env(slot).step(actions[slot])
                 observations[slot] = observation
                 returns[slot[0], episode] += float(reward)
+                lengths[slot[0], episode] += 1
                 if terminated or truncated:
                     playing[slot] += self.slots
                     if playing[slot] < self.episodes:
                         observations[slot] = self._begin(slot, seeds, playing[slot])
                     else:
                         del playing[slot]
-        return returns
+        return returns, lengths
 
     def _env(self, slot: tuple[int, ...]) -> Any:
         return self._vector.envs[slot[0] * self.slots + slot[1]]

@@ -1,0 +1,170 @@
+"""Learn online: SAC, REDQ, or SynthER, which also learns from what a diffusion model makes up.
+
+    python3 synther/online/online_exp.py --env HalfCheetah-v2 --results_folder online_logs/ \
+        --exp_name SynthER --gin_config_files 'config/online/sac_synther_openai.gin' \
+        --gin_params 'redq_sac.utd_ratio = 20' 'redq_sac.num_samples = 1000000'
+
+``{results_folder}/{exp_name}_{env}/{exp_name}_{env}_s{seed}`` then holds ``metrics.jsonl`` and
+``progress.txt`` (one line an epoch), ``refills.jsonl``, ``config.gin``, the newest diffusion model
+under ``diffusion/``, and what ``--resume`` needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+from rich.console import Console
+
+from synther import atomic, gin_config
+from synther.checkpoint import CheckpointError
+from synther.datasets.hdf5_writer import write_hdf5
+from synther.diffusion.generator import SamplingError
+from synther.diffusion.trainer import TrainingDivergedError
+from synther.loggers import default_wandb_mode, wandb_adapter
+from synther.online.online_config import OnlineConfig
+from synther.online.online_loop import OnlineRun
+from synther.online.run_state import claim
+from synther.runtime import resolve_device, seed_everything
+
+EXPECTED_ERRORS = (
+    *(CheckpointError, TrainingDivergedError, SamplingError),
+    *(OSError, ValueError, ImportError),
+)
+DEFAULTS = ("redq_sac.target_entropy = 'auto'",)
+"""Bound before the files are read, so that a file or ``--gin_params`` may say otherwise."""
+DEBUG = (
+    "redq_sac.hidden_sizes = (8, 8)", "redq_sac.batch_size = 8", "redq_sac.utd_ratio = 2",
+    "redq_sac.num_Q = 3", "redq_sac.max_ep_len = 100", "redq_sac.start_steps = 100",
+    "redq_sac.steps_per_epoch = 100", "redq_sac.epochs = 4", "redq_sac.n_evals_per_epoch = 2",
+    "redq_sac.n_mc_eval = 50", "redq_sac.retrain_diffusion_every = 200",
+    "redq_sac.num_samples = 200", "ResidualMLPDenoiser.mlp_width = 16",
+    "ResidualMLPDenoiser.num_layers = 1", "ResidualMLPDenoiser.dim_t = 8",
+    "REDQTrainer.train_num_steps = 50", "SimpleDiffusionGenerator.num_sample_steps = 4",
+)  # fmt: skip
+"""A run of seconds, through everything that a long one does."""
+console = Console()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="SAC, REDQ or SynthER on an environment; which of them, the gin files say."
+    )
+    add = parser.add_argument
+    add("--env", default="quadruped-walk-v0", help="default: %(default)s")
+    add("--seed", type=int, default=0, help="default: 0")
+    add("--exp_name", default="redq_sac", help="first part of the run's name (default: redq_sac)")
+    add("--results_folder", type=Path, help="where runs go (default: --data_dir)")
+    add("--data_dir", type=Path, default=Path("online_logs"), help="another name for it")
+    add(
+        "--gin_config_files",
+        nargs="*",
+        default=["config/online/sac.gin"],
+        metavar="FILE",
+        help="default: config/online/sac.gin",
+    )
+    add(
+        "--gin_params",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        help="bindings that go over the files, such as 'redq_sac.epochs = 20'",
+    )
+    add("--debug", action="store_true", help="tiny networks and few steps: does it run at all?")
+    add("--resume", action="store_true", help="go on with the run of this name, env and seed")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
+    add(
+        "--threads",
+        type=int,
+        default=0,
+        help="of the CPU for the diffusion model; 0, the default, takes every core "
+        "(the agent's small networks are fastest on one)",
+    )
+    add(
+        "--save_replay",
+        type=Path,
+        metavar="PATH",
+        help="write the real replay at the end, as HDF5 in D4RL's layout",
+    )
+    wandb = parser.add_argument_group("wandb, beside metrics.jsonl")
+    wandb.add_argument("--project_name", "--wandb-project", default="synther-online")
+    wandb.add_argument("--wandb-entity", default=None)
+    wandb.add_argument("--wandb-group", default=None)
+    wandb.add_argument(
+        "--wandb-mode",
+        choices=("disabled", "offline", "online"),
+        default=None,
+        help="default: offline where an entity or WANDB_API_KEY is set, otherwise disabled",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = build_parser()
+    args = parser.parse_args(words)
+    if args.save_replay and args.save_replay.suffix not in (".hdf5", ".h5"):
+        parser.error(f"--save_replay {args.save_replay}: expected a name that ends in .hdf5")
+    try:
+        run(args, words)
+    except EXPECTED_ERRORS as error:
+        # What can go wrong with a person's input has a message of its own; a traceback hides it.
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nstopped; --resume goes on from the last checkpoint\n")
+
+
+def run(args: argparse.Namespace, words: Sequence[str]) -> None:
+    """Train, or go on with it, and write the replay where that was asked for."""
+    gin_config.parse(bindings=DEFAULTS)
+    gin_config.parse(args.gin_config_files, clear=False)
+    gin_config.parse(bindings=[*(DEBUG if args.debug else ()), *args.gin_params], clear=False)
+    config = OnlineConfig(env_name=args.env, seed=args.seed)
+    device = resolve_device(args.device)
+    seed_everything(config.seed)  # for libraries that draw from the global generators
+    name = f"{args.exp_name}_{config.env_name}".replace("/", "_")
+    folder = (args.results_folder or args.data_dir) / name / f"{name}_s{config.seed}"
+    bindings = gin_config.bindings_of(gin.config_str())
+    settings = {"env": config.env_name, "seed": config.seed} | {
+        name: repr(value) for name, value in bindings.items()
+    }
+    if moved := claim(folder, settings, resume=args.resume):
+        console.print(f"an earlier run is now in {moved} (--resume would have continued it)")
+    atomic.write_text(folder / "config.gin", gin.config_str())
+    adapters = wandb_adapter(
+        default_wandb_mode(args.wandb_mode, args.wandb_entity),
+        project=args.project_name,
+        entity=args.wandb_entity,
+        group=args.wandb_group,
+        name=folder.name,
+        folder=folder,
+        config=settings,
+    )
+    training = OnlineRun(
+        config, folder, device=device, threads=args.threads, resume=args.resume, adapters=adapters
+    )
+    training.train()
+    console.print(f"{folder}: {training.step} steps", highlight=False)
+    if args.save_replay:
+        _save_replay(args.save_replay, training, words)
+
+
+def _save_replay(path: Path, training: OnlineRun, words: Sequence[str]) -> None:
+    transitions, timeouts = training.transitions()
+    metadata: dict[str, Any] = {
+        "command": shlex.join(["python3", "synther/online/online_exp.py", *words]),
+        "seed": training.config.seed,
+        "steps": training.step,
+    }
+    write_hdf5(path, transitions, timeouts, metadata)
+    console.print(f"{path}: {len(transitions)} transitions", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

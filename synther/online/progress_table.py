@@ -1,0 +1,33 @@
+"""``progress.txt``: a line an epoch, columns divided by tabs, as Spinning Up and REDQ write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from synther import atomic
+
+
+class ProgressTable:
+    """Appends a line an epoch, for ``pandas.read_table`` and the plotters made for such files.
+
+    Args:
+        path: of the file; it is written anew.
+        columns: in their order; an epoch without one of them (no update yet) has ``nan`` there.
+        earlier: the epochs of the run that is continued.
+    """
+
+    def __init__(
+        self, path: Path, columns: Sequence[str], earlier: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
+        self.path, self.columns = path, columns
+        lines = ["\t".join(columns), *map(self._line, earlier)]
+        atomic.write_text(path, "".join(line + "\n" for line in lines))
+
+    def add(self, epoch: Mapping[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(self._line(epoch) + "\n")
+
+    def _line(self, epoch: Mapping[str, Any]) -> str:
+        return "\t".join(str(epoch.get(column, "nan")) for column in self.columns)
