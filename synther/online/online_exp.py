@@ -15,6 +15,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from synther import atomic, gin_config
 from synther.checkpoint import CheckpointError
+from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
 from synther.diffusion.generator import SamplingError
 from synther.diffusion.trainer import TrainingDivergedError
@@ -89,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--save_replay",
         type=Path,
         metavar="PATH",
-        help="write the real replay at the end, as HDF5 in D4RL's layout",
+        help="write the real replay at the end: .hdf5, D4RL's layout with time-outs, or .npz",
     )
     wandb = parser.add_argument_group("wandb, beside metrics.jsonl")
     wandb.add_argument("--project_name", "--wandb-project", default="synther-online")
@@ -109,8 +111,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     args = parser.parse_args(words)
-    if args.save_replay and args.save_replay.suffix not in (".hdf5", ".h5"):
-        parser.error(f"--save_replay {args.save_replay}: expected a name that ends in .hdf5")
+    if args.save_replay and args.save_replay.suffix not in (*HDF5_SUFFIXES, ".npz"):
+        parser.error(f"--save_replay {args.save_replay}: expected a name in .hdf5 or .npz")
     try:
         run(args, words)
     except EXPECTED_ERRORS as error:
@@ -162,7 +164,11 @@ def _save_replay(path: Path, training: OnlineRun, words: Sequence[str]) -> None:
         "seed": training.config.seed,
         "steps": training.step,
     }
-    write_hdf5(path, transitions, timeouts, metadata)
+    if path.suffix == ".npz":
+        described = {**transitions.metadata, **metadata}
+        replace(transitions, metadata=described).save(path, compress=True)
+    else:
+        write_hdf5(path, transitions, timeouts, metadata)
     console.print(f"{path}: {len(transitions)} transitions", highlight=False)
 
 
