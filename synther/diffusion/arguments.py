@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELD_OUT_ROWS = 10_000
-"""Rows that are kept from training at most: more do not sharpen the comparison."""
+from synther.diffusion.held_out import HELD_OUT_ROWS
 
 
 def build_parser() -> argparse.ArgumentParser:

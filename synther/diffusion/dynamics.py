@@ -69,26 +69,54 @@ def dynamics_error(
         Without numbers, and with a reason, where the simulator is not there or an observation does
         not determine the state.
     """
-    drawn = draw(transitions, rows, seed)
+    drawn = transitions.subset(draw(len(transitions), rows, seed))
+    return simulate(drawn, env_id, transitions if units is None else units, advance=advance)[0]
+
+
+def simulate(
+    transitions: Transitions,
+    env_id: str | None,
+    units: Transitions,
+    *,
+    advance: Advance | None = None,
+) -> tuple[DynamicsError, NDArray[np.float64]]:
+    """As :func:`dynamics_error`, on all rows, with the squared error of each ``[N]``: the mean over
+    columns, NaN for a row without one."""
+    none = np.full(len(transitions), np.nan)
     if env_id is None:
-        return DynamicsError(reason="not defined here: the data do not name their environment")
+        return DynamicsError(
+            reason="not defined here: the data do not name their environment"
+        ), none
     try:
-        steps = simulate_steps(env_id, drawn.observations, drawn.actions, advance=advance)
+        steps = simulate_steps(
+            env_id, transitions.observations, transitions.actions, advance=advance
+        )
     except (NotSimulatedError, MissingSimulatorError, UnknownEnvironmentError) as error:
-        return DynamicsError(reason=f"not defined here: {error}")
-    return summarise(drawn, steps, transitions if units is None else units)
+        return DynamicsError(reason=f"not defined here: {error}"), none
+    errors = _squared_errors(transitions, steps, units)
+    return _summary(transitions, steps, units, errors), errors
 
 
-def draw(transitions: Transitions, rows: int, seed: int) -> Transitions:
-    """At most ``rows`` rows, drawn without replacement."""
-    if len(transitions) <= rows:
-        return transitions
-    chosen = np.random.default_rng(seed).choice(len(transitions), rows, replace=False)
-    return transitions.subset(np.sort(chosen))
+def draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:
+    """Numbers below ``count`` in order: all, or ``limit`` of them drawn without replacement."""
+    if count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
-def summarise(transitions: Transitions, steps: Steps, units: Transitions) -> DynamicsError:
-    """The errors of transitions against the simulator's ``steps`` from them."""
+def _squared_errors(
+    transitions: Transitions, steps: Steps, units: Transitions
+) -> NDArray[np.float64]:
+    scale = np.array([_spread(column) for column in units.next_observations.T])
+    varying = scale > 0  # a column that is constant in the real data has no unit
+    gaps = transitions.next_observations.astype(np.float64) - steps.next_observations
+    errors: NDArray[np.float64] = np.mean((gaps[:, varying] / scale[varying]) ** 2, axis=1)
+    return errors
+
+
+def _summary(
+    transitions: Transitions, steps: Steps, units: Transitions, errors: NDArray[np.float64]
+) -> DynamicsError:
     simulated = steps.stable
     found = DynamicsError(
         rows=int(simulated.sum()),
@@ -97,30 +125,17 @@ def summarise(transitions: Transitions, steps: Steps, units: Transitions) -> Dyn
     )
     if not simulated.any():
         return replace(found, reason="not defined here: no row could be simulated")
-    errors = squared_errors(transitions, steps, units)[simulated]
+    errors = errors[simulated]
     found = replace(found, next_observation=float(errors.mean()), median=float(np.median(errors)))
     if not steps.reward_known:
         return replace(found, reason="no reward error: the goal is hidden")
-    reward_error = (transitions.rewards - steps.rewards)[simulated] / (_spread(units.rewards) or 1)
+    reward_errors = (transitions.rewards - steps.rewards) / (_spread(units.rewards) or 1)
     wrong = (transitions.terminals > 0) != steps.terminals
     return replace(
         found,
-        reward=float(np.mean(reward_error**2)),
+        reward=float(np.mean(reward_errors[simulated] ** 2)),
         terminal=float(np.mean(wrong[simulated])),
     )
-
-
-def squared_errors(
-    transitions: Transitions, steps: Steps, units: Transitions
-) -> NDArray[np.float64]:
-    """Mean over columns of the squared error of each next observation ``[N]``, in units of the
-    standard deviations in ``units``; columns that are constant there are left out. NaN where there
-    was no simulation."""
-    scale = np.array([_spread(column) for column in units.next_observations.T])
-    varying = scale > 0
-    gaps = transitions.next_observations.astype(np.float64) - steps.next_observations
-    errors: NDArray[np.float64] = np.mean((gaps[:, varying] / scale[varying]) ** 2, axis=1)
-    return errors
 
 
 def _spread(column: NDArray[np.float32]) -> float:

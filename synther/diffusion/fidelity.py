@@ -1,5 +1,4 @@
-"""How close synthetic transitions are to real ones (SynthER, arXiv 2303.06614: "marginal" and
-"correlation", as SDMetrics defines them).
+"""How close synthetic transitions are to real ones, and how new (SynthER, arXiv 2303.06614).
 
 Every number is shown beside the same one for real rows that the model never saw: a perfect model
 reaches that ceiling, not 1.
@@ -8,76 +7,94 @@ reaches that ceiling, not 1.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from scipy import stats
 
 from synther import atomic
+from synther.diffusion.distances import Advance, sliced_wasserstein
+from synther.diffusion.dynamics import DynamicsError
+from synther.diffusion.novelty import Novelty
+from synther.diffusion.similarity import correlation_similarity, marginal_similarities, ranks
 from synther.transitions import TransitionLayout, Transitions
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Similarity of two sets of rows; every score is at most 1, which means equal.
+    """Rows compared with real ones.
 
     Args:
         marginal: mean over columns of ``1 - D``, D the two-sample Kolmogorov-Smirnov statistic.
         correlation: mean over pairs of columns of ``1 - |rho_a - rho_b| / 2``, rho Pearson's.
         rank_correlation: the same with Spearman's rho.
+        sliced_wasserstein: see :func:`synther.diffusion.distances.sliced_wasserstein`; 0 means
+            equal.
         columns: ``1 - D`` of each column by name.
-        rows: how many rows were compared, on either side.
+        rows: how many were compared: real ones, and those in question.
+        terminal_rate: share of the rows in question that are terminal.
+        actions_at_bounds: share of them with an action at or beyond -1 or 1, which clipping does
+            not change.
+        dynamics: errors in the simulator; None where not measured.
+        novelty: distances to the training rows; None where not measured.
     """
 
     marginal: float
     correlation: float
     rank_correlation: float
+    sliced_wasserstein: float
     columns: dict[str, float]
     rows: tuple[int, int]
+    terminal_rate: float
+    actions_at_bounds: float
+    dynamics: DynamicsError | None = None
+    novelty: Novelty | None = None
 
 
-def compare(a: Transitions, b: Transitions, *, terminals: bool = True) -> Fidelity:
-    """Marginal and correlation similarity of two sets of transitions.
+SCORES = 4
+"""How often :func:`compare` tells of its progress."""
+
+
+def compare(
+    a: Transitions, b: Transitions, *, terminals: bool = True, advance: Advance | None = None
+) -> Fidelity:
+    """Rows ``b`` compared with real rows ``a``: everything that needs neither a simulator nor the
+    training rows.
 
     Args:
         a, b: two rows or more each, with the same columns.
         terminals: whether the terminal column counts; False where it is not modelled.
+        advance: called with 1 after each of ``SCORES`` scores.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError(f"{len(a)} and {len(b)} rows: two or more of each are needed")
     layout = TransitionLayout.of(a, terminals=terminals)
-    rows_a, rows_b = (layout.pack(each).astype(np.float64) for each in (a, b))
-    columns = {
-        name: 1 - float(stats.ks_2samp(rows_a[:, i], rows_b[:, i], method="asymp").statistic)
-        for i, name in enumerate(layout.column_names)
-    }
-    # A column that is constant on either side has no correlation with anything.
-    varying = (np.ptp(rows_a, axis=0) > 0) & (np.ptp(rows_b, axis=0) > 0)
-    rows_a, rows_b = rows_a[:, varying], rows_b[:, varying]
-    ranks_a, ranks_b = (stats.rankdata(rows, axis=0) for rows in (rows_a, rows_b))
+    rows_a, rows_b = layout.pack(a), layout.pack(b)
+
+    def done(score: T) -> T:
+        if advance:
+            advance(1)
+        return score
+
+    similarities = done(marginal_similarities(rows_a, rows_b))
     return Fidelity(
-        marginal=float(np.mean(list(columns.values()))),
-        correlation=_correlation_similarity(rows_a, rows_b),
-        rank_correlation=_correlation_similarity(ranks_a, ranks_b),
-        columns=columns,
+        marginal=float(similarities.mean()),
+        correlation=done(correlation_similarity(rows_a, rows_b)),
+        rank_correlation=done(correlation_similarity(ranks(rows_a), ranks(rows_b))),
+        sliced_wasserstein=done(sliced_wasserstein(rows_a, rows_b)),
+        columns=dict(zip(layout.column_names, similarities.tolist(), strict=True)),
         rows=(len(a), len(b)),
+        terminal_rate=float(b.terminals.mean(dtype=np.float64)),
+        actions_at_bounds=float((np.abs(b.actions) >= 1).any(axis=1).mean()),
     )
-
-
-def _correlation_similarity(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Mean of ``1 - |rho_a - rho_b| / 2`` over the pairs of columns; NaN where there is no pair."""
-    if a.shape[1] < 2:
-        return float("nan")
-    difference = np.abs(np.corrcoef(a, rowvar=False) - np.corrcoef(b, rowvar=False))
-    pairs = np.triu_indices(a.shape[1], k=1)
-    return float(np.mean(1 - difference[pairs] / 2))
 
 
 @dataclass(frozen=True)
@@ -88,32 +105,37 @@ class FidelityReport:
     comparisons: Mapping[str, Fidelity]
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the report as JSON."""
+        """Write the report as JSON; what is not a number, such as the correlation of constant
+        columns, is null."""
         contents: dict[str, Any] = {
             "reference": self.reference,
             **{name: asdict(fidelity) for name, fidelity in self.comparisons.items()},
         }
-        atomic.write_text(path, json.dumps(contents, indent=1) + "\n")
+        atomic.write_text(path, json.dumps(_without_nan(contents), indent=1) + "\n")
         return Path(path)
 
     def table(self) -> Table:
-        """The scores, a row a comparison."""
-        title = f"Fidelity against {self.reference} (1: no difference)"
-        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("rows", no_wrap=True)
-        for heading in ("number", "marginal", " corr.", "rank corr."):
-            table.add_column(heading, justify="right", min_width=len(heading))
-        table.add_column("worst column", no_wrap=True)
-        for name, fidelity in self.comparisons.items():
-            worst = min(fidelity.columns, key=lambda column: fidelity.columns[column])
-            scores = (fidelity.marginal, fidelity.correlation, fidelity.rank_correlation)
-            table.add_row(
-                name,
-                f"{fidelity.rows[1]}",
-                *(f"{score:.4f}" for score in scores),
-                f"{fidelity.columns[worst]:.3f} {worst}",
-            )
+        """A row for each number, a column for each comparison, without what was not measured."""
+        table = Table(title=f"Fidelity against {self.reference}", box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("", no_wrap=True)
+        for name in self.comparisons:
+            table.add_column(_HEADINGS.get(name, name), justify="right", no_wrap=True)
+        for label, number in _NUMBERS:
+            cells = [number(fidelity) for fidelity in self.comparisons.values()]
+            if any(cells):
+                table.add_row(label, *(cell or "-" for cell in cells))
         return table
+
+    def notes(self) -> list[str]:
+        """Why a number is missing, once each, and which rows look copied."""
+        dynamics = [fidelity.dynamics for fidelity in self.comparisons.values()]
+        reasons = dict.fromkeys(f"dynamics: {d.reason}" for d in dynamics if d and d.reason)
+        copied = [
+            f"{name}: nearer to the training rows than unseen real rows are; the model copies them"
+            for name, fidelity in self.comparisons.items()
+            if fidelity.novelty and fidelity.novelty.memorised
+        ]
+        return [*reasons, *copied]
 
 
 def report(
@@ -123,7 +145,8 @@ def report(
     *,
     terminals: bool = True,
 ) -> FidelityReport:
-    """Synthetic rows against held-out real rows, with the training rows' own score as the ceiling.
+    """Synthetic rows against held-out real rows, with the training rows' own score as the ceiling;
+    the cheap numbers, without simulator and novelty.
 
     Without held-out rows the synthetic rows are compared with the training rows, and there is no
     ceiling to show.
@@ -138,3 +161,48 @@ def report(
             "synthetic": compare(held_out, synthetic, terminals=terminals),
         },
     )
+
+
+def _worst(fidelity: Fidelity) -> str:
+    return min(fidelity.columns, key=lambda column: fidelity.columns[column])
+
+
+def _dynamics(format_number: Callable[[DynamicsError], str | None]) -> Callable[[Fidelity], str]:
+    return lambda fidelity: (fidelity.dynamics and format_number(fidelity.dynamics)) or ""
+
+
+def _novelty(format_number: Callable[[Novelty], str]) -> Callable[[Fidelity], str]:
+    return lambda fidelity: format_number(fidelity.novelty) if fidelity.novelty else ""
+
+
+def _maybe(number: float | None, style: str = ".2g") -> str:
+    return "" if number is None else format(number, style)
+
+
+_HEADINGS = {"training": "real, training", "held_out": "real, held out"}
+_NUMBERS: tuple[tuple[str, Callable[[Fidelity], str]], ...] = (
+    ("rows", lambda f: f"{f.rows[1]}"),
+    ("marginal, 1 - KS", lambda f: f"{f.marginal:.4f}"),
+    ("  worst column", lambda f: f"{f.columns[_worst(f)]:.4f}"),
+    ("", lambda f: _worst(f).replace("observations", "obs")),
+    ("correlation, Pearson", lambda f: f"{f.correlation:.4f}"),
+    ("correlation, Spearman", lambda f: f"{f.rank_correlation:.4f}"),
+    ("sliced Wasserstein, std", lambda f: f"{f.sliced_wasserstein:.4f}"),
+    ("terminal rows", lambda f: f"{f.terminal_rate:.2%}"),
+    ("rows with actions at bounds", lambda f: f"{f.actions_at_bounds:.2%}"),
+    ("dynamics error, std^2, mean", _dynamics(lambda d: _maybe(d.next_observation))),
+    ("  median", _dynamics(lambda d: _maybe(d.median))),
+    ("reward error, std^2, mean", _dynamics(lambda d: _maybe(d.reward))),
+    ("wrong terminals", _dynamics(lambda d: _maybe(d.terminal, ".2%"))),
+    ("nearest training row, std", _novelty(lambda n: f"{n.median:.3f}")),
+    ("  5 % to 95 %", _novelty(lambda n: f"{n.low:.2f} - {n.high:.2f}")),
+    ("nearer than a real row", _novelty(lambda n: f"{n.nearer:.1%}")),
+    ("nearer than 99 % of them", _novelty(lambda n: f"{n.close:.1%}")),
+    ("memorised", _novelty(lambda n: "YES" if n.memorised else "no")),
+)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,9 +22,10 @@ from synther import atomic, checkpoint, gin_config
 from synther.checkpoint import CheckpointError
 from synther.datasets import load_dataset
 from synther.diffusion import fidelity
-from synther.diffusion.arguments import HELD_OUT_ROWS, build_parser
+from synther.diffusion.arguments import build_parser
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
+from synther.diffusion.held_out import hold_out
 from synther.diffusion.model_io import load_model
 from synther.diffusion.plots import plot_marginals
 from synther.diffusion.trainer import Trainer, TrainingDivergedError
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     device = resolve_device(args.device)
     seed_everything(args.seed)
     data = load_dataset(args.dataset)
-    training, held_out = _hold_out(data, args.held_out, args.seed)
+    training, held_out = hold_out(data, args.held_out, args.seed)
     with cpu_threads(args.threads):
         if args.load_checkpoint:
             model, layout = _latest_model(args.results_folder, str(device), training)
@@ -76,12 +77,6 @@ def run(args: argparse.Namespace) -> None:
             path = args.results_folder / args.save_file_name
             _sample(args, model, layout, path, data)
             _report(args.results_folder, path, training, held_out, layout)
-
-
-def _hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, Transitions | None]:
-    if share == 0:
-        return data, None
-    return data.split(min(share, HELD_OUT_ROWS / len(data)), seed)
 
 
 def _train(

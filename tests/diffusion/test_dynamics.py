@@ -50,7 +50,7 @@ def test_an_error_of_so_many_standard_deviations_is_that_number_squared() -> Non
 
 def test_units_are_the_given_rows_not_the_samples_own() -> None:
     doubled = changed(next_observations=2 * REAL.next_observations)
-    rows = draw(doubled, ROWS, 0)
+    rows = doubled.subset(draw(len(doubled), ROWS, 0))
     with_units = dynamics_error(rows, "Hopper-v2", units=REAL)
     with_own = dynamics_error(rows, "Hopper-v2", units=doubled)
     assert with_units.next_observation == pytest.approx(4 * with_own.next_observation, rel=1e-4)
@@ -83,7 +83,7 @@ def test_rows_on_which_the_simulation_diverges_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = draw(REAL, 40, 0)
+    rows = REAL.subset(draw(len(REAL), 40, 0))
     observations = rows.observations.copy()
     wild = [3, 7]
     observations[wild, :5] = 1e8
@@ -99,7 +99,7 @@ def test_rows_on_which_the_simulation_diverges_are_counted(
 
 
 def test_columns_that_are_constant_in_the_data_do_not_count() -> None:
-    rows = draw(REAL, 30, 0)
+    rows = REAL.subset(draw(len(REAL), 30, 0))
     constant = REAL.next_observations.copy()
     constant[:, 0] = 7 + 1e-7 * np.random.default_rng(0).normal(size=len(REAL))
     off = rows.next_observations.copy()

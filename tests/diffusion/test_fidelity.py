@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from synther.diffusion.fidelity import compare, report
+from synther.diffusion.distances import sliced_wasserstein
+from synther.diffusion.fidelity import SCORES, compare, report
 from synther.diffusion.plots import plot_marginals
+from synther.diffusion.similarity import correlations, ranks
 from synther.transitions import TransitionLayout, Transitions
 from tests.data import random_transitions
 
@@ -77,8 +81,68 @@ def test_the_report_shows_the_ceiling_beside_the_samples(tmp_path: Path) -> None
     assert contents["reference"] == "held-out real rows"
     assert contents["synthetic"]["marginal"] < contents["training"]["marginal"]
     assert contents["synthetic"]["rows"] == [300, 500]
-    assert result.table().row_count == 2
+    assert [column.header for column in result.table().columns] == [
+        *("", "real, training", "synthetic")
+    ]
+    assert contents["synthetic"]["sliced_wasserstein"] > contents["training"]["sliced_wasserstein"]
+    assert contents["synthetic"]["dynamics"] is None
     assert report(training, noisy).reference == "the training rows"
+
+
+def test_rates_are_those_of_the_rows_in_question() -> None:
+    a, b = random_transitions(100, seed=1), random_transitions(200, seed=2)
+    actions = np.zeros((200, 2))
+    actions[:10, 0] = 1
+    actions[5:30, 1] = -1.3
+    terminals = np.arange(200) < 8
+    b = Transitions.from_arrays(b.arrays() | {"actions": actions, "terminals": terminals})
+    scores = compare(a, b)
+    assert scores.actions_at_bounds == 30 / 200
+    assert scores.terminal_rate == pytest.approx(8 / 200)
+    layout = TransitionLayout.of(a)
+    assert scores.sliced_wasserstein == sliced_wasserstein(layout.pack(a), layout.pack(b))
+
+
+def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
+    constant = Transitions.from_arrays(
+        {name: np.zeros_like(array) for name, array in random_transitions().arrays().items()}
+    )
+    path = report(constant, constant).save(tmp_path / "fidelity.json")
+    assert json.loads(path.read_text())["synthetic"]["correlation"] is None
+
+
+def test_progress_is_told_after_each_score() -> None:
+    told: list[int] = []
+    compare(random_transitions(), random_transitions(seed=1), advance=told.append)
+    assert told == [1] * SCORES
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.floats(0.01, 100), rows=st.integers(5, 60))
+def test_order_and_units_of_the_rows_do_not_matter(seed: int, scale: float, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    pair = random_transitions(rows, seed=seed), random_transitions(2 * rows, seed=seed + 1)
+    moved = []
+    for each in pair:
+        # Powers of two, so that not a bit of a value is lost and ties stay ties.
+        factor = 2.0 ** round(np.log2(scale))
+        changed = {**each.arrays(), "rewards": factor * each.rewards}
+        moved.append(Transitions.from_arrays(changed).subset(rng.permutation(len(each))))
+    before, after = compare(*pair), compare(*moved)
+    for name in ("marginal", "correlation", "rank_correlation", "sliced_wasserstein"):
+        assert getattr(after, name) == pytest.approx(getattr(before, name), rel=1e-4, abs=1e-6)
+    assert after.columns == pytest.approx(before.columns, abs=1e-12)
+
+
+def test_correlations_of_many_rows_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, block by block, also far from 0."""
+    rows = np.random.default_rng(0).normal(size=(1000, 4)).cumsum(axis=1) + 1e3
+    monkeypatch.setattr("synther.diffusion.similarity._BLOCK", 300)
+    np.testing.assert_allclose(correlations(rows), np.corrcoef(rows, rowvar=False), atol=1e-10)
+
+
+def test_ranks_share_the_mean_of_equal_values() -> None:
+    np.testing.assert_array_equal(ranks(np.array([[3.0], [1], [3], [9]]))[:, 0], [0, -1.5, 0, 1.5])
 
 
 def test_too_few_rows_are_refused() -> None:

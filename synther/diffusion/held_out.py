@@ -1,0 +1,84 @@
+"""Real rows that a model did not see: kept apart in training, and found again afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synther.transitions import Transitions
+
+HELD_OUT_ROWS = 10_000
+"""Rows that are kept from training at most: more do not sharpen the comparison."""
+
+
+@dataclass(frozen=True)
+class RealRows:
+    """Real rows in two disjoint parts.
+
+    Args:
+        training: what the model was trained on, if ``unseen``.
+        held_out: the rest.
+        unseen: whether the model is known not to have seen ``held_out``.
+        note: how that is known, or why it is not.
+    """
+
+    training: Transitions
+    held_out: Transitions
+    unseen: bool
+    note: str
+
+
+def hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, Transitions | None]:
+    """Training rows and held-out rows: ``share`` of them, at most ``HELD_OUT_ROWS``, at random; all
+    and None where the share is 0."""
+    if share == 0:
+        return data, None
+    return data.split(min(share, HELD_OUT_ROWS / len(data)), seed)
+
+
+def split_like_training(
+    data: Transitions, samples: Sequence[str | os.PathLike[str]], share: float = 0.1
+) -> RealRows:
+    """Split real rows as the training of the samples' models did.
+
+    ``train_diffuser.py`` writes the share it held out, and the seed, to ``run.json`` beside model
+    and samples. Where that is missing for one of ``samples``, or does not fit ``data``, or they do
+    not agree, ``share`` of the rows is held out, and nobody knows what the model saw.
+
+    Args:
+        data: the data set that the models were trained on.
+        samples: files of samples or models.
+        share: for that case.
+    """
+    try:
+        runs = [_run_beside(Path(path)) for path in samples]
+        splits = {(run["held_out"], run["seed"], run["rows"]) for run in runs}
+        if len(splits) != 1:
+            raise ValueError(f"run.json beside them differ: {sorted(splits)}")
+        (held_out_share, seed, rows) = splits.pop()
+        training, held_out = hold_out(data, held_out_share, seed)
+        if held_out is None:
+            raise ValueError("it was trained on all rows")
+        if len(training) != rows:
+            raise ValueError(f"it was trained on {rows} rows, not {len(training)} of {data.source}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        training, held_out = data.split(min(share, HELD_OUT_ROWS / len(data)), 0)
+        note = f"the model may have seen the held-out rows ({_text(error)})"
+        return RealRows(training, held_out, False, note)
+    note = f"held out from training: {len(held_out)} rows, seed {seed}"
+    return RealRows(training, held_out, True, note)
+
+
+def _run_beside(path: Path) -> dict[str, Any]:
+    found = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))
+    return dict(found)
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{error.filename}: no such file"
+    return f"run.json lacks {error}" if isinstance(error, KeyError) else str(error)
