@@ -59,7 +59,8 @@ def _summary(columns: dict[str, Tensor]) -> dict[str, float]:
     reduced = (
         columns["mean"].mean(), columns["std"].mean(), columns["min"].min(), columns["max"].max()
     )  # fmt: skip
-    return dict(zip(STATISTICS, map(float, reduced), strict=True))
+    # Adding 0 turns -0, which a terminal that is not modelled may be, into 0.
+    return {key: float(value) + 0.0 for key, value in zip(STATISTICS, reduced, strict=True)}
 
 
 def as_metrics(compared: dict[str, FieldStatistics]) -> dict[str, float]:

@@ -34,6 +34,9 @@ from synther.replay import RowBuffer
 LOSS_ROWS = 8192
 """Rows that the finished model's loss is measured on."""
 
+SMALL_NETWORK = 1_000_000
+"""Parameters below which a network has too little work for a second CPU thread."""
+
 
 @dataclass(frozen=True)
 class RefillRecord:
@@ -71,7 +74,8 @@ class SyntheticRefill:
             terminal is 0.
         warm_start: begin a round with the weights of the one before instead of fresh ones.
         warm_start_steps: training steps of such a round, and of its learning rate's schedule.
-        threads: of the CPU, while this works; 0 for every core.
+        threads: of the CPU, while this works; 0: every core, or a single one where the network has
+            fewer than ``SMALL_NETWORK`` parameters.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class SyntheticRefill:
         model_terminals: bool,
         warm_start: bool = False,
         warm_start_steps: int | None = None,
-        threads: int = 1,
+        threads: int = 0,
     ) -> None:
         if num_samples < 1:
             raise ValueError(f"num_samples is {num_samples}, expected 1 or more")
@@ -116,9 +120,10 @@ class SyntheticRefill:
         self._check(real, synthetic)
         seeds = np.random.SeedSequence((self.seed, round_index)).generate_state(4, np.uint64)
         init_seed, train_seed, sample_seed, loss_seed = (int(each) % 2**63 for each in seeds)
-        with runtime.cpu_threads(self.threads):
-            started = time.perf_counter()
-            model = self._train(self._new_model(real, init_seed), round_index, real, train_seed)
+        started = time.perf_counter()
+        model = self._new_model(real, init_seed)
+        with runtime.cpu_threads(self.threads or _threads_for(model)):
+            model = self._train(model, round_index, real, train_seed)
             trained = time.perf_counter()
             self._fill(synthetic, model, sample_seed)
             sampled = time.perf_counter()
@@ -212,6 +217,11 @@ class SyntheticRefill:
         )
         rows = modelled_rows(real, self.model_terminals)[chosen[0]].to(self.device)
         return float(model(rows, generator=torch.Generator(self.device).manual_seed(seed)))
+
+
+def _threads_for(model: ElucidatedDiffusion) -> int:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return runtime.RL_THREADS if parameters < SMALL_NETWORK else 0
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:
