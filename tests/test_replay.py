@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from synther.replay import RowBuffer
+from synther.replay import RowBuffer, sample_mixed
 from synther.transitions import TransitionLayout
 from tests.data import random_transitions
 
@@ -91,3 +91,38 @@ def test_clearing_forgets_all_rows() -> None:
     buffer.clear()
     buffer.insert(rows(50, 2))
     assert buffer.valid_rows()[:, 0].tolist() == [50, 51]
+
+
+def mixed(*counts: int, batches: int = 50) -> torch.Tensor:
+    """First columns ``[batches, B]`` of batches of buffers that hold 0, 100, ... and 9 more."""
+    parts = []
+    for number, count in enumerate(counts):
+        buffer = RowBuffer(LAYOUT, 10)
+        buffer.insert(rows(100 * number, 10))
+        parts.append((buffer, count, torch.Generator().manual_seed(number)))
+    batch = sample_mixed(*parts, batches=batches)
+    assert batch.dones.shape == (1, batches, sum(counts), 1)
+    assert torch.equal(batch.states[..., :1], batch.dones)
+    return batch.rewards[0, ..., 0]
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (0, 5), (6, 0), (1, 2, 3)])
+def test_mixed_batches_have_an_exact_share_of_each_buffer_in_order(counts: tuple[int, ...]) -> None:
+    sources = (mixed(*counts) // 100).int()
+    expected = [number for number, count in enumerate(counts) for _ in range(count)]
+    assert (sources == torch.tensor(expected)).all()
+
+
+def test_mixed_batches_are_uniform_over_each_buffer() -> None:
+    drawn = mixed(2, 8, batches=1000)
+    for number, share in ((0, drawn[:, :2]), (1, drawn[:, 2:])):
+        counts = torch.bincount((share - 100 * number).flatten().long(), minlength=10)
+        expected = share.numel() / 10
+        assert len(counts) == 10
+        # five standard deviations of a binomial count
+        assert (counts - expected).abs().max() < 5 * (0.9 * expected) ** 0.5
+
+
+def test_a_mixed_batch_follows_its_generators() -> None:
+    assert torch.equal(mixed(3, 4), mixed(3, 4))
+    assert len(mixed(3, 4).unique(dim=0)) > 40
