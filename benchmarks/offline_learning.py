@@ -1,23 +1,26 @@
 """Do the offline algorithms learn, and does SynthER help on little data?
 
     python3 benchmarks/offline_learning.py [--folder offline_learning] [--workers 2]
+                                           [--runs 'td3_bc-*,iql-*']
 
 Makes what is missing in ``--folder`` and leaves alone what is finished, so that it can be stopped
 and started again: a HalfCheetah replay collected by the project, random subsets of the shipped data
 set, a diffusion model and samples for each, and one run of four stacked seeds for each algorithm
-and source. Metrics and results are copied to ``benchmarks/results/offline_learning``, which
+and source; some of them by the fast path, bf16 and compiled, to see whether scores change. Metrics
+and results are copied to ``benchmarks/results/offline_learning``, which
 ``figs/draw_offline_learning.py`` reads.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +28,7 @@ from rich.table import Table
 
 from synther import atomic
 from synther.datasets import load_dataset
+from synther.runtime import Precision
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks/results/offline_learning"
@@ -33,7 +37,7 @@ COLLECTED = "halfcheetah-replay"
 SUBSETS = {"hopper-15pct": 0.15, "hopper-5pct": 0.05}
 SEEDS = 4
 SAMPLES = 50_000
-UPDATES = {"td3_bc": 6_000, "iql": 6_000, "edac": 2_000, "cql": 1_000}
+UPDATES = {"td3_bc": 6_000, "iql": 6_000, "edac": 800, "cql": 500}
 console = Console()
 
 
@@ -42,29 +46,32 @@ class Run:
     """One algorithm on one source."""
 
     algorithm: str
-    data: str  # a key of data_files()
+    data: str  # one of SUBSETS, SHIPPED or COLLECTED
     synthetic: bool
+    precision: Precision = "fp32"
 
     @property
     def name(self) -> str:
-        return f"{self.algorithm}-{self.data}-{'synther' if self.synthetic else 'real'}"
+        suffix = "" if self.precision == "fp32" else f"-{self.precision}"
+        return f"{self.algorithm}-{self.data}-{'synther' if self.synthetic else 'real'}{suffix}"
 
 
 def study() -> list[Run]:
     """All runs, those of the small-data comparison first."""
-    small = [
-        Run(algorithm, data, synthetic)
-        for data in SUBSETS
-        for algorithm in ("td3_bc", "iql")
-        for synthetic in (False, True)
+    comparisons: list[tuple[str, str, Precision]] = [
+        (algorithm, data, "fp32") for data in SUBSETS for algorithm in ("td3_bc", "iql")
     ]
-    full = [
-        Run(algorithm, data, synthetic)
+    comparisons += [(algorithm, "hopper-15pct", "bf16") for algorithm in ("td3_bc", "iql")]
+    comparisons += [
+        (algorithm, data, "bf16" if algorithm in ("edac", "cql") else "fp32")
         for data in (SHIPPED, COLLECTED)
         for algorithm in UPDATES
+    ]
+    return [
+        Run(algorithm, data, synthetic, precision)
+        for algorithm, data, precision in comparisons
         for synthetic in (False, True)
     ]
-    return small + full
 
 
 def start(log: Path, script: str, *arguments: object) -> None:
@@ -117,7 +124,8 @@ def train(folder: Path, run: Run, data: str, samples: Path) -> None:
             *(env, data, "--name", run.algorithm, "--num_seeds", SEEDS),
             *("--max_timesteps", updates, "--eval_freq", updates // 5, "--n_episodes", 10),
             *("--log_every", updates // 20, "--save_checkpoints", "False"),
-            *("--checkpoints_path", runs),
+            *("--checkpoints_path", runs, "--precision", run.precision),
+            *(("--compile", "default") if run.precision == "bf16" else ()),
             *(("--diffusion.path", samples) if run.synthetic else ()),
             *(("--resume",) if list(runs.glob("*")) else ()),
         )
@@ -126,23 +134,23 @@ def train(folder: Path, run: Run, data: str, samples: Path) -> None:
     for name in ("result.json", "metrics.jsonl"):
         # Where the folder was on this machine is nobody else's business.
         text = finished.with_name(name).read_text(encoding="utf-8")
-        atomic.write_text(target / name, text.replace(str(folder), folder.name))
+        atomic.write_text(target / name, text.replace(str(folder), "offline_learning"))
 
 
 def table() -> Table:
     """Last normalised score of each finished run, mean and standard error over seeds."""
     rows = Table(title=f"Normalised score after the last update, {SEEDS} seeds, mean +- s.e.")
-    for heading in ("algorithm", "data", "real", "SynthER"):
+    for heading in ("algorithm", "data", "precision", "real", "SynthER"):
         rows.add_column(heading)
     for run in (each for each in study() if not each.synthetic):
         cells = []
-        for each in (run, Run(run.algorithm, run.data, True)):
+        for each in (run, replace(run, synthetic=True)):
             path = RESULTS / each.name / "result.json"
             result = json.loads(path.read_text()) if path.exists() else None
             cells.append(
                 f"{result['mean']:.1f} +- {result['standard_error']:.1f}" if result else "..."
             )
-        rows.add_row(run.algorithm, run.data, *cells)
+        rows.add_row(run.algorithm, run.data, run.precision, *cells)
     return rows
 
 
@@ -150,14 +158,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Learning checks of the offline algorithms.")
     parser.add_argument("--folder", type=Path, default=Path("offline_learning"))
     parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    parser.add_argument("--runs", default="*", help="names, comma-separated, with wildcards")
     options = parser.parse_args()
+    patterns = options.runs.split(",")
+    wanted = [
+        run for run in study() if any(fnmatch.fnmatch(run.name, pattern) for pattern in patterns)
+    ]
     folder = options.folder.resolve()
     with ThreadPoolExecutor(options.workers) as pool:
-        names = [*SUBSETS, SHIPPED, COLLECTED]
+        names = dict.fromkeys(run.data for run in wanted)
         prepared = {name: pool.submit(prepare, folder, name) for name in names}
         runs = [
             pool.submit(lambda run=run: train(folder, run, *prepared[run.data].result()))
-            for run in study()
+            for run in wanted
         ]
         for run in runs:
             run.result()
