@@ -110,13 +110,20 @@ class PlainIQL:
 class SquashedActor(nn.Module):
     """Tanh-Gaussian policy: actions and log-densities ``[..., 1]``."""
 
-    def __init__(self, states: int, actions: int) -> None:
+    def __init__(
+        self,
+        states: int,
+        actions: int,
+        hidden: Sequence[int] = (256, 256, 256),
+        bounds: tuple[float, float] = (-5, 2),
+    ) -> None:
         super().__init__()
-        self.body = mlp(states, [256, 256, 256], 2 * actions)
+        self.body = mlp(states, hidden, 2 * actions)
+        self.bounds = bounds
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_std = self.body(states).chunk(2, -1)
-        policy = Normal(mean, log_std.clamp(-5, 2).exp())
+        policy = Normal(mean, log_std.clamp(*self.bounds).exp())
         raw = policy.rsample()
         correction = 2 * (math.log(2) - raw - F.softplus(-2 * raw))
         return raw.tanh(), (policy.log_prob(raw) - correction).sum(-1, keepdim=True)

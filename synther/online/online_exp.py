@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import gin
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from synther import atomic, gin_config
@@ -33,6 +35,7 @@ from synther.online.online_config import OnlineConfig
 from synther.online.online_loop import OnlineRun
 from synther.online.run_state import claim
 from synther.runtime import resolve_device, seed_everything
+from synther.transitions import Transitions
 
 EXPECTED_ERRORS = (
     *(CheckpointError, TrainingDivergedError, SamplingError),
@@ -159,10 +162,12 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
 
 def _save_replay(path: Path, training: OnlineRun, words: Sequence[str]) -> None:
     transitions, timeouts = training.transitions()
+    asked = [word for word in words if word != "--resume"]
     metadata: dict[str, Any] = {
-        "command": shlex.join(["python3", "synther/online/online_exp.py", *words]),
+        "command": shlex.join(["python3", "synther/online/online_exp.py", *asked]),
         "seed": training.config.seed,
         "steps": training.step,
+        **_episodes(transitions, timeouts),
     }
     if path.suffix == ".npz":
         described = {**transitions.metadata, **metadata}
@@ -170,6 +175,18 @@ def _save_replay(path: Path, training: OnlineRun, words: Sequence[str]) -> None:
     else:
         write_hdf5(path, transitions, timeouts, metadata)
     console.print(f"{path}: {len(transitions)} transitions", highlight=False)
+
+
+def _episodes(transitions: Transitions, timeouts: NDArray[np.bool_]) -> dict[str, Any]:
+    """Number and returns of the episodes that ended; the first may have lost its beginning."""
+    ends = np.flatnonzero(timeouts | (transitions.terminals > 0))
+    sums = np.cumsum(transitions.rewards, dtype=np.float64)[ends]
+    returns = np.diff(sums, prepend=0.0)
+    if not len(returns):
+        return {"episodes": 0}
+    summary = {"mean": returns.mean(), "min": returns.min(), "max": returns.max()}
+    rounded = {key: round(float(value), 1) for key, value in summary.items()}
+    return {"episodes": len(returns), "episode_return": rounded}
 
 
 if __name__ == "__main__":
