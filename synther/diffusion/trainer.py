@@ -40,7 +40,8 @@ class Trainer:
 
     Args:
         diffusion_model: moved to the device and trained in place.
-        dataset: rows ``[N, D]`` in data space: tensor, array, or a ``TensorDataset`` of one.
+        dataset: rows ``[N, D]`` in data space: tensor, array, or a ``TensorDataset`` of one; None
+            where ``rows.replace`` brings them.
         train_batch_size: rows a step where N is 800 000 or more, ``small_batch_size`` where it is
             less.
         train_num_steps: length of the run, and of the learning rate's schedule.

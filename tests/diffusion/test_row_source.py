@@ -39,3 +39,25 @@ def test_rows_that_do_not_fit_stay_on_the_host(monkeypatch):
     source = RowSource(torch.randn(100, 3), device, 0)
     assert source.rows.device == CPU
     assert source.draw(10).device == device
+
+
+def test_other_rows_take_the_place_of_the_first_and_are_not_copied():
+    source = RowSource(None, CPU, seed=0)
+    first, second = torch.zeros(5, 3), torch.ones(8, 4)
+    for rows in (first, second[:, :2]):
+        source.replace(rows)
+        assert source.rows.data_ptr() == rows.data_ptr()
+        assert torch.equal(source.draw(6), rows[:1].expand(6, -1))
+    second[:] = 5
+    assert (source.draw(6) == 5).all()
+    with pytest.raises(ValueError, match="row 1 of the dataset is not finite"):
+        source.replace(torch.tensor([[1.0], [float("nan")]]))
+
+
+def test_the_order_goes_on_when_rows_are_replaced():
+    rows = torch.arange(50.0)[:, None]
+    twice, once = RowSource(rows, CPU, 3), RowSource(rows, CPU, 3)
+    drawn = [twice.draw(10)]
+    twice.replace(rows)
+    drawn.append(twice.draw(10))
+    assert torch.equal(torch.cat(drawn), torch.cat([once.draw(10), once.draw(10)]))
