@@ -238,3 +238,15 @@ def test_what_cannot_be_is_refused_at_the_door():
         make_refill(num_samples=0)
     with pytest.raises(ValueError, match="warm_start_steps"):
         make_refill(warm_start=True)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_rows_stay_there(tmp_path):
+    real, synthetic = (RowBuffer(LAYOUT, size, "cuda") for size in (150, 120))
+    real.insert(torch.from_numpy(random_rows(200)))
+    random_state = torch.cuda.get_rng_state()
+    record = make_refill(tmp_path, device="cuda")(0, real, synthetic)
+    assert synthetic.valid_rows().is_cuda
+    assert synthetic.valid_rows().isfinite().all()
+    assert len(synthetic) == record.metrics["synthetic_rows"] == 100
+    assert torch.equal(torch.cuda.get_rng_state(), random_state)
