@@ -75,11 +75,11 @@ def latest(folder: str | os.PathLike[str], prefix: str) -> Path | None:
 def set_aside(folder: str | os.PathLike[str]) -> Path:
     """Move everything in ``folder`` to ``previous-{n}`` inside it, and say where: a new run must
     not be mixed with an earlier one, nor cost it."""
-    entries = list(Path(folder).iterdir())
-    previous = [path for path in entries if path.name.startswith("previous-")]
-    target = Path(folder) / f"previous-{len(previous) + 1}"
+    entries = {path: re.fullmatch(r"previous-(\d+)", path.name) for path in Path(folder).iterdir()}
+    numbers = [int(match[1]) for match in entries.values() if match]
+    target = Path(folder) / f"previous-{max(numbers, default=0) + 1}"
     target.mkdir()
-    for path in entries:
-        if path not in previous:
+    for path, match in entries.items():
+        if not match:
             path.rename(target / path.name)
     return target

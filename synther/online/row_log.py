@@ -82,8 +82,9 @@ def load_rows(path: Path, count: int, width: int) -> Tensor:
         CheckpointError: the file is missing, damaged, or holds something else.
     """
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with open(path, "rb") as file:
+            rows = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # of a damaged header numpy raises half a dozen kinds
         raise CheckpointError(f"{path}: cannot be read ({error}); start the run anew") from error
     if rows.shape != (count, width) or rows.dtype != np.float32:
         raise CheckpointError(

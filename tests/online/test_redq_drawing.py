@@ -1,4 +1,4 @@
-"""What the agent draws: critics of the minimum, exploration, batches, and when it updates at all."""
+"""What the agent draws: critics of the minimum, exploration, batches; when it updates at all."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_exploration_is_uniform_until_start_steps_and_the_policy_s_after() -> No
     fill(agent, 1)
     state = agent.generators["explore"].get_state()
     found = agent.explore(states)
-    noise = torch.randn(states.shape[:2] + (2,), generator=torch.Generator().set_state(state))
+    noise = torch.randn((*states.shape[:2], 2), generator=torch.Generator().set_state(state))
     with torch.no_grad():
         mean, log_std = agent.actor(states).chunk(2, dim=-1)
     torch.testing.assert_close(found, torch.tanh(mean + log_std.exp() * noise))
