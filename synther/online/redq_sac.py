@@ -12,6 +12,7 @@ REM                   ``q_target_mode`` 'rem' (Agarwal et al. 2020, arXiv 1907.0
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -68,6 +69,16 @@ class Noise(NamedTuple):
     actions: Tensor
     members: list[Tensor | None]
     mixture: list[Tensor | None]
+
+
+class Ahead(NamedTuple):
+    """What the targets of rows need of the policy: ``inputs [S, B, O + A]``, next states and the
+    actions drawn there; ``rewards [S, B, 1]`` with the entropy bonus of these; ``discounts
+    [S, B, 1]``, 0 where a row is terminal."""
+
+    inputs: Tensor
+    rewards: Tensor
+    discounts: Tensor
 
 
 # ---- Networks ----
@@ -147,36 +158,44 @@ class REDQSACAgent(Learner):
         return squashed_gaussian(mean, log_std.clamp(*LOG_STD_BOUNDS), noise)
 
     # ---- Losses ----
-    def critic_loss(
-        self, batch: Batch, noise: Tensor, members: Tensor | None, mixture: Tensor | None
-    ) -> tuple[Tensor, Metrics]:
-        """Each critic's mean squared error to one common target, summed over the critics."""
-        with torch.no_grad():
-            target = self.target(batch, noise, members, mixture)
-        q = self.critics(batch.states, batch.actions)  # [S, N, B, 1]
-        losses = (q - target.unsqueeze(1)).square().mean(dim=(2, 3))
-        first = q[:, 0].detach()
-        metrics = {"LossQ1": losses[:, 0], "Q1Vals": first.mean(dim=(1, 2))}
-        return losses.sum(), {key: value.detach() for key, value in metrics.items()}
+    def look_ahead(self, batch: Batch, noise: Tensor) -> Ahead:
+        """The part of the targets that the policy gives."""
+        actions, log_probs = self.sample(batch.next_states, noise)
+        discounts = self.config.gamma * (1 - batch.dones)
+        bonus = self.alpha.view(-1, 1, 1) * log_probs
+        return Ahead(
+            inputs=torch.cat([batch.next_states, actions], dim=-1),
+            rewards=batch.rewards - discounts * bonus,
+            discounts=discounts,
+        )
 
-    def target(
-        self, batch: Batch, noise: Tensor, members: Tensor | None, mixture: Tensor | None
-    ) -> Tensor:
+    def target(self, ahead: Ahead, members: Tensor | None, mixture: Tensor | None) -> Tensor:
         """``r + gamma * (1 - d) * (Q'(s', a') - alpha * log pi(a'|s'))`` ``[S, B, 1]``.
 
         Q' is the minimum over the chosen ``members`` of the target critics (REDQ, algorithm 1), the
         mean over all, or REM's random mixture of all.
         """
-        actions, log_probs = self.sample(batch.next_states, noise)
-        q = self.target_critics(batch.next_states, actions, members=members)  # [S, M, B, 1]
+        q = self.target_critics.mlp(ahead.inputs, members=members)  # [S, M, B, 1]
         if mixture is not None:
             value = (mixture * q).sum(dim=1)
         elif self.config.q_target_mode == "ave":
             value = q.mean(dim=1)
         else:
             value = q.amin(dim=1)
-        value = value - self.alpha.view(-1, 1, 1) * log_probs
-        return batch.rewards + self.config.gamma * (1 - batch.dones) * value
+        return ahead.rewards + ahead.discounts * value
+
+    def critic_loss(
+        self, inputs: Tensor, ahead: Ahead, members: Tensor | None, mixture: Tensor | None
+    ) -> tuple[Tensor, Metrics]:
+        """Each critic's mean squared error to one common target, summed over the critics; states
+        and actions are the ``inputs [S, B, O + A]``."""
+        with torch.no_grad():
+            target = self.target(ahead, members, mixture)
+        q = self.critics.mlp(inputs)  # [S, N, B, 1]
+        losses = (q - target.unsqueeze(1)).square().mean(dim=(2, 3))
+        first = q[:, 0].detach()
+        metrics = {"LossQ1": losses[:, 0], "Q1Vals": first.mean(dim=(1, 2))}
+        return losses.sum(), {key: value.detach() for key, value in metrics.items()}
 
     def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Metrics]:
         """``alpha * log pi - Q``, Q the mean over all critics."""
@@ -206,16 +225,32 @@ class REDQSACAgent(Learner):
 
     def update_block(self, batches: Batch, noise: Noise) -> Metrics:
         """:meth:`train_block` on given batches ``[S, U, B, ...]`` and random numbers."""
-        config, policy_noise = self.config, iter(noise.actions)
+        inputs = torch.cat([batches.states, batches.actions], dim=-1)
         metrics: Metrics = {}
-        for i in range(config.utd_ratio):
-            batch = Batch(*(each[:, i] for each in batches))
-            random = (noise.next_actions[i], noise.members[i], noise.mixture[i])
-            metrics |= self.descend(self.critic_optimizer, self.critic_loss, batch, *random)
-            if self.updates_policy(i):
-                metrics |= self._update_policy(batch, next(policy_noise))
-            move_targets(self.target_critics, self.critics, 1 - config.polyak)
+        start = 0
+        for policy_noise in noise.actions:
+            # The policy stands still until its next update: all targets before that in one pass.
+            stop = next(i for i in itertools.count(start) if self.updates_policy(i)) + 1
+            ahead = self._look_ahead(batches, noise.next_actions, start, stop)
+            for i in range(start, stop):
+                now = Ahead(*(each[:, i - start] for each in ahead))
+                chosen = (noise.members[i], noise.mixture[i])
+                metrics |= self.descend(
+                    self.critic_optimizer, self.critic_loss, inputs[:, i], now, *chosen
+                )
+                if i + 1 == stop:
+                    batch = Batch(*(each[:, i] for each in batches))
+                    metrics |= self._update_policy(batch, policy_noise)
+                move_targets(self.target_critics, self.critics, 1 - self.config.polyak)
+            start = stop
         return metrics
+
+    @torch.no_grad()
+    def _look_ahead(self, batches: Batch, noise: Tensor, start: int, stop: int) -> Ahead:
+        """Of the batches from ``start`` to ``stop``: tensors ``[S, stop - start, B, ...]``."""
+        rows = Batch(*(each[:, start:stop].flatten(1, 2) for each in batches))
+        ahead = self.look_ahead(rows, noise[start:stop].transpose(0, 1).flatten(1, 2))
+        return Ahead(*(each.unflatten(1, (stop - start, -1)) for each in ahead))
 
     def _update_policy(self, batch: Batch, noise: Tensor) -> Metrics:
         metrics = self.descend(self.actor_optimizer, self.actor_loss, batch, noise)
