@@ -17,6 +17,9 @@ NETWORKS: dict[str, type[nn.Module]] = {}
 
 NetworkT = TypeVar("NetworkT", bound=type[nn.Module])
 
+BLOCK_ROWS = 4096
+"""Rows that go through all layers together, where memory is used again."""
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "leaky_relu": F.leaky_relu,
@@ -95,7 +98,12 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """Linear in, ``num_layers`` residual blocks, an activation, linear out."""
+    """Linear in, ``num_layers`` residual blocks, an activation, linear out.
+
+    ``reuse_buffers``: on a CPU and without gradients, ReLU networks without layer norm take rows in
+    blocks of ``BLOCK_ROWS``, whose activations go into the same memory at every layer. The same
+    numbers, without asking the system for tens of megabytes at each of them.
+    """
 
     def __init__(
         self,
@@ -112,9 +120,31 @@ class ResidualMLP(nn.Module):
         self.network = nn.Sequential(nn.Linear(inputs, width), *blocks, final_norm)
         self.activation = activation
         self.final_linear = nn.Linear(width, outputs)
+        self.reuse_buffers = activation is F.relu and not layer_norm
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.reuse_buffers and not torch.is_grad_enabled() and x.device.type == "cpu":
+            return self._in_blocks(x)
         return self.final_linear(self.activation(self.network(x)))
+
+    def _in_blocks(self, x: Tensor) -> Tensor:
+        first, *blocks, _ = self.network
+        outputs = x.new_empty(len(x), self.final_linear.out_features)
+        shape = (3, min(len(x), BLOCK_ROWS), first.out_features)
+        buffers = x.new_empty(shape)
+        for rows, out in zip(x.split(BLOCK_ROWS), outputs.split(BLOCK_ROWS), strict=True):
+            h, change, activations = buffers[:, : len(rows)]
+            _linear(first, rows, out=h)
+            for block in blocks:
+                torch.clamp_min(h, 0, out=activations)
+                _linear(block.linear, activations, out=change).add_(h)
+                h, change = change, h
+            _linear(self.final_linear, torch.clamp_min(h, 0, out=activations), out=out)
+        return outputs
+
+
+def _linear(layer: nn.Linear, x: Tensor, *, out: Tensor) -> Tensor:
+    return torch.addmm(layer.bias, x, layer.weight.t(), out=out)
 
 
 @gin.configurable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import gin
@@ -16,6 +17,9 @@ from torch import Tensor
 from synther import runtime
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.npz_stream import NpzStream
+from synther.diffusion.presets import multiplies_bf16_fast, preset_of, sampling_settings
+from synther.diffusion.row_noise import RowNoise
+from synther.diffusion.step_graph import GraphedNetwork
 from synther.diffusion.utils import layout_of, split_diffusion_samples
 from synther.loggers import progress_bar
 from synther.transitions import FIELDS, TransitionLayout
@@ -37,16 +41,20 @@ class SamplingError(RuntimeError):
 class SimpleDiffusionGenerator:
     """Draws transitions from a diffusion model.
 
-    Batch i of a call takes its noise from a generator seeded with (seed, i): the same seed and
-    batch size give the same rows, in memory and in a file, also when writing it was interrupted.
+    A row's noise depends on the seed and the row's number alone (see ``row_noise.py``): the same
+    seed gives the same rows, up to the rounding of matrix products, in memory and in a file,
+    whatever the batches' size, also when writing was interrupted.
 
     Args:
         env: a layout, or an environment, whose ``action_space`` then bounds the actions.
         ema_model: such as ``load_model(path).model`` or ``trainer.ema.ema_model``.
-        num_sample_steps: of the sampler.
+        num_sample_steps: of the sampler; a preset has its own.
         sample_batch_size: rows in one call of the model, which bounds the memory.
         clip_actions: keep actions to their bounds, [-1, 1] where ``env`` is a layout.
-        precision: ``bf16`` takes the network's large products in bfloat16.
+        precision: ``bf16`` takes the network's large products in bfloat16. None: what the preset
+            says, if the device multiplies bfloat16 fast; without a preset ``fp32``.
+        sampler: a preset (``paper``, ``fast``) or a sampler's name; None: as the model is set.
+        cuda_graph: replay the network as one CUDA graph.
     """
 
     def __init__(
@@ -56,7 +64,9 @@ class SimpleDiffusionGenerator:
         num_sample_steps: int = 128,
         sample_batch_size: int = 100_000,
         clip_actions: bool = True,
-        precision: runtime.Precision = "fp32",
+        precision: runtime.Precision | None = None,
+        sampler: str | None = None,
+        cuda_graph: bool = False,
     ) -> None:
         if sample_batch_size < 1:
             raise ValueError(f"sample_batch_size is {sample_batch_size}, expected 1 or more")
@@ -72,8 +82,17 @@ class SimpleDiffusionGenerator:
         self.num_sample_steps = num_sample_steps
         self.sample_batch_size = sample_batch_size
         self.clip_actions = clip_actions
-        self.precision = precision
-        self.model = _in_precision(ema_model, precision)
+        self.model, preferred = ema_model, "fp32"
+        if sampler is not None:
+            preset = preset_of(sampler, ema_model, num_sample_steps)
+            self.num_sample_steps = preset.num_sample_steps
+            self.model = preset.applied_to(ema_model)
+            if preset.precision == "bf16" and multiplies_bf16_fast(ema_model.device):
+                preferred = "bf16"
+        self.precision = preferred if precision is None else precision
+        self.model = _in_precision(self.model, self.precision)
+        if cuda_graph:
+            self.model = _graphed(self.model)
         space = getattr(env, "action_space", None)
         bounds = (-1.0, 1.0) if space is None else (space.low, space.high)
         self._low, self._high = (
@@ -94,11 +113,16 @@ class SimpleDiffusionGenerator:
         Raises:
             SamplingError: a row is not finite.
         """
-        raw = self.model.sample(num_samples, self.num_sample_steps, generator=generator)
+        return self._finished(
+            self.model.sample(num_samples, self.num_sample_steps, generator=generator)
+        )
+
+    def _finished(self, raw: Tensor) -> Tensor:
+        """What the model gave ``[N, D]`` as rows of ``full_layout``."""
         bad = ~raw.isfinite().all(dim=1)
         if bad.any():
             raise SamplingError(
-                f"{int(bad.sum())} of {num_samples} generated rows are not finite, first row "
+                f"{int(bad.sum())} of {len(raw)} generated rows are not finite, first row "
                 f"{int(bad.nonzero()[0])}; the model may have diverged in training: use an earlier "
                 "checkpoint, or fp32"
             )
@@ -127,8 +151,8 @@ class SimpleDiffusionGenerator:
         seed = _seed_or_drawn(seed)
         rows = np.empty((num_samples, self.full_layout.row_dim), np.float32)
         with progress_bar(num_samples, "sampling", unit="row") as bar:
-            for start, stop in self._batches(num_samples):
-                rows[start:stop] = self._batch(start, stop, seed)
+            for start, stop in self._batches(0, num_samples):
+                rows[start:stop] = self._batch(start, stop, seed).cpu().numpy()
                 bar.update(stop - start)
         fields = {name: rows[:, where] for name, where in self.full_layout.columns.items()}
         flat = ("rewards", "terminals")
@@ -159,29 +183,38 @@ class SimpleDiffusionGenerator:
         with (
             NpzStream(path, self.full_layout, num_samples, settings) as stream,
             progress_bar(num_samples, "sampling", unit="row", initial=stream.done) as bar,
+            ThreadPoolExecutor(1, "npz-writer") as writer,
         ):
-            for start, stop in self._batches(num_samples):
-                if stop <= stream.done:
-                    continue
-                stream.append(self._batch(start, stop, seed))
-                bar.update(stop - start)
+
+            def write(rows: Tensor) -> None:
+                stream.append(rows.cpu().numpy())
+                bar.update(len(rows))
+
+            # A batch goes to the host and to disk while the next one is sampled, not later: of
+            # finished batches only one is ever in memory.
+            written: Future[None] | None = None
+            for start, stop in self._batches(stream.done, num_samples):
+                rows = self._batch(start, stop, seed)
+                if written:
+                    written.result()
+                written = writer.submit(write, rows)
+            if written:
+                written.result()
             stream.finish(compress=compress, metadata={**(metadata or {}), "generator": settings})
 
-    def _batches(self, num_samples: int) -> list[tuple[int, int]]:
+    def _batches(self, first: int, num_samples: int) -> list[tuple[int, int]]:
         size = self.sample_batch_size
-        return [(at, min(at + size, num_samples)) for at in range(0, num_samples, size)]
+        return [(at, min(at + size, num_samples)) for at in range(first, num_samples, size)]
 
-    def _batch(self, start: int, stop: int, seed: int) -> NDArray[np.float32]:
-        index = start // self.sample_batch_size
-        state = np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)
-        generator = torch.Generator(self.model.device).manual_seed(int(state[0]) % 2**63)
-        return self.sample_rows(stop - start, generator).cpu().numpy()
+    @torch.no_grad()
+    def _batch(self, start: int, stop: int, seed: int) -> Tensor:
+        noise = RowNoise(seed, start, stop, self.model.event_shape, self.model.device)
+        return self._finished(self.model.sample(stop - start, self.num_sample_steps, noise=noise))
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "sampler": self.model.sampler,
+            **sampling_settings(self.model),
             "steps": self.num_sample_steps,
-            "batch": self.sample_batch_size,
             "clip_actions": self.clip_actions,
             "precision": self.precision,
             "model": fingerprint(self.model),
@@ -203,6 +236,12 @@ def _in_precision(model: ElucidatedDiffusion, precision: runtime.Precision) -> E
     low = copy.deepcopy(model)
     low.net.products_in(torch.bfloat16)  # type: ignore[operator]
     return low
+
+
+def _graphed(model: ElucidatedDiffusion) -> ElucidatedDiffusion:
+    twin = copy.deepcopy(model)
+    twin.net = GraphedNetwork(twin.net)
+    return twin
 
 
 def _seed_or_drawn(seed: int | None) -> int:

@@ -184,8 +184,8 @@ def restart(
     low = float(sigmas[turn])
     if low >= restart_high:
         raise ValueError(
-            f"restart_high is {restart_high}, expected more than the level {low:.4g}, the schedule's "
-            f"nearest to restart_low {restart_low}"
+            f"restart_high is {restart_high}, expected more than the level {low:.4g}, which "
+            f"is the schedule's nearest to restart_low {restart_low}"
         )
     down = karras_schedule(restart_steps + 1, low, restart_high)[:-1]
     spread = math.sqrt(restart_high**2 - low**2)
