@@ -17,6 +17,8 @@ import torch
 
 from synther.atomic import atomic_write
 
+_PREVIOUS = re.compile(r"previous-(\d+)")
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is not there, is damaged, or does not fit; the message names the file."""
@@ -72,10 +74,16 @@ def latest(folder: str | os.PathLike[str], prefix: str) -> Path | None:
     return next(reversed(list(steps(folder, prefix).values())), None)
 
 
+def is_used(folder: str | os.PathLike[str]) -> bool:
+    """Whether a run left anything in ``folder`` that :func:`set_aside` would move."""
+    path = Path(folder)
+    return path.is_dir() and any(not _PREVIOUS.fullmatch(each.name) for each in path.iterdir())
+
+
 def set_aside(folder: str | os.PathLike[str]) -> Path:
     """Move everything in ``folder`` to ``previous-{n}`` inside it, and say where: a new run must
     not be mixed with an earlier one, nor cost it."""
-    entries = {path: re.fullmatch(r"previous-(\d+)", path.name) for path in Path(folder).iterdir()}
+    entries = {path: _PREVIOUS.fullmatch(path.name) for path in Path(folder).iterdir()}
     numbers = [int(match[1]) for match in entries.values() if match]
     target = Path(folder) / f"previous-{max(numbers, default=0) + 1}"
     target.mkdir()

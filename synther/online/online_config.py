@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -16,6 +17,8 @@ MBPO_EPOCHS = {"Hopper": 125, "HalfCheetah": 400, "Walker2d": 300, "Ant": 300, "
 MBPO_TARGET_ENTROPIES = {"Hopper": -1, "HalfCheetah": -3, "Walker2d": -3, "Ant": -4, "Humanoid": -2}
 """By environment, of MBPO (Janner et al. 2019, arXiv 1906.08253, appendix C)."""
 OTHER_EPOCHS = 300
+_KINDS: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float)}
+"""What may be bound to a setting of such a type."""
 
 
 class OnlineConfigError(ValueError):
@@ -73,17 +76,19 @@ class OnlineConfig:
     checkpoint_every: float = 60.0  # seconds, more where writing one is slow
 
     def __post_init__(self) -> None:
+        self._check_types()
         for name in (
             *("steps_per_epoch", "max_ep_len", "n_evals_per_epoch", "n_mc_eval", "n_mc_cutoff"),
             *("replay_size", "batch_size", "lr", "utd_ratio", "num_Q", "policy_update_delay"),
             *("diffusion_buffer_size", "retrain_diffusion_every", "num_samples", "alpha"),
         ):
-            self._require(name, getattr(self, name) > 0, "more than 0")
+            self._require(name, 0 < getattr(self, name) < math.inf, "more than 0")
         for name in ("seed", "start_steps", "diffusion_start", "checkpoint_every"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("gamma", "polyak", "diffusion_sample_ratio"):
             self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        self._require("hidden_sizes", all(size > 0 for size in self.hidden_sizes), "widths")
+        widths = isinstance(self.hidden_sizes, Sequence) and all(map(_positive, self.hidden_sizes))
+        self._require("hidden_sizes", widths, "widths, such as (256, 256)")
         self._require("epochs", self.epochs == "mbpo" or _positive(self.epochs), "a count or mbpo")
         self._require("num_min", 1 <= self.num_min <= self.num_Q, f"from 1 to num_Q {self.num_Q}")
         for name, kind in (
@@ -91,15 +96,23 @@ class OnlineConfig:
         ):  # fmt: skip
             self._require(name, getattr(self, name) in get_args(kind), f"one of {get_args(kind)}")
         self._require("compile", self.compile != "cudagraph", "off or default online")
+        delay = self.delay_update_steps
+        self._require(
+            "delay_update_steps",
+            delay == "auto" or (isinstance(delay, int) and delay >= 0),
+            "0 or more, or auto",
+        )
         first = max(self.start_steps, self.update_after)
         self._require("replay_size", self.replay_size > first, f"more than {first} first steps")
         entropy = self.target_entropy
         self._require(
             "target_entropy",
-            entropy == "auto" or isinstance(entropy, (int, float)) or self._task in
-            MBPO_TARGET_ENTROPIES,
-            f"auto or a number: mbpo has none for {self.env_name}",
-        )  # fmt: skip
+            isinstance(entropy, (int, float))
+            or entropy == "auto"
+            or (entropy == "mbpo" and self._task in MBPO_TARGET_ENTROPIES),
+            f"auto or a number (mbpo has one for {', '.join(MBPO_TARGET_ENTROPIES)} only), "
+            f"the environment being {self.env_name}",
+        )
         if not self.disable_diffusion:
             self._require(
                 "num_samples",
@@ -111,6 +124,14 @@ class OnlineConfig:
                 not self.diffusion_warm_start or _positive(self.diffusion_warm_start_steps),
                 "a positive number with diffusion_warm_start",
             )
+
+    def _check_types(self) -> None:
+        for field in fields(self):
+            if kinds := _KINDS.get(str(field.type)):
+                value = getattr(self, field.name)
+                # A bool is an int to Python, and no count to anybody else.
+                good = isinstance(value, kinds) and isinstance(value, bool) == (bool in kinds)
+                self._require(field.name, good, str(field.type))
 
     def _require(self, name: str, good: bool, expected: str) -> None:
         if not good:

@@ -30,6 +30,7 @@ from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
 from synther.diffusion.generator import SamplingError
 from synther.diffusion.trainer import TrainingDivergedError
+from synther.envs import make_env
 from synther.loggers import default_wandb_mode, wandb_adapter
 from synther.online.online_config import OnlineConfig
 from synther.online.online_loop import OnlineRun
@@ -61,8 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="SAC, REDQ or SynthER on an environment; which of them, the gin files say."
     )
     add = parser.add_argument
-    add("--env", default="quadruped-walk-v0", help="default: %(default)s")
-    add("--seed", type=int, default=0, help="default: 0")
+    add("--env", help="over redq_sac.env_name (default: quadruped-walk-v0)")
+    add("--seed", type=int, help="over redq_sac.seed (default: 0)")
     add("--exp_name", default="redq_sac", help="first part of the run's name (default: redq_sac)")
     add("--results_folder", type=Path, help="where runs go (default: --data_dir)")
     add("--data_dir", type=Path, default=Path("online_logs"), help="another name for it")
@@ -130,8 +131,10 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     gin_config.parse(bindings=DEFAULTS)
     gin_config.parse(args.gin_config_files, clear=False)
     gin_config.parse(bindings=[*(DEBUG if args.debug else ()), *args.gin_params], clear=False)
-    config = OnlineConfig(env_name=args.env, seed=args.seed)
+    given = {"env_name": args.env, "seed": args.seed}
+    config = OnlineConfig(**{key: value for key, value in given.items() if value is not None})
     device = resolve_device(args.device)
+    make_env(config.env_name).close()  # what cannot be made has no folder, and costs no earlier run
     seed_everything(config.seed)  # for libraries that draw from the global generators
     name = f"{args.exp_name}_{config.env_name}".replace("/", "_")
     folder = (args.results_folder or args.data_dir) / name / f"{name}_s{config.seed}"

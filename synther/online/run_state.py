@@ -41,13 +41,23 @@ class RunState:
         if len(agent.synthetic) and not synthetic.exists():
             save_rows(synthetic, agent.synthetic.valid_rows())
         checkpoint.save(self.folder / f"{PREFIX}-{run.step}.pt", self._capture())
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove all but what the newest checkpoint needs: earlier ones, and what was written for
+        one that a kill cut off (rows that the run may draw otherwise when it comes there again).
+        """
+        run = self.run
         for step, path in checkpoint.steps(self.folder, PREFIX).items():
             if step != run.step:
                 path.unlink()
         for path in self.folder.glob("synthetic-*.npy"):
-            if path != synthetic:
+            if path != self._synthetic_path(run.refills):
                 path.unlink()
-        self.rows.tidy(agent.replay, run.step)
+        self.rows.tidy(run.agent.replay, run.step)
+        for folder in (self.folder, self.rows.folder):
+            for path in folder.glob(".*.partial"):
+                path.unlink()
 
     def _capture(self) -> dict[str, Any]:
         run, agent = self.run, self.run.agent
@@ -71,6 +81,7 @@ class RunState:
         """
         path = checkpoint.latest(self.folder, PREFIX)
         if path is None:
+            self._tidy()
             return False
         state, run, agent = checkpoint.load(path), self.run, self.run.agent
         for name in _NUMBERS:
@@ -86,6 +97,7 @@ class RunState:
         if count := state["synthetic_rows"]:
             width = agent.synthetic.layout.row_dim
             agent.synthetic.insert(load_rows(self._synthetic_path(run.refills), count, width))
+        self._tidy()
         if state["environment"] is None:
             console.print(
                 f"{run.config.env_name} cannot be put back where it stood: a new episode begins"
@@ -116,19 +128,31 @@ def claim(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Path | 
         Where an earlier run was moved; None where none was.
 
     Raises:
-        CheckpointError: ``resume``, and the run was started with other settings.
+        CheckpointError: ``resume``, and the run was started with other settings, or its
+            ``run.json`` is damaged.
     """
     file = folder / "run.json"
     moved = None
     if file.exists() and resume:
-        before = json.loads(file.read_text(encoding="utf-8"))
-        if differing := [key for key in settings if before.get(key) != settings[key]]:
-            lines = (f"  {key}: then {before.get(key)}, now {settings[key]}" for key in differing)
+        before = _read_settings(file)
+        every = {**before, **settings}
+        if differing := [key for key in every if before.get(key) != settings.get(key)]:
+            lines = (
+                f"  {key}: then {before.get(key, 'not set')}, now {settings.get(key, 'not set')}"
+                for key in differing
+            )
             raise CheckpointError(
                 f"{folder}: --resume needs the settings that the run was started with\n"
                 + "\n".join(lines)
             )
-    elif file.exists():
+    elif checkpoint.is_used(folder):
         moved = checkpoint.set_aside(folder)
     atomic.write_text(file, json.dumps(dict(settings), indent=1) + "\n")
     return moved
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{file}: cannot be read ({error}); start the run anew") from error

@@ -31,9 +31,12 @@ TINY_RUN: dict[str, Any] = {
     "num_samples": 30, "diffusion_buffer_size": 40, "print_buffer_stats": False,
 }  # fmt: skip
 TINY_DIFFUSION = (
+    "construct_diffusion_model.denoising_network = @ResidualMLPDenoiser",
+    "construct_diffusion_model.normalizer_type = 'standard'",
+    "construct_diffusion_model.disable_terminal_norm = True",
     "ResidualMLPDenoiser.mlp_width = 16", "ResidualMLPDenoiser.num_layers = 1",
     "ResidualMLPDenoiser.dim_t = 8", "REDQTrainer.train_num_steps = 20",
-    "REDQTrainer.train_batch_size = 16", "REDQTrainer.resume_every = 0.0",
+    "REDQTrainer.train_batch_size = 16", "REDQTrainer.resume_every = 1e-6",
     "SimpleDiffusionGenerator.num_sample_steps = 3",
     "SimpleDiffusionGenerator.sample_batch_size = 12",
 )  # fmt: skip
