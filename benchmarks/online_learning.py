@@ -57,6 +57,7 @@ class Run:
         return [
             *("--env", self.env, "--seed", str(self.seed), "--exp_name", self.arm),
             *("--gin_config_files", self.gin, "--gin_params", f"redq_sac.epochs = {self.epochs}"),
+            *(("redq_sac.compile = 'default'",) if self.arm != "SAC" else ()),
         ]
 
 

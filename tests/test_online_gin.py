@@ -79,17 +79,18 @@ def test_the_papers_values(name):
 
 def test_there_are_no_other_files():
     found = {path.stem for path in (ROOT / "config/online").glob("*.gin")}
-    assert found == {*FILES, "sac_synther_dmc_small", "sac_synther_openai_small"}
+    assert found == {*FILES, *(f"{name}_small" for name in FILES), "agent_small"}
 
 
-@pytest.mark.parametrize("suite", ["dmc", "openai"])
-def test_the_small_files_change_costs_only(suite):
-    small, full = bindings(f"sac_synther_{suite}_small"), bindings(f"sac_synther_{suite}")
+@pytest.mark.parametrize("name", FILES)
+def test_the_small_files_change_costs_and_the_agents_size_only(name):
+    small, full, agent = bindings(f"{name}_small"), bindings(name), bindings("agent_small")
     changed = {key for key, value in small.items() if full.get(key) != value}
     of_cost = {"ResidualMLPDenoiser", "REDQTrainer", "ElucidatedDiffusion"}
     of_cost |= {"SimpleDiffusionGenerator"}
     others = {key for key in changed if key.split(".")[0] not in of_cost}
-    assert others <= {"redq_sac.retrain_diffusion_every", "redq_sac.num_samples"}
+    assert others <= {"redq_sac.retrain_diffusion_every", "redq_sac.num_samples", *agent}
+    assert {key: small[key] for key in agent} == agent  # the same agent for all four
 
 
 @pytest.mark.parametrize("size", ["", "_small"])

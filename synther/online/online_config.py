@@ -176,11 +176,13 @@ class OnlineConfig:
         )
 
     def refills_until(self, step: int) -> int:
-        """How many diffusion models are due by the end of step ``step``."""
+        """How many diffusion models are due by the end of step ``step``; none after the last step,
+        when nobody would learn from its samples."""
         if self.disable_diffusion:
             return 0
         every, first = self.retrain_diffusion_every, max(self.diffusion_start, 1)
-        return max(0, step // every - (first - 1) // every)
+        last = min(step, self.total_steps - 1)
+        return max(0, last // every - (first - 1) // every)
 
 
 def _positive(value: Any) -> bool:
