@@ -30,7 +30,7 @@ from synther.envs import make_env
 from synther.learner import Dims
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from synther.online.redq_sac import AgentConfig
-from synther.runtime import available_cpus, cpu_threads, resolve_device
+from synther.runtime import available_cpus, cpu_threads, keep_freed_memory, resolve_device
 
 ENV = "HalfCheetah-v2"
 ROWS = 20_000
@@ -208,6 +208,7 @@ def main() -> None:
     table = Table("agent", "variant", "steps/s", "gain (10 to 90 %)", "target")
     numbers: dict[str, Any] = {}
     with cpu_threads(1):
+        keep_freed_memory()  # as the loop does; the twin has it too
         for name in arguments.agents.split(","):
             torch.manual_seed(0)
             options = dict(AGENTS[name])

@@ -24,7 +24,7 @@ from synther.online.progress_table import ProgressTable
 from synther.online.q_bias import BiasEvaluation
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from synther.online.run_state import RunState
-from synther.runtime import RL_THREADS, cpu_threads
+from synther.runtime import RL_THREADS, cpu_threads, keep_freed_memory
 from synther.transitions import Transitions
 
 # Numbers that keep the seeds of different purposes apart.
@@ -103,6 +103,8 @@ class OnlineRun:
         config = self.config
         with contextlib.ExitStack() as stack:
             stack.enter_context(cpu_threads(RL_THREADS))
+            if self.device.type == "cpu":
+                keep_freed_memory()
             stack.callback(self.env.close)
             self.evaluator = Evaluator(
                 config.env_name, config.n_evals_per_epoch, max_episode_steps=self.max_ep_len
