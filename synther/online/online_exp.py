@@ -134,7 +134,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     given = {"env_name": args.env, "seed": args.seed}
     config = OnlineConfig(**{key: value for key, value in given.items() if value is not None})
     device = resolve_device(args.device)
-    make_env(config.env_name).close()  # what cannot be made has no folder, and costs no earlier run
+    _require_env(config.env_name)  # before it has a folder, or costs an earlier run its own
     seed_everything(config.seed)  # for libraries that draw from the global generators
     name = f"{args.exp_name}_{config.env_name}".replace("/", "_")
     folder = (args.results_folder or args.data_dir) / name / f"{name}_s{config.seed}"
@@ -161,6 +161,13 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     console.print(f"{folder}: {training.step} steps", highlight=False)
     if args.save_replay:
         _save_replay(args.save_replay, training, words)
+
+
+def _require_env(name: str) -> None:
+    try:
+        make_env(name).close()
+    except TypeError as error:  # actions or observations of another kind
+        raise ValueError(f"--env {name}: {error}") from error
 
 
 def _save_replay(path: Path, training: OnlineRun, words: Sequence[str]) -> None:
