@@ -8,6 +8,10 @@ from typing import Any
 import torch
 
 from synther import checkpoint
+from synther.corl.algorithms.cql import CQL, CQLConfig
+from synther.corl.algorithms.edac import EDAC, EDACConfig
+from synther.corl.algorithms.iql import IQL, IQLConfig
+from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
 from synther.learner import Dims
@@ -17,6 +21,13 @@ from synther.transitions import TransitionLayout
 from tests.data import random_transitions
 
 DIMS = Dims(3, 2)
+ALGORITHMS: dict[str, tuple[type[RunConfig], type[Agent], dict[str, Any]]] = {
+    "td3_bc": (TD3BCConfig, TD3BC, {"network_width": 8}),
+    "iql": (IQLConfig, IQL, {"network_width": 8}),
+    "edac": (EDACConfig, EDAC, {"hidden_dim": 8, "num_critics": 3}),
+    "cql": (CQLConfig, CQL, {"network_width": 8, "cql_n_actions": 2}),
+}
+"""Configuration, agent, and the keys of a small one."""
 
 
 def random_batch(

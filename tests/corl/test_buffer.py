@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import buffer as buffer_module
 from synther.corl.shared.buffer import (
     DiffusionConfig,
@@ -20,9 +19,8 @@ from synther.corl.shared.config import ConfigError
 from synther.corl.shared.normalizers import episode_returns
 from synther.corl.shared.sources import BatchSource
 from synther.replay import Batch
-from synther.streams import generators_for
 from synther.transitions import TransitionError, TransitionLayout, Transitions
-from tests.corl.helpers import DIMS, make_agent, write_model
+from tests.corl.helpers import DIMS, write_model
 from tests.data import random_transitions
 
 LAYOUT = TransitionLayout(3, 2)
@@ -60,33 +58,6 @@ def source_of(diffusion: DiffusionConfig, seeds: list[int], **options: object) -
 
 def equal(one: Batch, other: Batch) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def test_the_same_rows_give_the_same_batches_and_updates_from_all_three_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fault 1 of the 2023 release: rewards and dones of another shape on the fly."""
-    asked = recorded_model(monkeypatch, DATA)
-    DATA.save(tmp_path / "samples.npz")
-    sources = [
-        source_of(DiffusionConfig(), [4]),
-        source_of(DiffusionConfig(str(tmp_path / "samples.npz")), [4]),
-        source_of(DiffusionConfig("model.pt", sample_limit=len(DATA)), [4]),
-    ]
-    assert sum(asked) == len(DATA)
-    config = TD3BCConfig(network_width=16, batch_size=10)
-    agents = [make_agent(TD3BC, config, [4]) for _ in sources]
-    noise = generators_for([4], "noise")[0]
-    for step in range(1, 7):
-        batches = [source.sample() for source in sources]
-        assert equal(batches[0], batches[1])
-        assert equal(batches[0], batches[2])
-        drawn = tuple(each for each in agents[0].noise(noise, 1))
-        for agent, batch in zip(agents, batches, strict=True):
-            agent.update(batch, drawn, agent.form(step))
-    for agent in agents[1:]:
-        for ours, theirs in zip(agent.parameters(), agents[0].parameters(), strict=True):
-            assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("path", [None, "samples.npz", "model.pt"])

@@ -13,18 +13,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 import synther
-from synther.checkpoint import load
 from synther.corl.algorithms.cql import CQL, CQLConfig
-from synther.corl.shared.buffer import DiffusionGenerator, prepare_replay_buffer
-from synther.corl.shared.config import ConfigError, DiffusionConfig
-from synther.corl.shared.graphs import graphed
+from synther.corl.shared.config import ConfigError
 from synther.corl.shared.parsing import load_yaml, parse
-from synther.corl.shared.runner import run
 from synther.learner import Dims
 from synther.replay import Batch
 from synther.streams import BlockStream, generators_for
-from synther.transitions import TransitionLayout
-from tests.data import random_transitions
 
 DIMS = Dims(3, 2)
 YAML = Path(synther.__file__).parent / "corl" / "yaml" / "cql"
@@ -270,19 +264,6 @@ def conservative_terms(agent: CQL, keys: dict[str, Any]) -> tuple[Tensor, Tensor
     return metrics["conservative_term"], loss
 
 
-def test_metrics_are_detached_and_one_a_seed() -> None:
-    agent = make_agent(num_seeds=2, cql_lagrange=True)
-    noise = BlockStream(agent.noise, generators_for(agent.config.seeds, "noise")).next()
-    batch = Batch(*(each.float() for each in batch_of(2, 8)))
-    metrics = agent.update(batch, noise, agent.form(1))
-    assert {"critic_loss", "actor_loss", "alpha", "alpha_prime", "conservative_term"} <= set(
-        metrics
-    )
-    for value in metrics.values():
-        assert value.shape == (2,)
-        assert not value.requires_grad
-
-
 def test_initial_weights() -> None:
     square = make_agent().critics.mlp.layers[1]
     weight = square.weight[0, 0]
@@ -327,112 +308,3 @@ def test_keys_that_cannot_be_are_refused() -> None:
         with pytest.raises(ConfigError, match=words[0][2:]):
             parse(CQLConfig, words)
     assert parse(CQLConfig, ["--cql_clip_diff_min", "-200"]).cql_clip_diff_min == -200.0
-
-
-# ---- Sources, seeds, resume ----
-def test_three_sources_give_the_same_update(tmp_path: Path) -> None:
-    data = random_transitions(8, *DIMS)
-    data.save(tmp_path / "samples.npz")
-    layout = TransitionLayout.of(data)
-    rows = torch.from_numpy(layout.pack(data))
-    of_file = DiffusionConfig(path=str(tmp_path / "samples.npz"))
-    batches = [
-        prepare_replay_buffer(data, source, batch_size=8).rows.gather(torch.arange(8)[None])
-        for source in (DiffusionConfig(), of_file)
-    ]
-    generator = DiffusionGenerator(
-        lambda _, __: rows.clone(), lambda x: x, layout, 8, [torch.Generator()], 1
-    )
-    batches.append(generator.sample())
-    first, *others = (updated(batch) for batch in batches)
-    for other in others:
-        for name, value in first.items():
-            assert value.equal(other[name]), name
-
-
-def updated(batch: Batch) -> dict[str, Tensor]:
-    agent = make_agent()
-    noise = BlockStream(agent.noise, generators_for([0], "noise")).next()
-    agent.update(batch, noise, agent.form(1))
-    return agent.state_dict()
-
-
-def trained(seeds: list[int], updates: int, **keys: Any) -> CQL:
-    data = random_transitions(64, *DIMS)
-    agent = make_agent(seed=seeds[0], num_seeds=len(seeds), **keys)
-    source = prepare_replay_buffer(data, DiffusionConfig(), batch_size=8, seeds=seeds)
-    noise = BlockStream(agent.noise, generators_for(seeds, "noise"))
-    for step in range(1, updates + 1):
-        agent.update(source.sample(), noise.next(), agent.form(step))
-    return agent
-
-
-def test_a_stack_of_seeds_follows_single_runs() -> None:
-    keys = {"cql_n_actions": 2, "cql_lagrange": True, "bc_steps": 50, "target_update_period": 2}
-    stack = trained([3, 4, 5], 200, **keys).state_dict()
-    for index, seed in enumerate((3, 4, 5)):
-        for name, value in trained([seed], 200, **keys).state_dict().items():
-            torch.testing.assert_close(stack[name][index], value[0], rtol=1e-3, atol=1e-4, msg=name)
-
-
-class Stopped(Exception):
-    pass
-
-
-def test_a_resumed_run_is_the_uninterrupted_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("mujoco")
-    random_transitions(64, 11, 3).save(tmp_path / "data.npz")
-    config = CQLConfig(
-        **TINY, env=str(tmp_path / "data.npz"), eval_env="Hopper-v2", num_seeds=2, eval_freq=5,
-        n_episodes=1, max_timesteps=10, bc_steps=7, cql_lagrange=True, target_update_period=3,
-        checkpoints_path=str(tmp_path / "whole"), device="cpu",
-    )  # fmt: skip
-    run(config, CQL)
-    stopped = dataclasses.replace(config, checkpoints_path=str(tmp_path / "parts"), resume=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(CQL, "form", stop_at(8))
-        with pytest.raises(Stopped):
-            run(stopped, CQL)
-    run(stopped, CQL)
-    whole, parts = (
-        load(next(tmp_path.glob(f"{each}/*/checkpoint-10.pt")))["agent"]
-        for each in ("whole", "parts")
-    )
-    torch.testing.assert_close(parts, whole, rtol=0, atol=0)
-
-
-def stop_at(step: int) -> Any:
-    original = CQL.form
-
-    def form(self: CQL, now: int) -> tuple[bool, bool]:
-        if now == step:
-            raise Stopped
-        return original(self, now)
-
-    return form
-
-
-# ---- Fast paths ----
-@pytest.mark.parametrize(
-    ("mode", "device"),
-    [
-        pytest.param("default", "cpu", marks=pytest.mark.slow),
-        pytest.param("default", "cuda", marks=pytest.mark.gpu),
-        pytest.param("cudagraph", "cuda", marks=pytest.mark.gpu),
-    ],
-)
-def test_fast_paths_agree_with_the_plain_one(mode: Any, device: str) -> None:
-    keys = {**TINY, "num_seeds": 2, "cql_lagrange": True, "bc_steps": 8, "target_update_period": 2}
-    agents = [
-        CQL(CQLConfig(**keys, compile=each), DIMS, generators_for([0, 1], "init"), device)
-        for each in ("off", mode)
-    ]
-    updates = [agents[0].update, graphed(agents[1]) if mode == "cudagraph" else agents[1].update]
-    streams = [BlockStream(each.noise, generators_for([0, 1], "noise", device)) for each in agents]
-    for step in range(1, 25):
-        batch = Batch(*(each.float().to(device) for each in batch_of(2, 8, seed=step)))
-        for agent, update, stream in zip(agents, updates, streams, strict=True):
-            update(batch, stream.next(), agent.form(step))
-    torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-3, atol=1e-4)

@@ -15,16 +15,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from synther.corl.algorithms.edac import EDAC, EDACConfig, similarity
-from synther.corl.shared.buffer import DiffusionGenerator, prepare_replay_buffer
-from synther.corl.shared.config import ConfigError, DiffusionConfig
-from synther.corl.shared.graphs import graphed
+from synther.corl.shared.config import ConfigError
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.corl.shared.run_folder import RunFolder
 from synther.replay import Batch
 from synther.streams import BlockStream, generators_for
-from synther.transitions import TransitionLayout
-from tests.corl.helpers import DIMS, follow, random_batch
-from tests.data import random_transitions
+from tests.corl.helpers import DIMS, random_batch
 from tests.test_nets import member
 
 TINY: dict[str, Any] = {"batch_size": 8, "hidden_dim": 8, "num_critics": 3}
@@ -249,15 +245,6 @@ def test_actions_are_bounded_and_deterministic() -> None:
     assert agent.act(states).equal(agent.act(states))
 
 
-def test_metrics_are_detached_and_one_a_seed() -> None:
-    agent = make_agent(num_seeds=2)
-    metrics = agent.update(random_batch(2, 8), noise_stream(agent).next(), None)
-    assert {"alpha_loss", "alpha", "actor_loss", "critic_loss", "similarity"} <= set(metrics)
-    for value in metrics.values():
-        assert value.shape == (2,)
-        assert not value.requires_grad
-
-
 # ---- Configuration ----
 def test_own_key_names_through_file_and_command_line(tmp_path: Path) -> None:
     file = tmp_path / "edac.yaml"
@@ -316,67 +303,3 @@ def test_deterministic_torch() -> None:
         torch.use_deterministic_algorithms(False)
     make_agent()
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-# ---- Sources, seeds, resume ----
-def test_three_sources_give_the_same_update(tmp_path: Path) -> None:
-    """The 2023 release stopped here: its generator gave rewards and dones of shape [B]."""
-    data = random_transitions(8, *DIMS)
-    data.save(tmp_path / "samples.npz")
-    layout = TransitionLayout.of(data)
-    rows = torch.from_numpy(layout.pack(data))
-    sources = DiffusionConfig(), DiffusionConfig(path=str(tmp_path / "samples.npz"))
-    batches = [
-        prepare_replay_buffer(data, source, batch_size=8).rows.gather(torch.arange(8)[None])
-        for source in sources
-    ]
-    generator = DiffusionGenerator(
-        lambda _, __: rows.clone(), lambda x: x, layout, 8, [torch.Generator()], 1
-    )
-    first, *others = (updated(batch) for batch in [*batches, generator.sample()])
-    for other in others:
-        for name, value in first.items():
-            assert value.equal(other[name]), name
-
-
-def updated(batch: Batch) -> dict[str, Tensor]:
-    agent = make_agent()
-    assert batch.rewards.shape == batch.dones.shape == (1, 8, 1)
-    agent.update(batch, noise_stream(agent).next(), agent.form(1))
-    return agent.state_dict()
-
-
-def test_a_stack_of_seeds_follows_single_runs() -> None:
-    """In batches of 32: in tiny ones a unit that switches a step earlier moves all that follows."""
-    config = EDACConfig(num_critics=3, hidden_dim=16, batch_size=32)
-    stack, metrics = follow(EDAC, config, [3, 4, 5], 200)
-    for index, seed in enumerate((3, 4, 5)):
-        alone, own_metrics = follow(EDAC, config, [seed], 200)
-        for ours, single in zip(stack.parameters(), alone.parameters(), strict=True):
-            torch.testing.assert_close(ours[index], single[0], rtol=1e-3, atol=1e-4)
-        for key, value in own_metrics[-1].items():
-            torch.testing.assert_close(metrics[-1][key][index], value[0], rtol=1e-3, atol=1e-4)
-
-
-# ---- Fast paths ----
-@pytest.mark.parametrize(
-    ("mode", "device"),
-    [
-        pytest.param("default", "cpu", marks=pytest.mark.slow),
-        pytest.param("default", "cuda", marks=pytest.mark.gpu),
-        pytest.param("cudagraph", "cuda", marks=pytest.mark.gpu),
-    ],
-)
-def test_fast_paths_agree_with_the_plain_one(mode: Any, device: str) -> None:
-    keys: dict[str, Any] = {**TINY, "num_seeds": 2}
-    agents = [
-        EDAC(EDACConfig(**keys, compile=each), DIMS, generators_for([0, 1], "init"), device)
-        for each in ("off", mode)
-    ]
-    updates = [agents[0].update, graphed(agents[1]) if mode == "cudagraph" else agents[1].update]
-    streams = [noise_stream(each, device) for each in agents]
-    for step in range(1, 13):
-        batch = Batch(*(each.to(device) for each in random_batch(2, 8, seed=step)))
-        for agent, update, stream in zip(agents, updates, streams, strict=True):
-            update(batch, stream.next(), agent.form(step))
-    torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-3, atol=1e-4)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import csv
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,20 +16,11 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from synther.corl.algorithms.iql import IQL, IQLConfig
-from synther.corl.shared import buffer as buffer_module
-from synther.corl.shared.buffer import prepare_replay_buffer
-from synther.corl.shared.config import ConfigError, DiffusionConfig, as_dict
-from synther.corl.shared.graphs import graphed
-from synther.corl.shared.parsing import load_yaml, parse
-from synther.corl.shared.runner import run
+from synther.corl.shared.config import ConfigError, as_dict
+from synther.corl.shared.parsing import parse
 from synther.replay import Batch
-from synther.streams import generators_for
-from synther.transitions import TransitionLayout
-from tests.conftest import GOLDEN
-from tests.corl.helpers import DIMS, follow, make_agent, random_batch, write_dataset
-from tests.corl.test_config import YAML_FOLDER, value_of
-from tests.corl.test_runner import Interrupted, final_state, interrupt_at, same
-from tests.data import random_transitions
+from tests.corl.helpers import DIMS, make_agent, random_batch
+from tests.corl.test_runner import same
 from tests.test_nets import member
 
 TINY: dict[str, Any] = {"batch_size": 8, "network_width": 8}
@@ -234,26 +223,7 @@ def test_shapes_of_the_networks() -> None:
 
 
 # ---- Configuration ----
-with open(GOLDEN / "offline_configs.csv", encoding="utf-8", newline="") as table:
-    ROWS = [row for row in csv.reader(table) if row[0] == "iql"]
-
-
-@pytest.mark.parametrize("row", ROWS, ids=[row[1] for row in ROWS])
-def test_every_file_holds_exactly_what_differs(row: list[str]) -> None:
-    _, file, dataset, values = row
-    expected = as_dict(IQLConfig()) | {"env": dataset}
-    for pair in values.split():
-        key, value = pair.split("=")
-        expected[key] = value_of(value)
-    loaded = as_dict(load_yaml(IQLConfig, YAML_FOLDER / file))
-    assert loaded == expected
-    assert all(type(loaded[key]) is type(value) for key, value in expected.items())
-
-
-def test_there_are_27_files_and_the_defaults_are_the_papers() -> None:
-    found = {str(path.relative_to(YAML_FOLDER)) for path in (YAML_FOLDER / "iql").rglob("*.*")}
-    assert len(found) == 27
-    assert found == {row[1] for row in ROWS}
+def test_the_defaults_are_the_papers() -> None:
     expected = {
         "max_timesteps": 1_000_000, "network_width": 256, "network_depth": 2, "batch_size": 256,
         "discount": 0.99, "tau": 0.005, "learning_rate": 3e-4, "beta": 3.0, "iql_tau": 0.7,
@@ -275,87 +245,3 @@ def test_there_are_27_files_and_the_defaults_are_the_papers() -> None:
 def test_what_cannot_be_is_refused(words: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(IQLConfig, words.split())
-
-
-# ---- Sources, seeds, resume ----
-def test_three_sources_give_the_same_update(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fault 1 of the 2023 release: rewards and dones of another shape on the fly."""
-    data = random_transitions(40, *DIMS)
-    rows = torch.from_numpy(TransitionLayout.of(data).pack(data))
-    monkeypatch.setattr(buffer_module, "_rows_of_model", lambda *_: lambda *_: rows.clone())
-    paths = [None, str(data.save(tmp_path / "samples.npz")), "model.pt"]
-    results = []
-    for path in paths:
-        diffusion = DiffusionConfig(path, sample_limit=len(data) if path else None)
-        source = prepare_replay_buffer(data, diffusion, batch_size=8, seeds=[4])
-        agent = iql([4])
-        for number in range(1, 4):
-            agent.update(source.sample(), (), agent.form(number))
-        results.append(agent.training_state())
-    assert same(results[0], results[1])
-    assert same(results[0], results[2])
-
-
-def test_each_seed_of_a_stack_follows_its_own_run() -> None:
-    config = IQLConfig(**TINY, max_timesteps=200)
-    together, metrics = follow(IQL, config, [7, 8, 9], 200)
-    for index, seed in enumerate((7, 8, 9)):
-        alone, own_metrics = follow(IQL, config, [seed], 200)
-        for name, value in alone.state_dict().items():
-            ours = together.state_dict()[name][index]
-            torch.testing.assert_close(ours, value[0], rtol=1e-3, atol=1e-4, msg=name)
-        for key, value in own_metrics[-1].items():
-            torch.testing.assert_close(metrics[-1][key][index], value[0], rtol=1e-3, atol=1e-4)
-    for value in metrics[-1].values():
-        assert value.shape == (3,)
-        assert not value.requires_grad
-        assert value.std() > 1e-4  # three different runs, not three times the same one
-
-
-@pytest.mark.parametrize("keys", [{}, {"iql_deterministic": True}], ids=["Gaussian", "plain"])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
-    keys: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings: dict[str, Any] = {
-        **TINY, **keys, "env": str(write_dataset(tmp_path / "data.npz")), "max_timesteps": 12,
-        "eval_freq": 5, "n_episodes": 1, "num_seeds": 2, "device": "cpu",
-        "checkpoints_path": str(tmp_path),
-    }  # fmt: skip
-    whole = run(IQLConfig(**settings, name="whole"), IQL)
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, IQL, 9)
-        with pytest.raises(Interrupted):
-            run(IQLConfig(**settings, name="cut"), IQL)
-    cut = run(IQLConfig(**settings, name="cut", resume=True), IQL)
-    assert whole["last_return"] == cut["last_return"]
-    states = [final_state(tmp_path / f"{name}-data-s0to1") for name in ("whole", "cut")]
-    assert same(*states)
-    rate = states[1]["agent"]["optimizers"]["optimizer"]["param_groups"][-1]["lr"].item()
-    assert rate == pytest.approx(3e-4 * (1 + math.cos(math.pi * 11 / 12)) / 2, rel=1e-4)
-
-
-# ---- Fast paths ----
-@pytest.mark.parametrize(
-    ("mode", "device"),
-    [
-        pytest.param("default", "cpu", marks=pytest.mark.slow),
-        pytest.param("default", "cuda", marks=pytest.mark.gpu),
-        pytest.param("cudagraph", "cuda", marks=pytest.mark.gpu),
-    ],
-)
-def test_fast_paths_agree_with_the_plain_one(mode: Any, device: str) -> None:
-    """Over the actor's whole schedule, without compiling twice."""
-    keys: dict[str, Any] = {**TINY, "max_timesteps": 24, "learning_rate": 1e-2}
-    agents = [
-        IQL(IQLConfig(**keys, compile=each), DIMS, generators_for(SEEDS, "init"), device)
-        for each in ("off", mode)
-    ]
-    updates = [agents[0].update, graphed(agents[1]) if mode == "cudagraph" else agents[1].update]
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for number in range(1, 25):
-            batch = Batch(*(each.to(device) for each in random_batch(2, 8, seed=number)))
-            for agent, update in zip(agents, updates, strict=True):
-                update(batch, (), agent.form(number))
-    torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-3, atol=1e-4)

@@ -15,26 +15,17 @@ import yaml
 
 from synther import checkpoint
 from synther.checkpoint import CheckpointError
-from synther.corl.algorithms.cql import CQL, CQLConfig
-from synther.corl.algorithms.edac import EDAC, EDACConfig
-from synther.corl.algorithms.iql import IQL, IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import runner
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
-from synther.corl.shared.config import ConfigError, DiffusionConfig, RunConfig
+from synther.corl.shared.config import ConfigError, DiffusionConfig
 from synther.corl.shared.runner import run
 from synther.envs import normalized_score
 from synther.loggers import read_metrics
 from synther.transitions import TransitionError, TransitionLayout
-from tests.corl.helpers import write_dataset, write_model
+from tests.corl.helpers import ALGORITHMS, write_dataset, write_model
 
-ALGORITHMS: dict[str, tuple[type[RunConfig], type[Agent], dict[str, Any]]] = {
-    "td3_bc": (TD3BCConfig, TD3BC, {"network_width": 8}),
-    "iql": (IQLConfig, IQL, {"network_width": 8}),
-    "edac": (EDACConfig, EDAC, {"hidden_dim": 8, "num_critics": 3}),
-    "cql": (CQLConfig, CQL, {"network_width": 8, "cql_n_actions": 2}),
-}
 COMMAND = [sys.executable, "synther/corl/algorithms/td3_bc.py"]
 ROOT = Path(__file__).parents[2]
 
@@ -95,14 +86,18 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "source", "killed_at"),
+    ("algorithm", "keys", "source", "killed_at"),
     [
-        *(("td3_bc", source, step) for source in ("data", "fly", "kept") for step in (3, 9)),
-        *((algorithm, "fly", 9) for algorithm in ALGORITHMS if algorithm != "td3_bc"),
+        *(("td3_bc", {}, source, step) for source in ("data", "fly", "kept") for step in (3, 9)),
+        ("iql", {}, "fly", 9),
+        ("iql", {"iql_deterministic": True}, "data", 9),
+        ("edac", {"precision": "bf16"}, "fly", 9),
+        ("cql", {"bc_steps": 7, "cql_lagrange": True, "target_update_period": 3}, "fly", 9),
     ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     algorithm: str,
+    keys: dict[str, Any],
     source: str,
     killed_at: int,
     make: Callable[..., Any],
@@ -116,7 +111,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
         limit = 40 if source == "kept" else None
         diffusion = DiffusionConfig(str(model), 2, limit, batch_parallelism=3)
     build = ALGORITHMS[algorithm][1]
-    options = {"diffusion": diffusion, "num_seeds": 2}
+    options = {"diffusion": diffusion, "num_seeds": 2, **keys}
     whole = run(make(algorithm, **options, name="whole"), build)
     with monkeypatch.context() as patched:
         interrupt_at(patched, build, killed_at)

@@ -1,7 +1,5 @@
 """TD3+BC against the same mathematics written out for one network at a time, in float64."""
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +7,7 @@ from torch import Tensor, nn
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.nets import StackedMLP
 from synther.replay import Batch
-from tests.corl.helpers import DIMS, follow, make_agent, member_of, random_batch
+from tests.corl.helpers import DIMS, make_agent, member_of, random_batch
 from tests.test_nets import member
 
 CONFIG = TD3BCConfig(network_width=16, batch_size=8, max_action=0.7, noise_clip=0.3, discount=0.9)
@@ -153,28 +151,6 @@ def test_rewards_without_their_last_axis_are_told_from_those_with_it() -> None:
     assert wrong != pytest.approx(expected.item(), rel=1e-2)
 
 
-@pytest.mark.parametrize("updates", [240])
-def test_each_seed_of_a_stack_follows_its_own_run(updates: int) -> None:
-    together, metrics = follow(TD3BC, CONFIG, [7, 8, 9], updates)
-    for index, seed in enumerate([7, 8, 9]):
-        alone, own_metrics = follow(TD3BC, CONFIG, [seed], updates)
-        for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
-            torch.testing.assert_close(ours[index], theirs[0], rtol=1e-3, atol=1e-4)
-        for key in ("critic_loss", "actor_loss", "lambda"):
-            torch.testing.assert_close(
-                metrics[-1][key][index], own_metrics[-1][key][0], rtol=1e-3, atol=1e-4
-            )
-    spread = torch.stack([each.detach().std(dim=0).mean() for each in together.parameters()])
-    assert spread.mean() > 1e-2  # three different runs, not three times the same one
-
-
-def test_metrics_are_detached_and_one_a_seed() -> None:
-    _, metrics = follow(TD3BC, CONFIG, SEEDS, 2)
-    for each in metrics[-1].values():
-        assert each.shape == (2,)
-        assert not each.requires_grad
-
-
 def test_actions_keep_to_their_bound_and_exploration_is_noise_around_them() -> None:
     agent = make_agent(TD3BC, CONFIG, SEEDS)
     assert isinstance(agent, TD3BC)
@@ -195,17 +171,6 @@ def test_width_and_depth_are_those_asked_for() -> None:
     widths = [tuple(layer.weight.shape[-2:]) for layer in agent.actor.layers]
     assert widths == [(3, 24), (24, 24), (24, 24), (24, 2)]
     assert len(agent.critics.mlp.layers) == 4
-
-
-@pytest.mark.slow
-def test_compiled_losses_are_the_same() -> None:
-    config = copy.copy(CONFIG)
-    config.compile = "default"
-    plain, plain_metrics = follow(TD3BC, CONFIG, SEEDS, 6)
-    compiled, metrics = follow(TD3BC, config, SEEDS, 6)
-    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(metrics[-1], plain_metrics[-1], rtol=1e-3, atol=1e-5)
 
 
 def test_a_stack_member_alone_gives_the_same_loss() -> None:

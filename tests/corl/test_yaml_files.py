@@ -9,8 +9,8 @@ import pytest
 from synther.corl.shared import runner
 from synther.corl.shared.parsing import parse
 from synther.transitions import Transitions
+from tests.corl.helpers import ALGORITHMS
 from tests.corl.test_config import ROWS, YAML_FOLDER
-from tests.corl.test_runner import ALGORITHMS
 from tests.data import random_transitions
 
 WIDTHS = {
