@@ -24,6 +24,8 @@ EXTRAS = {
     # imageio: gymnasium imports it for any MuJoCo environment, and does not ask for it itself
     "envs": ["mujoco>=3.3,<4", "dm_control>=1.0.31", "shimmy>=2.0.1", "imageio>=2.14"],
     "minari": ["minari[hdf5]>=0.5.3"],
+    # evaluate_samples.py --baselines gmm,vae,ctgan; ctgan is under the Business Source License
+    "baselines": ["scikit-learn>=1.5", "ctgan>=0.11"],
     "wandb": ["wandb>=0.22"],
     "tensorboard": ["tensorboard>=2.17"],
     "dev": [

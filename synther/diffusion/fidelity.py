@@ -131,7 +131,7 @@ class FidelityReport:
         dynamics = [fidelity.dynamics for fidelity in self.comparisons.values()]
         reasons = dict.fromkeys(f"dynamics: {d.reason}" for d in dynamics if d and d.reason)
         copied = [
-            f"{name}: nearer to the training rows than unseen real rows are; the model copies them"
+            f"{name}: nearer to the training rows than unseen real rows are: copies, or nearly so"
             for name, fidelity in self.comparisons.items()
             if fidelity.novelty and fidelity.novelty.memorised
         ]

@@ -1,0 +1,195 @@
+"""Say how good samples are: similarity to held-out real rows, dynamics in the real simulator, and
+novelty, beside the same for the real rows themselves and, on request, for other methods.
+
+    python3 synther/diffusion/evaluate_samples.py --real hopper-demo-v0 \\
+        --synthetic results/samples.npz --baselines noise,multiplicative,gmm
+
+``--output`` then holds ``fidelity.json``, ``correlations.png``, ``novelty.png``,
+``projection.png``, and ``marginals-{name}.png`` for each set of samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from synther.checkpoint import CheckpointError
+from synther.datasets import load_dataset
+from synther.diffusion import plots
+from synther.diffusion.assessment import assess
+from synther.diffusion.baselines import make_baseline, parse_baseline
+from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
+from synther.diffusion.held_out import split_like_training
+from synther.diffusion.model_io import load_model
+from synther.runtime import cpu_threads, resolve_device
+from synther.transitions import TransitionLayout, Transitions
+
+EXPECTED_ERRORS = (CheckpointError, SamplingError, OSError, ValueError, ImportError)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    for name in ("num_samples", "num_steps", "max_rows", "baseline_epochs"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} {getattr(args, name)}: expected 1 or more")
+    try:
+        with cpu_threads(args.threads):
+            run(args)
+    except EXPECTED_ERRORS as error:
+        # What can go wrong with a person's input has a message of its own; a traceback hides it.
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nstopped\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Compare samples with real rows: similarity, dynamics, novelty."
+    )
+    add = parser.add_argument
+    add(
+        "--real",
+        required=True,
+        metavar="DATASET",
+        help="what the model was trained on: a data set's name, or the path of an .hdf5 or .npz",
+    )
+    add(
+        "--synthetic",
+        required=True,
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="samples (.npz) or models (.pt), one or more; run.json beside them, as "
+        "train_diffuser.py writes it, tells which rows they did not see",
+    )
+    add(
+        "--baselines",
+        type=lambda text: [name for name in text.split(",") if name],
+        default=[],
+        metavar="NAME,...",
+        help="other ways to more rows: noise, multiplicative (both with a level if you like, "
+        "noise=0.3), gmm, vae, ctgan; the last three need pip install 'synther[baselines]'",
+    )
+    add("--baseline_epochs", type=int, default=300, help="of vae and ctgan (default: %(default)s)")
+    add("--output", type=Path, help="folder (default: fidelity/ beside the first of --synthetic)")
+    add("--env", help="the simulator (default: the one that the data set names)")
+    add(
+        "--num_samples",
+        type=int,
+        default=20_000,
+        help="rows from each model and each baseline (default: %(default)s)",
+    )
+    add(
+        "--num_steps",
+        type=int,
+        default=128,
+        help="of the sampler, where a model is sampled (default: %(default)s)",
+    )
+    add(
+        "--max_rows",
+        type=int,
+        default=10_000,
+        help="of each set, drawn at random: so many go into the simulator and are compared with "
+        "every training row; all other numbers use all rows (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="default: 0")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
+    add("--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load or sample, measure, write."""
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    for name in args.baselines:
+        parse_baseline(name)  # a typing error is to be found before the work, not after it
+    output: Path = args.output or args.synthetic[0].parent / "fidelity"
+    data = load_dataset(args.real)
+    real = split_like_training(data, args.synthetic)
+    terminals = bool(data.terminals.any())  # a column of zeros says nothing
+    samples = {
+        name: _rows_of(path, args, data)
+        for name, path in zip(_names(args.synthetic), args.synthetic, strict=True)
+    }
+    for name in args.baselines:
+        console.print(f"baseline {name}")
+        samples[name] = make_baseline(
+            name,
+            real.training,
+            args.num_samples,
+            seed=args.seed,
+            terminals=terminals,
+            epochs=args.baseline_epochs,
+        )
+    report, measures = assess(
+        real,
+        samples,
+        env_id=args.env or data.metadata.get("env_id"),
+        terminals=terminals,
+        max_rows=args.max_rows,
+        seed=args.seed,
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    written = [report.save(output / "fidelity.json")]
+    for name, rows in samples.items():
+        written.append(
+            plots.plot_marginals(
+                real.held_out,
+                rows,
+                output / f"marginals-{name.replace('/', '-')}.png",
+                fidelity=report.comparisons[name],
+                terminals=terminals,
+            )
+        )
+    layout = TransitionLayout.of(data, terminals=terminals)
+    written += [
+        plots.plot_correlations(layout, real.training, samples, output / "correlations.png"),
+        plots.plot_projection(layout, real.training, samples, output / "projection.png"),
+        plots.plot_novelty(measures, output / "novelty.png"),
+    ]
+    console.print(report.table())
+    for note in (f"held-out rows: {real.note}", *report.notes()):
+        console.print(note)
+    console.print("\n".join(map(str, written)))
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """A name for each file: its own, with the folder's before it where two are alike."""
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    names = [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--synthetic: two files have the name {max(names, key=names.count)}")
+    return names
+
+
+def _rows_of(path: Path, args: argparse.Namespace, data: Transitions) -> Transitions:
+    rows = _sample(path, args, data) if path.suffix == ".pt" else Transitions.load(path)
+    found, expected = (TransitionLayout.of(each) for each in (rows, data))
+    if found != expected:
+        raise ValueError(
+            f"{path}: {found.observation_dim} observation and {found.action_dim} action columns, "
+            f"{args.real} has {expected.observation_dim} and {expected.action_dim}"
+        )
+    return rows
+
+
+def _sample(path: Path, args: argparse.Namespace, data: Transitions) -> Transitions:
+    loaded = load_model(path, resolve_device(args.device))
+    # A file of the 2023 release knows only how many columns there are.
+    layout = TransitionLayout.of(data)
+    layout = TransitionLayout.of(data, terminals=layout.row_dim == loaded.model.event_shape[0])
+    generator = SimpleDiffusionGenerator(
+        loaded.layout or layout, loaded.model, args.num_steps, sample_batch_size=10_000
+    )
+    return Transitions(*generator.sample(args.num_samples, seed=args.seed), source=str(path))
+
+
+if __name__ == "__main__":
+    main()

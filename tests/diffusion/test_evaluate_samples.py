@@ -1,0 +1,146 @@
+"""The command: samples and models in; report, table and pictures out; bad input named."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+pytest.importorskip("gymnasium")
+pytest.importorskip("mujoco")
+
+from synther.datasets import load_dataset
+from synther.diffusion.evaluate_samples import main
+from synther.diffusion.held_out import hold_out
+from synther.diffusion.trainer import Trainer
+from synther.diffusion.utils import construct_diffusion_model, make_inputs
+from synther.transitions import TransitionLayout, Transitions
+from tests.data import random_transitions
+from tests.diffusion.models import TINY
+
+HOPPER = load_dataset("hopper-demo-v0").subset(slice(0, 2000))
+
+
+@pytest.fixture(autouse=True)
+def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty files in place of pictures, whose drawing is most of the time; see test_plots.py."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: Path(path).touch())
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    """A finished run: data, and beside one another run.json, samples that are copies, a model."""
+    HOPPER.save(tmp_path / "real.npz")
+    training, _ = hold_out(HOPPER, 0.2, 3)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    run = {"rows": len(training), "seed": 3, "held_out": 0.2}
+    (folder / "run.json").write_text(json.dumps(run))
+    training.subset(slice(0, 500)).save(folder / "samples.npz")
+    inputs = make_inputs(training)
+    layout = TransitionLayout.of(training)
+    Trainer(
+        construct_diffusion_model(inputs, "standard", TINY, layout=layout),
+        inputs,
+        results_folder=folder,
+        train_num_steps=1,
+        device="cpu",
+        layout=layout,
+    ).save(1)
+    return folder
+
+
+def options(folder: Path, *more: object) -> list[str]:
+    real = folder.parent / "real.npz"
+    chosen = ["--real", real, "--num_steps", 2, "--num_samples", 60, "--max_rows", 50]
+    return [str(each) for each in (*chosen, "--threads", 1, *more)]
+
+
+def test_samples_model_and_baseline_go_into_one_report(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [run_folder / "samples.npz", run_folder / "model-1.pt"]
+    main(options(run_folder, "--synthetic", *files, "--baselines", "noise=0.3"))
+    output = run_folder / "fidelity"
+    report = json.loads((output / "fidelity.json").read_text())
+    assert list(report) == ["reference", "held_out", "samples", "model-1", "noise=0.3"]
+    assert report["samples"]["novelty"]["memorised"]
+    assert report["samples"]["novelty"]["median"] == 0
+    assert not report["held_out"]["novelty"]["memorised"]
+    assert report["samples"]["dynamics"]["next_observation"] < 1e-6
+    assert report["noise=0.3"]["dynamics"]["next_observation"] > 0.01
+    assert report["model-1"]["rows"] == [400, 60]
+    text = capsys.readouterr().out
+    assert "held-out rows: held out from training: 400 rows, seed 3" in text
+    assert "samples: nearer to the training rows" in text
+    assert re.search(r"memorised +no +YES", text)
+    pictures = ["correlations", "novelty", "projection", "marginals-samples", "marginals-model-1"]
+    for name in (*pictures, "marginals-noise=0.3"):
+        assert (output / f"{name}.png").exists()
+
+
+def test_without_a_simulator_and_without_a_run_the_rest_is_reported(tmp_path: Path) -> None:
+    random_transitions(200).save(tmp_path / "real.npz")
+    for name in ("a", "b"):
+        random_transitions(100, seed=ord(name)).save(tmp_path / name / "rows.npz")
+    files = [tmp_path / name / "rows.npz" for name in "ab"]
+    folder = tmp_path / "a"
+    main(options(folder, "--synthetic", *files, "--output", tmp_path / "out"))
+    report = json.loads((tmp_path / "out" / "fidelity.json").read_text())
+    assert list(report)[2:] == ["a/rows", "b/rows"]
+    assert report["a/rows"]["dynamics"]["next_observation"] is None
+    assert "not defined here" in report["a/rows"]["dynamics"]["reason"]
+    assert (tmp_path / "out" / "marginals-b-rows.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--baselines", "noize"], "baseline 'noize': expected one of noise"),
+        (["--max_rows", "0"], "--max_rows 0: expected 1 or more"),
+        (["--device", "tpu"], "device 'tpu'"),
+    ],
+)
+def test_bad_options_are_named(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(options(run_folder, "--synthetic", run_folder / "model-1.pt", *more))
+    assert stop.value.code
+    assert message in capsys.readouterr().err
+    assert not (run_folder / "fidelity").exists()
+
+
+def test_bad_files_are_named(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    narrow = run_folder / "narrow.npz"
+    random_transitions(50).save(narrow)
+    samples = run_folder / "samples.npz"
+    for files, message in (
+        ([narrow], "narrow.npz: 3 observation and 2 action columns"),
+        ([run_folder / "none.npz"], "none.npz: no such file"),
+        ([samples, samples], "two files have the name run/samples"),
+        ([run_folder / "run.json"], "not a readable .npz"),
+    ):
+        with pytest.raises(SystemExit):
+            main(options(run_folder, "--synthetic", *files))
+        assert message in capsys.readouterr().err
+
+
+def test_rows_that_are_sampled_do_not_depend_on_what_else_is_measured(run_folder: Path) -> None:
+    model = run_folder / "model-1.pt"
+    reports = []
+    for files in ([model], [run_folder / "samples.npz", model]):
+        main(options(run_folder, "--synthetic", *files))
+        reports.append(json.loads((run_folder / "fidelity" / "fidelity.json").read_text()))
+    assert reports[0]["model-1"] == reports[1]["model-1"]
+
+
+def test_all_rows_of_a_set_count_in_similarities(run_folder: Path) -> None:
+    samples = Transitions.load(run_folder / "samples.npz")
+    main(options(run_folder, "--synthetic", run_folder / "samples.npz"))
+    report = json.loads((run_folder / "fidelity" / "fidelity.json").read_text())
+    assert report["samples"]["rows"] == [400, len(samples)]
+    assert report["samples"]["novelty"]["rows"] == 50
+    assert report["samples"]["terminal_rate"] == pytest.approx(np.mean(samples.terminals))
