@@ -108,7 +108,16 @@ class Opaque(Counter):
         self.engine: Iterator[int] = iter([])
 
 
-for _env in (Counter, Opaque):
+class Seeded(Counter):
+    """Begins a count of its own for each seed, as an environment has to."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        if seed is not None:
+            self.episode = seed % 100
+        return super().reset(seed=seed)
+
+
+for _env in (Counter, Opaque, Seeded):
     gymnasium.register(f"{_env.__name__}-v0", _env, max_episode_steps=6)
 
 

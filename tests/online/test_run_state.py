@@ -55,7 +55,7 @@ def checkpoints_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def everything(run: OnlineRun, folder: Path) -> dict[str, Any]:
-    agent = run.agent
+    agent, saved = run.agent, checkpoint.load(folder / f"checkpoint-{run.step}.pt")
     transitions, timeouts = run.transitions()
     return {
         "agent": agent.training_state(),
@@ -64,7 +64,7 @@ def everything(run: OnlineRun, folder: Path) -> dict[str, Any]:
         "synthetic": agent.synthetic.valid_rows(),
         "order": torch.from_numpy(transitions.observations),
         "timeouts": torch.from_numpy(timeouts),
-        "environment": run.snapshots.take(),
+        "environment": saved["environment"],
         "live": (run.observation.tolist(), run.episode_return, run.episode_length, run.finished),
         **logs(folder),
     }
@@ -87,41 +87,51 @@ def assert_equal(found: Any, expected: Any, where: str = "") -> None:
         assert found == expected, where
 
 
-# What raises, and at which of its calls.
-MOMENTS: dict[str, tuple[Any, str, int]] = {
-    "before the first update": (OnlineRun, "_interact", 6),
-    "in an episode": (OnlineRun, "_interact", 34),
-    "in the first evaluation": (Evaluator, "play", 1),
-    "in the second evaluation": (Evaluator, "play", 2),
-    "while a model trains": (Trainer, "_update", 31),  # of the second refill
-    "while rows are sampled": (SimpleDiffusionGenerator, "sample_rows", 5),
-    "while a checkpoint is written": (checkpoint, "save", 40),
+# What raises, at which of its calls, and whether there is a checkpoint at each step.
+MOMENTS: dict[str, tuple[Any, str, int, bool]] = {
+    "before the first update": (OnlineRun, "_interact", 6, True),
+    "in an episode": (OnlineRun, "_interact", 34, True),
+    "after the last epoch's checkpoint": (OnlineRun, "_interact", 34, False),
+    "before any checkpoint": (OnlineRun, "_interact", 6, False),
+    "in the first evaluation": (Evaluator, "play", 1, False),
+    "in the second evaluation": (Evaluator, "play", 2, False),
+    "while a model trains": (Trainer, "_update", 31, False),  # of the second refill
+    "while rows are sampled": (SimpleDiffusionGenerator, "sample_rows", 5, False),
+    "while a refill is saved": (RunState, "_capture", 5, False),
 }
+SETTINGS = {**SYNTHER, "evaluate_bias": True, "n_mc_eval": 5, "replay_size": 50}
+"""A run of 60 steps: past the replay's wrap-around at its end."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    bind_tiny_diffusion()
+    folder = tmp_path_factory.mktemp("whole")
+    run = tiny_run(folder, "Seeded-v0", **SETTINGS)
+    run.train()
+    return everything(run, folder)
 
 
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
-@pytest.mark.parametrize("frequent", [True, False], ids=["each step", "each epoch"])
 def test_resumed_is_uninterrupted(
-    moment: tuple[Any, str, int],
-    frequent: bool,
+    moment: tuple[Any, str, int, bool],
+    uninterrupted: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    keys = {**SYNTHER, "checkpoint_every": 0.0 if frequent else 1e9, "evaluate_bias": True}
-    keys |= {"n_mc_eval": 5, "replay_size": 50}  # past its wrap-around at the end
-    whole = tiny_run(tmp_path / "whole", **keys)
-    whole.train()
-    if frequent:
+    *call, each_step = moment
+    keys = {**SETTINGS, "checkpoint_every": 0.0 if each_step else 1e9}
+    if each_step:
         checkpoints_each_step(monkeypatch)
-    dies_at_call(monkeypatch, *moment)
-    folder = tmp_path / "killed"
+    dies_at_call(monkeypatch, *call)
     with pytest.raises(Killed):
-        tiny_run(folder, **keys).train()
-    resumed = tiny_run(folder, resume=True, **keys)
+        tiny_run(tmp_path, "Seeded-v0", **keys).train()
+    resumed = tiny_run(tmp_path, "Seeded-v0", resume=True, **keys)
     resumed.train()
-    assert_equal(everything(resumed, folder), everything(whole, tmp_path / "whole"))
-    assert not list(folder.rglob("*.partial"))
-    assert len(list(folder.glob("checkpoint-*.pt"))) == len(list(folder.glob("synthetic-*"))) == 1
+    assert_equal(everything(resumed, tmp_path), uninterrupted)
+    assert not list(tmp_path.rglob("*.partial"))
+    for pattern in ("checkpoint-*", "synthetic-*", "replay/*", "diffusion/*"):
+        assert len(list(tmp_path.glob(pattern))) == 1, pattern
 
 
 @pytest.mark.parametrize("env", ["HalfCheetah-v2", "reacher-hard-v0", "Pendulum-v1"])
