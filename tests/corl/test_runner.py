@@ -80,7 +80,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
-    left_out = ("time", "updates_per_second")
+    left_out = ("time", "updates_per_second", "generation_share")
     records = read_metrics(folder / "metrics.jsonl")
     return [{k: v for k, v in record.items() if k not in left_out} for record in records]
 
@@ -121,6 +121,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     folders = [tmp_path / "runs" / f"{name}-data-s0to1" for name in ("whole", "cut")]
     assert same(*map(final_state, folders))
     assert curve(folders[0]) == curve(folders[1])
+    logged = read_metrics(folders[0] / "metrics.jsonl")
+    rates = [record for record in logged if "updates_per_second" in record]
+    assert all(("generation_share" in record) == (source == "fly") for record in rates)
     for key in ("last_return", "best_return", "mean", "standard_error", "steps"):
         assert whole[key] == cut[key]
     assert len(list((tmp_path / "runs").iterdir())) == 2  # it went on in its own folder

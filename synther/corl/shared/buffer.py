@@ -129,7 +129,12 @@ def _rows_of_model(
             f"{diffusion.path}: a model of {own or f'rows with {width} columns'}, the data set has "
             f"{layout.observation_dim} observation and {layout.action_dim} action columns"
         )
-    sampler = SimpleDiffusionGenerator(own, loaded.model, diffusion.num_steps)
+    try:
+        sampler = SimpleDiffusionGenerator(
+            own, loaded.model, diffusion.num_steps, sampler=diffusion.sampler
+        )
+    except ValueError as error:
+        raise ConfigError(f"diffusion.sampler: {error}") from None
 
     def generate(count: int, generator: torch.Generator) -> Tensor:
         try:

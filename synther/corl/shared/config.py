@@ -26,6 +26,7 @@ class DiffusionConfig:
     num_steps: int = 128  # sampler steps, on the fly
     sample_limit: Optional[int] = None  # use the first n rows only, and re-use them for good
     batch_parallelism: int = 100  # training batches generated at a time, on the fly
+    sampler: Optional[str] = None  # paper, fast (with steps of their own) or a sampler, on the fly
 
     def __post_init__(self) -> None:
         if self.sample_limit == -1:  # how the 2023 release wrote "no limit"

@@ -123,7 +123,8 @@ class _Run:
                 bar.update()
                 if self.step % config.log_every == 0:
                     on_host = _to_host(metrics)  # waits for the device: the clock comes after
-                    self._log({**on_host, "updates_per_second": clock.rate(self.step)})
+                    rate = clock.rate(self.step)
+                    self._log({**on_host, "updates_per_second": rate, **self.source.metrics(rate)})
                 if self.step % config.eval_freq == 0 or self.step == config.max_timesteps:
                     with clock.paused():
                         bar.set_postfix_str(self._evaluate())
@@ -201,8 +202,7 @@ class _Run:
             folder=self.folder.path,
             config=configuration.as_dict(config),
         )
-        resume_from = self.step if self.step else None
-        return loggers.Logger(self.folder.path, adapters=adapters, resume_from=resume_from)
+        return loggers.Logger(self.folder.path, adapters=adapters, resume_from=self.step or None)
 
 
 def load_weights(agent: Agent, path: str | Path) -> None:
