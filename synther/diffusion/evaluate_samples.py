@@ -88,7 +88,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--num_steps",
         type=int,
         default=128,
-        help="of the sampler, where a model is sampled (default: %(default)s)",
+        help="of the sampler, where a model is sampled; a preset has its own (default: "
+        "%(default)s)",
+    )
+    add(
+        "--sampler",
+        help="a preset (paper, fast) or a sampler by name (default: the model's own)",
     )
     add(
         "--max_rows",
@@ -186,7 +191,11 @@ def _sample(path: Path, args: argparse.Namespace, data: Transitions) -> Transiti
     layout = TransitionLayout.of(data)
     layout = TransitionLayout.of(data, terminals=layout.row_dim == loaded.model.event_shape[0])
     generator = SimpleDiffusionGenerator(
-        loaded.layout or layout, loaded.model, args.num_steps, sample_batch_size=10_000
+        loaded.layout or layout,
+        loaded.model,
+        args.num_steps,
+        sample_batch_size=10_000,
+        sampler=args.sampler,
     )
     return Transitions(*generator.sample(args.num_samples, seed=args.seed), source=str(path))
 

@@ -5,6 +5,11 @@ and pose of the torso), humanoid, swimmer and fish (heading), manipulator and st
 point_mass-hard (which way its actuators pull), lqr (stiffness of its springs). Of the others only
 the horizontal position of cheetah, hopper and walker is hidden, and nothing depends on it. Readings
 of contact sensors (hopper, finger) are of the step before, and no part of the state.
+
+Measured on every task that is not left out: 300 steps of random actions, each repeated from its
+float32 observation in a second simulator. Mean squared error of the next observation, in units of
+its standard deviation: from 1e-15 (pendulum) to 7e-13 (hopper), columns that do not move left out
+(dm_control 1.0.50, mujoco 3.17; ``tests/envs/test_states.py``).
 """
 
 from __future__ import annotations

@@ -101,6 +101,7 @@ def test_without_a_simulator_and_without_a_run_the_rest_is_reported(tmp_path: Pa
         (["--baselines", "noize"], "baseline 'noize': expected one of noise"),
         (["--max_rows", "0"], "--max_rows 0: expected 1 or more"),
         (["--device", "tpu"], "device 'tpu'"),
+        (["--sampler", "nope"], "sampler 'nope': expected one of"),
     ],
 )
 def test_bad_options_are_named(
