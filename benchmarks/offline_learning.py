@@ -91,9 +91,15 @@ def prepare(folder: Path, data: str) -> tuple[str, Path]:
     if data == COLLECTED:
         name = str(folder / f"{COLLECTED}.npz")
         if not Path(name).exists():
-            collect = ("--env_id", "HalfCheetah-v2", "--num_steps", 30_000, "--keep_every", 1)
-            log = folder / f"{data}.log"
-            start(log, "synther/datasets/make_demo.py", *collect, "--output", name)
+            runs = folder / f"collect-{data}"
+            start(
+                folder / f"{data}.log",
+                "synther/online/online_exp.py",
+                *("--env", "HalfCheetah-v2", "--seed", 0, "--exp_name", "SAC"),
+                *("--results_folder", runs, "--gin_config_files", "config/online/sac.gin"),
+                *("--gin_params", "redq_sac.epochs = 30", "--save_replay", name),
+                *(("--resume",) if list(runs.glob("*")) else ()),
+            )
     elif data in SUBSETS:
         name = str(folder / f"{data}.npz")
         if not Path(name).exists():
