@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(synther.__path__, prefix="synther.")
 )
-COMMANDS = ["synther/diffusion/train_diffuser.py"] + [
+COMMANDS = ["synther/diffusion/train_diffuser.py", "synther/online/online_exp.py"] + [
     f"synther/corl/algorithms/{name}.py" for name in ("td3_bc", "iql", "edac", "cql")
 ]
 SIMULATORS = ("gymnasium", "mujoco", "dm_control", "shimmy")
@@ -106,7 +106,7 @@ def test_commands_start_as_files_from_anywhere(command: str, tmp_path: Path) -> 
     ("module", "names"),
     [
         ("diffusion.denoiser_network", "ResidualMLPDenoiser"),
-        ("diffusion.elucidated_diffusion", "ElucidatedDiffusion Trainer"),
+        ("diffusion.elucidated_diffusion", "ElucidatedDiffusion Trainer REDQTrainer"),
         ("diffusion.norm", "Normalizer MinMaxNormalizer normalizer_factory"),
         ("diffusion.utils", "make_inputs split_diffusion_samples construct_diffusion_model"),
         ("diffusion.train_diffuser", "SimpleDiffusionGenerator"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -72,7 +72,7 @@ class BaseNormalizer(nn.Module):
         return self._offset_and_scale()[0].shape[0]
 
     def _fit(self, rows: Tensor) -> dict[str, Tensor]:
-        """Float64 rows -> buffers ``[D]`` float32 by name, skipped columns included."""
+        """Rows -> buffers ``[D]`` float32 by name, skipped columns included."""
         raise NotImplementedError
 
     def _offset_and_scale(self) -> tuple[Tensor, Tensor]:
@@ -91,8 +91,9 @@ class Normalizer(BaseNormalizer):
     eps = 1e-5
 
     def _fit(self, rows: Tensor) -> dict[str, Tensor]:
-        mean = rows.mean(dim=0)
-        std = rows.std(dim=0) + self.eps if len(rows) > 1 else torch.full_like(mean, self.eps)
+        mean = _each_column(rows, torch.mean)
+        std = _each_column(rows, torch.std) if len(rows) > 1 else torch.zeros_like(mean)
+        std += self.eps
         columns = list(self.skip_dims)
         mean[columns], std[columns] = 0.0, 1.0
         return {"mean": mean.float(), "std": std.float()}
@@ -110,7 +111,7 @@ class MinMaxNormalizer(BaseNormalizer):
     eps = 1e-5
 
     def _fit(self, rows: Tensor) -> dict[str, Tensor]:
-        low, high = torch.aminmax(rows, dim=0)
+        low, high = (_each_column(rows, bound) for bound in (torch.amin, torch.amax))
         columns = list(self.skip_dims)
         # Where float32 cannot hold low + 1e-5, a constant column's range would be empty.
         smallest_span = low.abs().mul(1e-6).clamp(min=self.eps)
@@ -157,7 +158,12 @@ def _as_rows(data: Any) -> Tensor:
     finite = rows.isfinite().all(dim=0)
     if not finite.all():
         raise ValueError(f"column {int((~finite).nonzero()[0])} of the data is not finite")
-    return rows.detach().double()
+    return rows.detach()
+
+
+def _each_column(rows: Tensor, statistic: Callable[[Tensor], Tensor]) -> Tensor:
+    """A statistic of every column ``[D]`` in float64, without a float64 copy of all rows."""
+    return torch.stack([statistic(column.double()) for column in rows.unbind(dim=1)])
 
 
 def _checked_columns(columns: Iterable[int], dim: int) -> tuple[int, ...]:
