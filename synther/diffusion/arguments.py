@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from synther.diffusion.held_out import HELD_OUT_ROWS
+from synther.diffusion.presets import SAMPLER_NAMES
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -87,6 +88,16 @@ def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
         "--save_file_name",
         default="5m_samples.npz",
         help="in --results_folder (default: %(default)s)",
+    )
+    group.add_argument(
+        "--sampler",
+        choices=SAMPLER_NAMES,
+        help="paper: 128 steps of the stochastic sampler; fast: indistinguishable, for fewer "
+        "network calls; or a sampler with the steps and schedule of the gin files, which also have "
+        "the default",
+    )
+    group.add_argument(
+        "--compress", action="store_true", help="a smaller file that takes longer to write"
     )
 
 

@@ -128,18 +128,18 @@ class ResidualMLP(nn.Module):
         return self.final_linear(self.activation(self.network(x)))
 
     def _in_blocks(self, x: Tensor) -> Tensor:
-        first, *blocks, _ = self.network
-        outputs = x.new_empty(len(x), self.final_linear.out_features)
-        shape = (3, min(len(x), BLOCK_ROWS), first.out_features)
-        buffers = x.new_empty(shape)
+        first, *rest = (layer for layer in self.modules() if isinstance(layer, nn.Linear))
+        *blocks, last = rest
+        outputs = x.new_empty(len(x), last.out_features)
+        buffers = x.new_empty(3, min(len(x), BLOCK_ROWS), first.out_features)
         for rows, out in zip(x.split(BLOCK_ROWS), outputs.split(BLOCK_ROWS), strict=True):
             h, change, activations = buffers[:, : len(rows)]
             _linear(first, rows, out=h)
             for block in blocks:
                 torch.clamp_min(h, 0, out=activations)
-                _linear(block.linear, activations, out=change).add_(h)
+                _linear(block, activations, out=change).add_(h)
                 h, change = change, h
-            _linear(self.final_linear, torch.clamp_min(h, 0, out=activations), out=out)
+            _linear(last, torch.clamp_min(h, 0, out=activations), out=out)
         return outputs
 
 

@@ -82,7 +82,8 @@ class SimpleDiffusionGenerator:
         self.num_sample_steps = num_sample_steps
         self.sample_batch_size = sample_batch_size
         self.clip_actions = clip_actions
-        self.model, preferred = ema_model, "fp32"
+        self.model = ema_model
+        preferred: runtime.Precision = "fp32"
         if sampler is not None:
             preset = preset_of(sampler, ema_model, num_sample_steps)
             self.num_sample_steps = preset.num_sample_steps

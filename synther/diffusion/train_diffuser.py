@@ -185,10 +185,16 @@ def _sample(
     path: Path,
     data: Transitions,
 ) -> None:
-    generator = SimpleDiffusionGenerator(layout, model)
+    # An argument goes over gin's binding, None as well: leave it out where it was not given.
+    chosen = {} if args.sampler is None else {"sampler": args.sampler}
+    generator = SimpleDiffusionGenerator(layout, model, **chosen)
     described = {key: data.metadata.get(key) for key in ("env_id", "dataset")}
     generator.sample_to_file(
-        args.save_num_samples, path, seed=args.seed, metadata={**described, "source": "SynthER"}
+        args.save_num_samples,
+        path,
+        seed=args.seed,
+        compress=args.compress,
+        metadata={**described, "source": "SynthER"},
     )
     console.print(f"{path}: {args.save_num_samples} synthetic transitions", highlight=False)
 

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from synther.diffusion import denoiser_network
 from synther.diffusion.denoiser_network import ACTIVATIONS, ResidualMLPDenoiser
+from tests.diffusion.models import tiny_model
 
 
 def numpy_denoiser(state, x, c, layers):
@@ -33,6 +35,40 @@ def test_equals_the_formula_in_float64(cond_dim):
     np.testing.assert_allclose(net(x, c, cond).detach(), expected, rtol=1e-4, atol=1e-5)
     with torch.no_grad():  # takes another path, which saves memory
         np.testing.assert_allclose(net(x, c, cond), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shared_memory_gives_the_same_numbers(monkeypatch, dtype):
+    """In blocks of rows, the last one shorter; x is left alone, and a second call is the first."""
+    net = ResidualMLPDenoiser(5, dim_t=8, mlp_width=16, num_layers=3).products_in(dtype)
+    x, c = torch.randn(70, 5), torch.tensor([0.3])
+    given = x.clone()
+    monkeypatch.setattr(denoiser_network, "BLOCK_ROWS", 32)
+    with torch.no_grad():
+        found, again = net(x, c), net(x, c)
+        net.residual_mlp.reuse_buffers = False
+        plain = net(x, c)
+    tolerance = 1e-6 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(found, plain, rtol=tolerance, atol=tolerance)
+    assert torch.equal(found, again)
+    assert torch.equal(x, given)
+
+
+@pytest.mark.parametrize("options", [{"activation": "gelu"}, {"layer_norm": True}])
+def test_other_networks_take_the_plain_path(options):
+    net = ResidualMLPDenoiser(5, dim_t=8, mlp_width=16, num_layers=3, **options)
+    x, c = torch.randn(7, 5), torch.randn(7)
+    expected = net(x, c).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(net(x, c), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_samplers_step_embeds_its_noise_level_once():
+    model = tiny_model()
+    rows = []
+    model.net.time_mlp.register_forward_hook(lambda _, inputs, __: rows.append(len(inputs[0])))
+    model.sample(50, 4)
+    assert rows == [1] * 7
 
 
 def test_one_noise_level_for_all_rows_equals_one_each():

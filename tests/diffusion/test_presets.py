@@ -1,8 +1,14 @@
+import zipfile
+from pathlib import Path
+
 import pytest
 import torch
 
 from synther.diffusion.presets import PRESETS, SAMPLER_NAMES, Preset, preset_of, sampling_settings
 from synther.diffusion.samplers import SAMPLERS
+from synther.diffusion.train_diffuser import main
+from synther.transitions import Transitions
+from tests.data import random_transitions
 from tests.diffusion.models import tiny_model
 
 
@@ -54,3 +60,28 @@ def test_a_samplers_name_keeps_the_models_schedule():
         preset_of("quick", model, 20)
     with pytest.raises(ValueError, match="no parameter 'count'"):
         Preset("restart", 8, params={"count": 1})
+
+
+@pytest.mark.parametrize("chosen", [None, "fast", "dpmpp_2m"])
+def test_the_command_samples_as_it_is_told(chosen: str | None, tmp_path: Path) -> None:
+    """An argument goes over gin, gin over the model."""
+    data = random_transitions(60).save(tmp_path / "data.npz")
+    sizes = ("mlp_width=16", "num_layers=1", "dim_t=8")
+    main(
+        [
+            *("--dataset", str(data), "--results_folder", str(tmp_path), "--no_use_gpu"),
+            *("--threads", "1", "--save_num_samples", "70", "--save_file_name", "samples.npz"),
+            *("--gin_params", *(f"ResidualMLPDenoiser.{size}" for size in sizes)),
+            *("Trainer.train_num_steps=4", "SimpleDiffusionGenerator.num_sample_steps=6"),
+            "SimpleDiffusionGenerator.sampler = 'heun_deterministic'",
+            *("--compress", *(("--sampler", chosen) if chosen else ())),
+        ]
+    )
+    found = Transitions.load(tmp_path / "samples.npz")
+    settings = found.metadata["generator"]
+    expected = {None: "heun_deterministic", "fast": PRESETS["fast"].sampler}.get(chosen, chosen)
+    assert settings["sampler"] == expected
+    assert settings["steps"] == (PRESETS["fast"].num_sample_steps if chosen == "fast" else 6)
+    with zipfile.ZipFile(tmp_path / "samples.npz") as archive:
+        assert archive.getinfo("actions.npy").compress_type == zipfile.ZIP_DEFLATED
+    assert len(found) == 70
