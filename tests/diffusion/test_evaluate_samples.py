@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,13 @@ def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: Path(path).touch())
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    """A finished run: data, and beside one another run.json, samples that are copies, a model."""
-    HOPPER.save(tmp_path / "real.npz")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run: data, and in a folder run.json, samples that are copies, a model."""
+    root = tmp_path_factory.mktemp("finished")
+    HOPPER.save(root / "real.npz")
     training, _ = hold_out(HOPPER, 0.2, 3)
-    folder = tmp_path / "run"
+    folder = root / "run"
     folder.mkdir()
     run = {"rows": len(training), "seed": 3, "held_out": 0.2}
     (folder / "run.json").write_text(json.dumps(run))
@@ -49,7 +51,13 @@ def run_folder(tmp_path: Path) -> Path:
         device="cpu",
         layout=layout,
     ).save(1)
-    return folder
+    return root
+
+
+@pytest.fixture
+def run_folder(finished: Path, tmp_path: Path) -> Path:
+    """The folder of the run, in a copy that a test may write to."""
+    return Path(shutil.copytree(finished, tmp_path / "copy")) / "run"
 
 
 def options(folder: Path, *more: object) -> list[str]:
@@ -133,7 +141,7 @@ def test_rows_that_are_sampled_do_not_depend_on_what_else_is_measured(run_folder
     model = run_folder / "model-1.pt"
     reports = []
     for files in ([model], [run_folder / "samples.npz", model]):
-        main(options(run_folder, "--synthetic", *files))
+        main(options(run_folder, "--synthetic", *files, "--max_rows", 10))
         reports.append(json.loads((run_folder / "fidelity" / "fidelity.json").read_text()))
     assert reports[0]["model-1"] == reports[1]["model-1"]
 
