@@ -6,8 +6,8 @@
 Makes what is missing in ``--folder`` and leaves alone what is finished, so that it can be stopped
 and started again: a HalfCheetah replay collected by the project, random subsets of the shipped data
 set, a diffusion model and samples for each, and one run of four stacked seeds for each algorithm
-and source; some of them by the fast path, bf16 and compiled, to see whether scores change. Metrics
-and results are copied to ``benchmarks/results/offline_learning``, which
+and source. Runs are in bf16 and compiled, some also in float32 and eager, to see whether scores change.
+Metrics and results are copied to ``benchmarks/results/offline_learning``, which
 ``figs/draw_offline_learning.py`` reads.
 """
 
@@ -22,6 +22,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 from rich.console import Console
 from rich.table import Table
@@ -37,7 +38,7 @@ COLLECTED = "halfcheetah-replay"
 SUBSETS = {"hopper-15pct": 0.15, "hopper-5pct": 0.05}
 SEEDS = 4
 SAMPLES = 50_000
-UPDATES = {"td3_bc": 6_000, "iql": 6_000, "edac": 800, "cql": 500}
+UPDATES = {"td3_bc": 6_000, "iql": 6_000, "edac": 2_000, "cql": 1_000}
 console = Console()
 
 
@@ -48,25 +49,23 @@ class Run:
     algorithm: str
     data: str  # one of SUBSETS, SHIPPED or COLLECTED
     synthetic: bool
-    precision: Precision = "fp32"
+    precision: Precision = "bf16"
 
     @property
     def name(self) -> str:
-        suffix = "" if self.precision == "fp32" else f"-{self.precision}"
+        suffix = "" if self.precision == "bf16" else f"-{self.precision}"
         return f"{self.algorithm}-{self.data}-{'synther' if self.synthetic else 'real'}{suffix}"
 
 
 def study() -> list[Run]:
     """All runs, those of the small-data comparison first."""
     comparisons: list[tuple[str, str, Precision]] = [
-        (algorithm, data, "fp32") for data in SUBSETS for algorithm in ("td3_bc", "iql")
+        (algorithm, data, "bf16") for data in SUBSETS for algorithm in ("td3_bc", "iql")
     ]
-    comparisons += [(algorithm, "hopper-15pct", "bf16") for algorithm in ("td3_bc", "iql")]
     comparisons += [
-        (algorithm, data, "bf16" if algorithm in ("edac", "cql") else "fp32")
-        for data in (SHIPPED, COLLECTED)
-        for algorithm in UPDATES
+        (algorithm, data, "bf16") for data in (SHIPPED, COLLECTED) for algorithm in UPDATES
     ]
+    comparisons += [(algorithm, "hopper-15pct", "fp32") for algorithm in ("td3_bc", "iql")]
     return [
         Run(algorithm, data, synthetic, precision)
         for algorithm, data, precision in comparisons
@@ -85,43 +84,56 @@ def start(log: Path, script: str, *arguments: object) -> None:
         )
 
 
-def prepare(folder: Path, data: str) -> tuple[str, Path]:
-    """The data set called ``data`` (name or file) and samples of a model trained on it."""
-    name = data
-    if data == COLLECTED:
-        name = str(folder / f"{COLLECTED}.npz")
-        if not Path(name).exists():
+def data_set(folder: Path, data: str) -> str:
+    """Name or file of the data set called ``data``, made where it is missing."""
+    if data == SHIPPED:
+        return data
+    path = folder / f"{data}.npz"
+    if not path.exists():
+        if data in SUBSETS:
+            _, subset = load_dataset(SHIPPED).split(SUBSETS[data], seed=0)
+            subset.save(path)
+        else:
             runs = folder / f"collect-{data}"
             start(
                 folder / f"{data}.log",
                 "synther/online/online_exp.py",
                 *("--env", "HalfCheetah-v2", "--seed", 0, "--exp_name", "SAC"),
                 *("--results_folder", runs, "--gin_config_files", "config/online/sac.gin"),
-                *("--gin_params", "redq_sac.epochs = 30", "--save_replay", name),
+                *("--gin_params", "redq_sac.epochs = 60", "--save_replay", path),
                 *(("--resume",) if list(runs.glob("*")) else ()),
             )
-    elif data in SUBSETS:
-        name = str(folder / f"{data}.npz")
-        if not Path(name).exists():
-            _, subset = load_dataset(SHIPPED).split(SUBSETS[data], seed=0)
-            subset.save(name)
+    return str(path)
+
+
+def samples_of(folder: Path, data: str) -> Path:
+    """Samples of a diffusion model trained on ``data``, made where they are missing."""
     samples = folder / f"diffusion-{data}" / "samples.npz"
     if not samples.exists():
         resume = ["--resume"] if (samples.parent / "run.json").exists() else []
         start(
             folder / f"diffusion-{data}.log",
             "synther/diffusion/train_diffuser.py",
-            *("--dataset", name, "--gin_config_files", "config/resmlp_demo_denoiser.gin"),
+            *(
+                "--dataset",
+                data_set(folder, data),
+                "--gin_config_files",
+                "config/resmlp_demo_denoiser.gin",
+            ),
             *("--results_folder", samples.parent, "--save_num_samples", SAMPLES),
             *("--save_file_name", samples.name, "--threads", 1, *resume),
         )
-    return name, samples
+    return samples
 
 
-def train(folder: Path, run: Run, data: str, samples: Path) -> None:
-    """Do one run, or what is left of it, and copy its results."""
+def train(folder: Path, run: Run, preparing: Lock) -> None:
+    """Do one run, or what is left of it, and copy its results; ``preparing`` is held while its data
+    are made."""
     runs = folder / "runs" / run.name
     if not list(runs.glob("*/result.json")):
+        with preparing:
+            data = data_set(folder, run.data)
+            source = ("--diffusion.path", samples_of(folder, run.data)) if run.synthetic else ()
         updates = UPDATES[run.algorithm]
         env = "--env_name" if run.algorithm == "edac" else "--env"
         start(
@@ -132,7 +144,7 @@ def train(folder: Path, run: Run, data: str, samples: Path) -> None:
             *("--log_every", updates // 20, "--save_checkpoints", "False"),
             *("--checkpoints_path", runs, "--precision", run.precision),
             *(("--compile", "default") if run.precision == "bf16" else ()),
-            *(("--diffusion.path", samples) if run.synthetic else ()),
+            *source,
             *(("--resume",) if list(runs.glob("*")) else ()),
         )
     (finished,) = runs.glob("*/result.json")
@@ -172,13 +184,8 @@ def main() -> None:
     ]
     folder = options.folder.resolve()
     with ThreadPoolExecutor(options.workers) as pool:
-        names = dict.fromkeys(run.data for run in wanted)
-        prepared = {name: pool.submit(prepare, folder, name) for name in names}
-        runs = [
-            pool.submit(lambda run=run: train(folder, run, *prepared[run.data].result()))
-            for run in wanted
-        ]
-        for run in runs:
+        preparing = {run.data: Lock() for run in wanted}
+        for run in [pool.submit(train, folder, run, preparing[run.data]) for run in wanted]:
             run.result()
     console.print(table())
 
