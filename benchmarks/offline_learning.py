@@ -6,8 +6,8 @@
 Makes what is missing in ``--folder`` and leaves alone what is finished, so that it can be stopped
 and started again: a HalfCheetah replay collected by the project, random subsets of the shipped data
 set, a diffusion model and samples for each, and one run of four stacked seeds for each algorithm
-and source. Runs are in bf16 and compiled, some also in float32 and eager, to see whether scores change.
-Metrics and results are copied to ``benchmarks/results/offline_learning``, which
+and source. Runs are in bf16 and compiled, some also in float32 and eager, to see whether scores
+change. Metrics and results are copied to ``benchmarks/results/offline_learning``, which
 ``figs/draw_offline_learning.py`` reads.
 """
 

@@ -108,10 +108,10 @@ def table() -> Table:
                 scores.append(np.mean([epoch["AverageTestEpRet"] for epoch in epochs[-3:]]))
                 steps = epochs[-1]["step"]
         if scores:
-            error = np.std(scores, ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else np.nan
-            rows.add_row(
-                env, arm, str(steps), f"{np.mean(scores):.1f} +- {error:.1f}", str(len(scores))
-            )
+            found = f"{np.mean(scores):.1f}"
+            if len(scores) > 1:
+                found += f" +- {np.std(scores, ddof=1) / np.sqrt(len(scores)):.1f}"
+            rows.add_row(env, arm, str(steps), found, str(len(scores)))
     return rows
 
 
