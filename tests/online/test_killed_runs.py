@@ -23,7 +23,7 @@ from tests.online.test_run_state import assert_equal
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = (
-    "redq_sac.epochs = 4", "redq_sac.checkpoint_every = 0.05", "redq_sac.utd_ratio = 4",
+    "redq_sac.epochs = 5", "redq_sac.checkpoint_every = 0.05", "redq_sac.utd_ratio = 4",
     "redq_sac.evaluate_bias = True", "REDQTrainer.train_num_steps = 400",
     "REDQTrainer.resume_every = 0.05", "redq_sac.replay_size = 250",
 )  # fmt: skip
@@ -64,13 +64,13 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 
 def final_state(folder: Path) -> dict[str, Any]:
     """Everything of the last checkpoint, and the rows that lie beside it."""
-    state = checkpoint.load(folder / "checkpoint-400.pt")
+    state = checkpoint.load(folder / "checkpoint-500.pt")
     state.pop("seconds")
     networks = state["agent"]["networks"]
     outputs = networks["actor.layers.2.bias"].shape[-1]
     states = networks["actor.layers.0.weight"].shape[-2]
     replay = RowBuffer(TransitionLayout(states, outputs // 2), 250)
-    RowLog(folder / "replay").read(replay, 400)
+    RowLog(folder / "replay").read(replay, 500)
     synthetic = (folder / "synthetic-2.npy").read_bytes()
     return {**state, "rows": replay.state_dict(), "synthetic": synthetic, **logs(folder)}
 
@@ -92,7 +92,8 @@ def test_killed_at_every_moment_and_resumed_to_the_same_bits(env: str, tmp_path:
         process = start(tmp_path / "killed", env, "--resume")
     assert process.wait() == 0
     assert_equal(final_state(folder), final_state(folder_of(tmp_path / "whole", env)))
-    assert [each["step"] for each in read_metrics(folder / "metrics.jsonl")] == [100, 200, 300, 400]
+    steps = [each["step"] for each in read_metrics(folder / "metrics.jsonl")]
+    assert steps == [100, 200, 300, 400, 500]
     assert not list(folder.rglob("*.partial"))
 
 
@@ -101,9 +102,9 @@ def test_the_disk_holds_a_bounded_number_of_rows(tmp_path: Path) -> None:
     env = "HalfCheetah-v2"
     assert start(tmp_path, env).wait() == 0
     folder = folder_of(tmp_path, env)
-    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-400.pt"]
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-500.pt"]
     assert [path.name for path in folder.glob("synthetic-*")] == ["synthetic-2.npy"]
-    assert [path.name for path in (folder / "replay").iterdir()] == ["rows-0-400.npy"]
+    assert [path.name for path in (folder / "replay").iterdir()] == ["rows-0-500.npy"]
     assert [path.name for path in (folder / "diffusion").iterdir()] == ["round-1"]
-    weights = checkpoint.load(folder / "checkpoint-400.pt")["agent"]["networks"]
+    weights = checkpoint.load(folder / "checkpoint-500.pt")["agent"]["networks"]
     assert all(torch.isfinite(each).all() for each in weights.values())

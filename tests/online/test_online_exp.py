@@ -76,9 +76,9 @@ def test_the_readme_s_words_are_understood() -> None:
     [
         ("sac", "HalfCheetah-v2", []),
         ("redq", "Counter-v0", []),
-        ("sac_synther_openai", "HalfCheetah-v2", [20, 40]),
-        pytest.param("sac_synther_dmc", "quadruped-walk-v0", [20, 40], marks=pytest.mark.slow),
-        ("sac_synther_dmc", "reacher-hard-v0", [20, 40]),
+        ("sac_synther_openai", "HalfCheetah-v2", [20]),
+        pytest.param("sac_synther_dmc", "quadruped-walk-v0", [20], marks=pytest.mark.slow),
+        ("sac_synther_dmc", "reacher-hard-v0", [20]),
     ],
 )
 def test_debug_runs(file: str, env: str, refills: list[int], tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_debug_runs(file: str, env: str, refills: list[int], tmp_path: Path) -> 
     text = (folder / "config.gin").read_text()
     assert "redq_sac.target_entropy = 'auto'" in text
     assert "redq_sac.steps_per_epoch = 20" in text
-    assert list(folder.glob("diffusion/round-1/model-20.pt")) == [
-        folder / "diffusion" / "round-1" / "model-20.pt"
+    assert list(folder.glob("diffusion/round-0/model-20.pt")) == [
+        folder / "diffusion" / "round-0" / "model-20.pt"
     ] * bool(refills)
 
 
