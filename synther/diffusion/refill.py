@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from synther.diffusion.redq_trainer import REDQTrainer, modelled_layout, modelle
 from synther.diffusion.utils import construct_diffusion_model
 from synther.loggers import progress_bar
 from synther.replay import RowBuffer
+from synther.transitions import TransitionLayout
 
 LOSS_ROWS = 8192
 """Rows that the finished model's loss is measured on."""
@@ -222,6 +223,24 @@ class SyntheticRefill:
 def _threads_for(model: ElucidatedDiffusion) -> int:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return runtime.RL_THREADS if parameters < SMALL_NETWORK else 0
+
+
+def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:
+    """Build a diffusion model for rows of ``layout``, so that what gin does not say shows at once
+    and not at the first refill.
+
+    Raises:
+        ValueError: gin has no network or no normaliser for it, or one that cannot be made.
+    """
+    modelled = replace(layout, terminals=model_terminals)
+    try:
+        construct_diffusion_model(inputs=torch.zeros(2, modelled.row_dim), layout=modelled)
+    except (TypeError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"the diffusion model is not configured ({first_line}); a file such as "
+            "config/online/sac_synther_dmc.gin does that"
+        ) from error
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:

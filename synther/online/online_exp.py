@@ -12,6 +12,7 @@ under ``diffusion/``, and what ``--resume`` needs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -29,14 +30,16 @@ from synther.checkpoint import CheckpointError
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
 from synther.diffusion.generator import SamplingError
+from synther.diffusion.refill import require_configured
 from synther.diffusion.trainer import TrainingDivergedError
+from synther.diffusion.utils import layout_of
 from synther.envs import make_env
 from synther.loggers import default_wandb_mode, wandb_adapter
 from synther.online.online_config import OnlineConfig
 from synther.online.online_loop import OnlineRun
 from synther.online.run_state import claim
 from synther.runtime import resolve_device, seed_everything
-from synther.transitions import Transitions
+from synther.transitions import TransitionLayout, Transitions
 
 EXPECTED_ERRORS = (
     *(CheckpointError, TrainingDivergedError, SamplingError),
@@ -54,6 +57,8 @@ DEBUG = (
     "REDQTrainer.train_num_steps = 50", "SimpleDiffusionGenerator.num_sample_steps = 4",
 )  # fmt: skip
 """A run of seconds, through everything that a long one does."""
+WITHOUT_EFFECT = ("redq_sac.checkpoint_every", "redq_sac.print_buffer_stats")
+"""Bindings that a resumed run may have otherwise."""
 console = Console()
 
 
@@ -134,13 +139,16 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     given = {"env_name": args.env, "seed": args.seed}
     config = OnlineConfig(**{key: value for key, value in given.items() if value is not None})
     device = resolve_device(args.device)
-    _require_env(config.env_name)  # before it has a folder, or costs an earlier run its own
+    # Before the run has a folder, or costs an earlier one its own.
+    layout = _layout_of(config.env_name)
+    if not config.disable_diffusion:
+        require_configured(layout, config.model_terminals)
     seed_everything(config.seed)  # for libraries that draw from the global generators
     name = f"{args.exp_name}_{config.env_name}".replace("/", "_")
     folder = (args.results_folder or args.data_dir) / name / f"{name}_s{config.seed}"
     bindings = gin_config.bindings_of(gin.config_str())
     settings = {"env": config.env_name, "seed": config.seed} | {
-        name: repr(value) for name, value in bindings.items()
+        name: repr(value) for name, value in bindings.items() if name not in WITHOUT_EFFECT
     }
     if moved := claim(folder, settings, resume=args.resume):
         console.print(f"an earlier run is now in {moved} (--resume would have continued it)")
@@ -163,11 +171,12 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
         _save_replay(args.save_replay, training, words)
 
 
-def _require_env(name: str) -> None:
+def _layout_of(env_name: str) -> TransitionLayout:
     try:
-        make_env(name).close()
+        with contextlib.closing(make_env(env_name)) as env:
+            return layout_of(env)
     except TypeError as error:  # actions or observations of another kind
-        raise ValueError(f"--env {name}: {error}") from error
+        raise ValueError(f"--env {env_name}: {error}") from error
 
 
 def _save_replay(path: Path, training: OnlineRun, words: Sequence[str]) -> None:

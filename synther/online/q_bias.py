@@ -43,7 +43,7 @@ class BiasEvaluation:
         returns, soft_returns, predictions = [], [], []
         found = 0
         while found < self.states:
-            rewards, log_probs, q = self._episode(agent, generator, seed + found)
+            rewards, log_probs, q = self._episode(agent, generator, (seed + found) % 2**32)
             bonus = -float(agent.alpha) * log_probs
             plain = discounted(rewards, agent.config.gamma)
             # The bonus of the action that Q is asked about is not part of Q.

@@ -139,7 +139,8 @@ class REDQSACAgent(Learner):
     @torch.no_grad()
     def explore(self, states: Tensor) -> Tensor:
         """Actions to collect with, ``[S, N, A]`` for states ``[S, N, O]``: uniform ones while the
-        replay holds ``start_steps`` rows or less, drawn from the policy after that."""
+        replay holds ``start_steps`` rows or less (as in REDQ's release), drawn from the policy
+        after that."""
         shape, generator = (*states.shape[:-1], self.dims.action), self.generators["explore"]
         if self.replay.size <= self.config.start_steps:
             return 2 * torch.rand(shape, generator=generator, device=states.device) - 1

@@ -157,6 +157,7 @@ BAD = [
     (("--device", "gpu"), "expected auto, cpu, cuda"),
     (("--seed", "-1"), r"redq_sac\.seed is -1"),
     (("--save_replay", "replay.csv"), r"replay\.csv: expected a name in \.hdf5"),
+    (("--gin_params", "redq_sac.disable_diffusion=False"), r"not configured.*sac_synther_dmc\.gin"),
 ]
 
 
