@@ -1,0 +1,269 @@
+"""Quality of samples against network calls: samplers x steps x schedule x precision.
+
+    python3 benchmarks/sampler_study.py --model NAME model.pt DATA_SET [--model ...] --seeds 0
+    python3 benchmarks/sampler_study.py --model ... --seeds 0 1 2 3 4 --settings paper restart-8-2x3
+
+Each setting draws ``--rows`` rows from each model, and one JSON line goes to ``--output``: the
+similarity of marginals and correlations to held-out real rows, the sliced Wasserstein distance to
+them, and the error of the dynamics in the simulator. What the file already holds is not measured
+again, so that an interrupted study continues. ``--verdict`` says which settings are
+indistinguishable from the paper's sampler: their mean over seeds is, in every metric and on every
+model, no worse than the paper's mean by more than the largest deviation of one of the paper's seeds
+from that mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synther.datasets import load_dataset
+from synther.diffusion.distances import sliced_wasserstein
+from synther.diffusion.dynamics import dynamics_error
+from synther.diffusion.fidelity import compare
+from synther.diffusion.generator import SimpleDiffusionGenerator
+from synther.diffusion.held_out import split_like_training
+from synther.diffusion.model_io import load_model
+from synther.diffusion.presets import Preset
+from synther.runtime import cpu_threads
+from synther.transitions import FIELDS, Transitions
+
+BETTER = {
+    "marginal": 1,
+    "correlation": 1,
+    "rank_correlation": 1,
+    "wasserstein": -1,
+    "dynamics_mse": -1,
+    "dynamics_median": -1,
+    "reward_mse": -1,
+}
+"""Metric -> whether more (1) or less (-1) is better."""
+
+Record = dict[str, Any]
+
+
+def restart(
+    steps: int, count: int, inner: int, low: float = 0.1, high: float = 0.5, **changes: Any
+) -> Preset:
+    """``steps`` of the ODE down to ``low``, ``count`` restarts from ``high`` of ``inner`` steps,
+    one last denoising."""
+    params = {
+        "restart_low": low,
+        "restart_high": high,
+        "restart_count": count,
+        "restart_steps": inner,
+        "S_noise": changes.pop("S_noise", 1.0),
+    }
+    return Preset("restart", steps + 1, sigma_min=low, params=params, **changes)
+
+
+def settings() -> dict[str, Preset]:
+    """Everything that is tried, by name."""
+    churn = {"S_churn": 80.0, "S_tmin": 0.05, "S_tmax": 50.0, "S_noise": 1.003}
+    found = {"paper": Preset("heun_stochastic", 128, params=churn)}
+    found["paper-bf16"] = Preset("heun_stochastic", 128, params=churn, precision="bf16")
+    for steps in (16, 32, 64):
+        found[f"heun_stochastic-{steps}"] = Preset("heun_stochastic", steps, params=churn)
+    for steps in (8, 16, 32, 64):
+        found[f"heun_deterministic-{steps}"] = Preset("heun_deterministic", steps)
+    for steps in (8, 12, 16, 25, 50):
+        found[f"dpmpp_2m-{steps}"] = Preset("dpmpp_2m", steps)
+    for steps in (8, 12, 16, 25, 50):
+        found[f"dpmpp_3m-{steps}"] = Preset("dpmpp_3m", steps)
+    for steps in (16, 25, 50, 100):
+        found[f"dpmpp_2m_sde-{steps}"] = Preset("dpmpp_2m_sde", steps, params={"S_noise": 1.0})
+    # The schedule of the ODE: its spacing and its range.
+    for rho in (3.0, 5.0):
+        found[f"dpmpp_2m-16-rho{rho:g}"] = Preset("dpmpp_2m", 16, rho=rho)
+    for sigma_max in (20.0, 40.0):
+        found[f"dpmpp_2m-16-max{sigma_max:g}"] = Preset("dpmpp_2m", 16, sigma_max=sigma_max)
+    for sigma_min in (0.02, 0.05):
+        found[f"dpmpp_2m-16-min{sigma_min:g}"] = Preset("dpmpp_2m", 16, sigma_min=sigma_min)
+    # Restarts: steps before them, how many of how many steps, and where.
+    for steps, count, inner in (
+        *((14, 4, 3), (14, 3, 3), (12, 4, 3), (12, 4, 2), (10, 4, 3), (10, 2, 3)),
+        *((10, 1, 4), (8, 4, 2), (8, 2, 3), (8, 3, 2), (7, 3, 2), (6, 4, 2), (6, 2, 3), (6, 8, 2)),
+        *((7, 4, 2), (10, 4, 2), (8, 5, 2), (8, 3, 3), (9, 3, 2)),
+    ):
+        found[f"restart-{steps}-{count}x{inner}"] = restart(steps, count, inner)
+    for low, high in ((0.05, 0.3), (0.05, 0.5), (0.1, 0.3), (0.1, 1.0), (0.2, 0.5), (0.2, 1.0)):
+        found[f"restart-10-4x3-{low:g}to{high:g}"] = restart(10, 4, 3, low, high)
+        found[f"restart-8-3x2-{low:g}to{high:g}"] = restart(8, 3, 2, low, high)
+    for high in (0.4, 0.6, 0.8):
+        found[f"restart-8-4x2-0.1to{high:g}"] = restart(8, 4, 2, 0.1, high)
+    found["restart-8-4x2-S1.003"] = restart(8, 4, 2, S_noise=1.003)
+    found["restart-8-4x2-bf16"] = restart(8, 4, 2, precision="bf16")
+    found["restart-8-3x2-S1.003"] = restart(8, 3, 2, S_noise=1.003)
+    found["restart-8-3x2-max40"] = restart(8, 3, 2, sigma_max=40.0)
+    for steps, count, inner in ((8, 3, 2), (9, 3, 2), (10, 3, 2), (12, 3, 2), (10, 4, 3)):
+        name = f"restart-{steps}-{count}x{inner}"
+        found[name] = restart(steps, count, inner)
+        found[f"{name}-bf16"] = restart(steps, count, inner, precision="bf16")
+    return found
+
+
+class Subject:
+    """A trained model and the real rows to measure it against."""
+
+    def __init__(self, name: str, checkpoint: str, data_set: str) -> None:
+        self.name = name
+        self.model = load_model(checkpoint)
+        data = load_dataset(data_set)
+        self.env_id = data.metadata.get("env_id")
+        self.real = data
+        self.held_out = split_like_training(data, [checkpoint]).held_out
+
+    def measure(self, preset: Preset, seed: int, rows: int, simulated: int) -> Record:
+        """The metrics of ``rows`` rows of the model, sampled as the preset says."""
+        layout = self.model.layout
+        assert layout is not None
+        model = preset.applied_to(self.model.model)
+        generator = SimpleDiffusionGenerator(
+            layout, model, preset.num_sample_steps, precision=preset.precision
+        )
+        start = time.perf_counter()
+        arrays = generator.sample(rows, seed)
+        seconds = time.perf_counter() - start
+        synthetic = Transitions(**dict(zip(FIELDS, arrays, strict=True)))
+        similar = compare(self.held_out, synthetic, terminals=layout.terminals)
+        packed = (layout.pack(each) for each in (self.held_out, synthetic))
+        dynamics = dynamics_error(
+            synthetic, self.env_id, units=self.real, rows=simulated, seed=seed
+        )
+        return {
+            "seconds": round(seconds, 2),
+            "marginal": similar.marginal,
+            "correlation": similar.correlation,
+            "rank_correlation": similar.rank_correlation,
+            "wasserstein": sliced_wasserstein(*packed),
+            "dynamics_mse": dynamics.next_observation,
+            "dynamics_median": dynamics.median,
+            "reward_mse": dynamics.reward,
+        }
+
+
+def read(path: Path) -> list[Record]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def missing(
+    records: Sequence[Record], names: Sequence[str], models: Sequence[str], seeds: Sequence[int]
+) -> Iterator[tuple[str, str, int]]:
+    """(setting, model, seed) that are still to be measured."""
+    done = {(each["setting"], each["model"], each["seed"]) for each in records}
+    for seed in seeds:
+        for name in names:
+            for model in models:
+                if (name, model, seed) not in done:
+                    yield name, model, seed
+
+
+def paper_spread(records: Sequence[Record], model: str) -> dict[str, tuple[float, float]]:
+    """Metric -> mean over the paper's seeds, and the largest deviation of one of them from it."""
+    values = metrics_of(records, "paper", model)
+    return {
+        name: (float(each.mean()), float(np.abs(each - each.mean()).max()))
+        for name, each in values.items()
+    }
+
+
+def metrics_of(records: Sequence[Record], setting: str, model: str) -> dict[str, np.ndarray]:
+    """Metric -> values ``[seeds]``; metrics that are not defined for the model are left out."""
+    chosen = [each for each in records if (each["setting"], each["model"]) == (setting, model)]
+    table = {name: [each[name] for each in chosen] for name in BETTER}
+    return {n: np.array(v, float) for n, v in table.items() if v and None not in v}
+
+
+def excess(records: Sequence[Record], setting: str, model: str) -> Mapping[str, float]:
+    """Metric -> by how many of the paper's spreads the setting is worse; 1 and less passes."""
+    spread, own = paper_spread(records, model), metrics_of(records, setting, model)
+    return {
+        name: BETTER[name] * (mean - float(own[name].mean())) / deviation
+        for name, (mean, deviation) in spread.items()
+        if name in own
+    }
+
+
+def verdict(records: Sequence[Record]) -> str:
+    """A line for each setting that was measured on every model, the cheapest first."""
+    models = sorted({each["model"] for each in records})
+    calls = {each["setting"]: each["calls"] for each in records}
+    lines = ["| setting | calls | seeds | worse by (in spreads of `paper`) | |", "|" + "---|" * 5]
+    for name in sorted(calls, key=lambda each: (calls[each], each)):
+        worst = {}
+        for model in models:
+            for metric, value in excess(records, name, model).items():
+                worst[f"{metric}, {model}"] = value
+        seen = {each["model"] for each in records if each["setting"] == name}
+        if seen != set(models):
+            continue
+        seeds = min(
+            sum((each["setting"], each["model"]) == (name, model) for each in records)
+            for model in models
+        )
+        where = max(worst, key=lambda each: worst[each])
+        passed = "indistinguishable" if worst[where] <= 1 else ""
+        lines.append(
+            f"| {name} | {calls[name]} | {seeds} | {worst[where]:.2f} ({where}) | {passed} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--model",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "CHECKPOINT", "DATA_SET"),
+        help="a model.pt and the data set that it was trained on; may be repeated",
+    )
+    parser.add_argument("--settings", nargs="*", help="names; default: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--simulated", type=int, default=2_000, help="rows taken in the simulator")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parent / "results/sampler_study.jsonl"
+    )
+    parser.add_argument("--verdict", action="store_true", help="measure nothing, compare")
+    arguments = parser.parse_args()
+    if arguments.verdict:
+        print(verdict(read(arguments.output)))
+        return
+    presets = settings()
+    names = arguments.settings or list(presets)
+    if unknown := set(names) - set(presets):
+        parser.error(f"--settings {' '.join(sorted(unknown))}: there are {', '.join(presets)}")
+    subjects = {name: Subject(name, *paths) for name, *paths in arguments.model}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    todo = list(missing(read(arguments.output), names, list(subjects), arguments.seeds))
+    with cpu_threads(arguments.threads), open(arguments.output, "a", buffering=1) as file:
+        for name, model, seed in todo:
+            preset = presets[name]
+            measured = subjects[model].measure(preset, seed, arguments.rows, arguments.simulated)
+            record = {
+                "setting": name,
+                "model": model,
+                "seed": seed,
+                "rows": arguments.rows,
+                "calls": preset.network_calls,
+                **{k: round(v, 6) if isinstance(v, float) else v for k, v in measured.items()},
+                "preset": {**asdict(preset), "params": dict(preset.params)},
+            }
+            file.write(json.dumps(record) + "\n")
+            print(name, model, seed, record["calls"], record["seconds"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
