@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,19 +149,13 @@ def _setting_lines(settings: Mapping[str, Any]) -> set[str]:
 
 
 def _set_aside(folder: Path) -> None:
-    """Move an earlier run's files to ``previous-{n}``: a new one must not be mixed with them, and
-    hours of training are not to be lost by a forgotten ``--resume``."""
-    if not (folder / "run.json").exists() and not checkpoint.steps(folder, "model"):
-        return
-    files = [path for path in folder.iterdir() if not path.name.startswith("previous-")]
-    number = 1 + sum(path.name.startswith("previous-") for path in folder.iterdir())
-    target = folder / f"previous-{number}"
-    target.mkdir()
-    for path in files:
-        shutil.move(path, target / path.name)
-    console.print(
-        f"{folder} held an earlier run; it is now in {target} (--resume would have continued it)"
-    )
+    """Move an earlier run's files away, if there was one."""
+    if (folder / "run.json").exists() or checkpoint.steps(folder, "model"):
+        target = checkpoint.set_aside(folder)
+        console.print(
+            f"{folder} held an earlier run; it is now in {target} (--resume would have "
+            "continued it)"
+        )
 
 
 def _latest_model(
