@@ -6,10 +6,7 @@
 Each setting draws ``--rows`` rows from each model, and one JSON line goes to ``--output``: the
 similarity of marginals and correlations to held-out real rows, the sliced Wasserstein distance to
 them, and the error of the dynamics in the simulator. What the file already holds is not measured
-again, so that an interrupted study continues. ``--verdict`` says which settings are
-indistinguishable from the paper's sampler: their mean over seeds is, in every metric and on every
-model, no worse than the paper's mean by more than the largest deviation of one of the paper's seeds
-from that mean.
+again, so that an interrupted study continues. ``sampler_verdict.py`` judges.
 """
 
 from __future__ import annotations
@@ -17,12 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from sampler_verdict import read
 
 from synther.datasets import load_dataset
 from synther.diffusion.distances import sliced_wasserstein
@@ -34,17 +31,6 @@ from synther.diffusion.model_io import load_model
 from synther.diffusion.presets import Preset
 from synther.runtime import cpu_threads
 from synther.transitions import FIELDS, Transitions
-
-BETTER = {
-    "marginal": 1,
-    "correlation": 1,
-    "rank_correlation": 1,
-    "wasserstein": -1,
-    "dynamics_mse": -1,
-    "dynamics_median": -1,
-    "reward_mse": -1,
-}
-"""Metric -> whether more (1) or less (-1) is better."""
 
 Record = dict[str, Any]
 
@@ -106,6 +92,9 @@ def settings() -> dict[str, Preset]:
         name = f"restart-{steps}-{count}x{inner}"
         found[name] = restart(steps, count, inner)
         found[f"{name}-bf16"] = restart(steps, count, inner, precision="bf16")
+    for high in (0.6, 0.7):
+        name = f"restart-9-3x2-0.1to{high:g}-bf16"
+        found[name] = restart(9, 3, 2, 0.1, high, precision="bf16")
     return found
 
 
@@ -149,12 +138,6 @@ class Subject:
         }
 
 
-def read(path: Path) -> list[Record]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def missing(
     records: Sequence[Record], names: Sequence[str], models: Sequence[str], seeds: Sequence[int]
 ) -> Iterator[tuple[str, str, int]]:
@@ -165,57 +148,6 @@ def missing(
             for model in models:
                 if (name, model, seed) not in done:
                     yield name, model, seed
-
-
-def paper_spread(records: Sequence[Record], model: str) -> dict[str, tuple[float, float]]:
-    """Metric -> mean over the paper's seeds, and the largest deviation of one of them from it."""
-    values = metrics_of(records, "paper", model)
-    return {
-        name: (float(each.mean()), float(np.abs(each - each.mean()).max()))
-        for name, each in values.items()
-    }
-
-
-def metrics_of(records: Sequence[Record], setting: str, model: str) -> dict[str, np.ndarray]:
-    """Metric -> values ``[seeds]``; metrics that are not defined for the model are left out."""
-    chosen = [each for each in records if (each["setting"], each["model"]) == (setting, model)]
-    table = {name: [each[name] for each in chosen] for name in BETTER}
-    return {n: np.array(v, float) for n, v in table.items() if v and None not in v}
-
-
-def excess(records: Sequence[Record], setting: str, model: str) -> Mapping[str, float]:
-    """Metric -> by how many of the paper's spreads the setting is worse; 1 and less passes."""
-    spread, own = paper_spread(records, model), metrics_of(records, setting, model)
-    return {
-        name: BETTER[name] * (mean - float(own[name].mean())) / deviation
-        for name, (mean, deviation) in spread.items()
-        if name in own
-    }
-
-
-def verdict(records: Sequence[Record]) -> str:
-    """A line for each setting that was measured on every model, the cheapest first."""
-    models = sorted({each["model"] for each in records})
-    calls = {each["setting"]: each["calls"] for each in records}
-    lines = ["| setting | calls | seeds | worse by (in spreads of `paper`) | |", "|" + "---|" * 5]
-    for name in sorted(calls, key=lambda each: (calls[each], each)):
-        worst = {}
-        for model in models:
-            for metric, value in excess(records, name, model).items():
-                worst[f"{metric}, {model}"] = value
-        seen = {each["model"] for each in records if each["setting"] == name}
-        if seen != set(models):
-            continue
-        seeds = min(
-            sum((each["setting"], each["model"]) == (name, model) for each in records)
-            for model in models
-        )
-        where = max(worst, key=lambda each: worst[each])
-        passed = "indistinguishable" if worst[where] <= 1 else ""
-        lines.append(
-            f"| {name} | {calls[name]} | {seeds} | {worst[where]:.2f} ({where}) | {passed} |"
-        )
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -236,11 +168,7 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).parent / "results/sampler_study.jsonl"
     )
-    parser.add_argument("--verdict", action="store_true", help="measure nothing, compare")
     arguments = parser.parse_args()
-    if arguments.verdict:
-        print(verdict(read(arguments.output)))
-        return
     presets = settings()
     names = arguments.settings or list(presets)
     if unknown := set(names) - set(presets):
