@@ -60,7 +60,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "fast": Preset(
         "restart",
-        10,
+        13,
         sigma_min=0.1,
         params={
             "restart_low": 0.1,
@@ -72,8 +72,8 @@ PRESETS: dict[str, Preset] = {
         precision="bf16",
     ),
 }
-"""``paper``: of SynthER (arXiv 2303.06614), 255 network calls. ``fast``: 9 steps of the ODE down to
-0.1, 3 restarts of 2 steps from 0.5, one last denoising, 16 network calls; its quality beside the
+"""``paper``: of SynthER (arXiv 2303.06614), 255 network calls. ``fast``: 12 steps of the ODE down
+to 0.1, 3 restarts of 2 steps from 0.5, one last denoising, 19 network calls; its quality beside the
 paper's is in ``benchmarks/results/sampler_study.md``."""
 
 SAMPLER_NAMES = (*PRESETS, *SAMPLERS)
