@@ -2,7 +2,7 @@
 
 One panel for each algorithm and data set: the normalised score over updates, mean over seeds with a
 band of one standard error, learnt from the real rows and from SynthER's samples of them; dashed
-where the products were bf16.
+for runs in float32, where the others are in bf16 and compiled.
 """
 
 import itertools
@@ -21,8 +21,8 @@ RESULTS = REPOSITORY / "benchmarks/results/offline_learning"
 OUTPUT = Path(__file__).with_name("offline_learning.png")
 COLOURS = {"real": "#566573", "synther": "#d35400"}
 LABELS = {"real": "real rows", "synther": "SynthER's samples"}
-STYLES = {"": "-", "-bf16": "--"}
-NAME = re.compile(r"(?P<algorithm>[^-]+)-(?P<data>.+)-(?P<source>real|synther)(-bf16)?")
+STYLES = {"": "-", "-fp32": "--"}
+NAME = re.compile(r"(?P<algorithm>[^-]+)-(?P<data>.+)-(?P<source>real|synther)(-fp32)?")
 
 
 def curve(run: Path) -> tuple[np.ndarray, np.ndarray]:

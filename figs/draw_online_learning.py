@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from synther.loggers import read_metrics
 
@@ -62,6 +63,7 @@ def draw_panel(axis: Axes, env: str, arms: dict[str, list[Curve]]) -> None:
             )
     axis.set_title(env)
     axis.set_xlabel("environment steps")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.legend(fontsize=8, frameon=False)
 
 
