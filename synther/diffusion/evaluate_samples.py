@@ -11,22 +11,29 @@ novelty, beside the same for the real rows themselves and, on request, for other
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
+from synther import atomic
 from synther.checkpoint import CheckpointError
 from synther.datasets import load_dataset
 from synther.diffusion import plots
 from synther.diffusion.assessment import assess
 from synther.diffusion.baselines import make_baseline, parse_baseline
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.held_out import split_like_training
+from synther.diffusion.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
 from synther.runtime import cpu_threads, resolve_device
 from synther.transitions import TransitionLayout, Transitions
 
+LIKELIHOOD_ROWS = 1000
+"""Each costs some hundred network calls."""
 EXPECTED_ERRORS = (CheckpointError, SamplingError, OSError, ValueError, ImportError)
 
 
@@ -37,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("num_samples", "num_steps", "max_rows", "baseline_epochs"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} {getattr(args, name)}: expected 1 or more")
+    if args.log_likelihood and not any(path.suffix == ".pt" for path in args.synthetic):
+        parser.error("--log_likelihood is of a model: name a .pt in --synthetic")
     try:
         with cpu_threads(args.threads):
             run(args)
@@ -102,6 +111,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="of each set, drawn at random: so many go into the simulator and are compared with "
         "every training row; all other numbers use all rows (default: %(default)s)",
     )
+    add(
+        "--log_likelihood",
+        action="store_true",
+        help="of the held-out rows under each model (.pt), into log_likelihood.json; minutes for "
+        "a large one",
+    )
     add("--seed", type=int, default=0, help="default: 0")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
     add("--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core")
@@ -157,6 +172,8 @@ def run(args: argparse.Namespace) -> None:
         plots.plot_projection(layout, real.training, samples, output / "projection.png"),
         plots.plot_novelty(measures, output / "novelty.png"),
     ]
+    if args.log_likelihood:
+        written.append(_likelihoods(args, real.held_out, output / "log_likelihood.json", console))
     console.print(report.table())
     for note in (f"held-out rows: {real.note}", *report.notes()):
         console.print(note)
@@ -185,14 +202,42 @@ def _rows_of(path: Path, args: argparse.Namespace, data: Transitions) -> Transit
     return rows
 
 
-def _sample(path: Path, args: argparse.Namespace, data: Transitions) -> Transitions:
+def _load(
+    path: Path, args: argparse.Namespace, data: Transitions
+) -> tuple[ElucidatedDiffusion, TransitionLayout]:
     loaded = load_model(path, resolve_device(args.device))
     # A file of the 2023 release knows only how many columns there are.
     layout = TransitionLayout.of(data)
     layout = TransitionLayout.of(data, terminals=layout.row_dim == loaded.model.event_shape[0])
+    return loaded.model, loaded.layout or layout
+
+
+def _likelihoods(
+    args: argparse.Namespace, held_out: Transitions, path: Path, console: Console
+) -> Path:
+    """Write and say how likely the held-out rows are under each model."""
+    found = {}
+    for name, file in zip(_names(args.synthetic), args.synthetic, strict=True):
+        if file.suffix == ".pt":
+            model, layout = _load(file, args, held_out)
+            rows = layout.pack(held_out)
+            found[name] = held_out_log_likelihood(
+                model, rows, max_rows=min(args.max_rows, LIKELIHOOD_ROWS), seed=args.seed
+            )
+            console.print(
+                f"{name}: log-likelihood of {found[name].rows} held-out rows "
+                f"{found[name].mean:.2f} +- {found[name].standard_error:.2f} nats"
+            )
+    text = json.dumps({name: asdict(each) for name, each in found.items()}, indent=1)
+    atomic.write_text(path, text + "\n")
+    return path
+
+
+def _sample(path: Path, args: argparse.Namespace, data: Transitions) -> Transitions:
+    model, layout = _load(path, args, data)
     generator = SimpleDiffusionGenerator(
-        loaded.layout or layout,
-        loaded.model,
+        layout,
+        model,
         args.num_steps,
         sample_batch_size=10_000,
         sampler=args.sampler,

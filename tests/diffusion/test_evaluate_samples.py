@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ pytest.importorskip("mujoco")
 from synther.datasets import load_dataset
 from synther.diffusion.evaluate_samples import main
 from synther.diffusion.held_out import hold_out
+from synther.diffusion.likelihood import held_out_log_likelihood
+from synther.diffusion.model_io import load_model
 from synther.diffusion.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
 from synther.transitions import TransitionLayout, Transitions
@@ -87,6 +90,17 @@ def test_samples_model_and_baseline_go_into_one_report(
     pictures = ["correlations", "novelty", "projection", "marginals-samples", "marginals-model-1"]
     for name in (*pictures, "marginals-noise=0.3"):
         assert (output / f"{name}.png").exists()
+
+
+def test_the_log_likelihood_of_held_out_rows_under_a_model(run_folder: Path) -> None:
+    files = [run_folder / "samples.npz", run_folder / "model-1.pt"]
+    main(options(run_folder, "--synthetic", *files, "--log_likelihood"))
+    found = json.loads((run_folder / "fidelity" / "log_likelihood.json").read_text())
+    assert list(found) == ["model-1"]
+    model = load_model(run_folder / "model-1.pt")
+    _, held_out = hold_out(HOPPER, 0.2, 3)
+    expected = held_out_log_likelihood(model.model, model.layout.pack(held_out), max_rows=50)
+    assert found["model-1"] == pytest.approx(asdict(expected), rel=1e-5)
 
 
 def test_without_a_simulator_and_without_a_run_the_rest_is_reported(tmp_path: Path) -> None:
