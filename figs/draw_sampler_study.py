@@ -63,7 +63,7 @@ def draw_panel(axis: Axes, records: list[dict], model: str, metric: str, fast: s
     axis.minorticks_off()
     if metric in LOGARITHMIC:
         axis.set_yscale("log")
-    axis.tick_params(labelsize=7)
+    axis.tick_params(which="both", labelsize=7)
 
 
 def main() -> None:
