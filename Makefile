@@ -46,10 +46,14 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/diffusion_speed.py
 	$(BIN)/python benchmarks/offline_speed.py
+	$(BIN)/python benchmarks/online_speed.py
+	$(BIN)/python benchmarks/sampling_speed.py
 
 figures: $(VENV)/.installed
 	$(BIN)/python figs/draw_overview.py
 	$(BIN)/python figs/draw_offline_learning.py
+	$(BIN)/python figs/draw_online_learning.py
+	$(BIN)/python figs/draw_sampler_study.py
 
 clean:
 	rm -rf $(VENV) demo_results build dist *.egg-info

@@ -68,7 +68,7 @@ def draw_panel(axis: Axes, records: list[dict], model: str, metric: str, fast: s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--fast", required=True, help="the setting to put a ring around")
+    parser.add_argument("--fast", default="restart-12-3x2-bf16", help="ringed setting")
     arguments = parser.parse_args()
     records = [json.loads(line) for line in RECORDS.read_text().splitlines()]
     models = list(dict.fromkeys(record["model"] for record in records))
