@@ -88,6 +88,9 @@ def settings() -> dict[str, Preset]:
     found["restart-8-4x2-bf16"] = restart(8, 4, 2, precision="bf16")
     found["restart-8-3x2-S1.003"] = restart(8, 3, 2, S_noise=1.003)
     found["restart-8-3x2-max40"] = restart(8, 3, 2, sigma_max=40.0)
+    for steps in (8, 9):
+        name = f"restart-{steps}-3x2-max40-bf16"
+        found[name] = restart(steps, 3, 2, sigma_max=40.0, precision="bf16")
     for steps, count, inner in ((8, 3, 2), (9, 3, 2), (10, 3, 2), (12, 3, 2), (10, 4, 3)):
         name = f"restart-{steps}-{count}x{inner}"
         found[name] = restart(steps, count, inner)
