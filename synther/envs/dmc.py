@@ -42,6 +42,12 @@ def make_dmc(
     return adapter(task, **kwargs), list(task.observation_spec())
 
 
+def suite_environment(simulation: Any) -> Any:
+    """dm_control's own environment inside shimmy's; None where ``simulation`` is something else."""
+    inner = getattr(simulation, "_env", None)
+    return inner if hasattr(inner, "physics") and hasattr(inner, "task") else None
+
+
 def is_dmc(env_id: str) -> bool:
     """Whether dm_control has a task of that name.
 

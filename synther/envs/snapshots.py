@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synther.envs.dmc import suite_environment
 from synther.envs.simulators import require
 
 if TYPE_CHECKING:
@@ -98,21 +99,15 @@ def _objects(env: Any) -> Iterator[Any]:
         yield env
         env = env.env
     yield env
-    if suite := _suite_environment(env):
+    if suite := suite_environment(env):
         yield suite
         yield suite.task
-
-
-def _suite_environment(simulation: Any) -> Any:
-    """The dm_control environment inside shimmy's; None where it is something else."""
-    inner = getattr(simulation, "_env", None)
-    return inner if hasattr(inner, "physics") and hasattr(inner, "task") else None
 
 
 def _mujoco(env: Any) -> tuple[Any, Any]:
     """MjModel and MjData; None and None where the environment is not on MuJoCo."""
     simulation = env.unwrapped
-    if suite := _suite_environment(simulation):
+    if suite := suite_environment(simulation):
         return suite.physics.model.ptr, suite.physics.data.ptr
     model, data = getattr(simulation, "model", None), getattr(simulation, "data", None)
     on_mujoco = type(data).__module__.startswith("mujoco")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from synther.envs.dmc import suite_environment
 from synther.envs.dmc_states import determines_state, set_dmc_state
 from synther.envs.simulators import require
 
@@ -86,10 +87,8 @@ def shows_goal(env: gymnasium.Env[Any, Any]) -> bool:
 def _dmc_environment(env: gymnasium.Env[Any, Any]) -> Any:
     """dm_control's own environment; None where it is none, or its observation hides the state."""
     simulation: Any = env.unwrapped
-    control = getattr(simulation, "_env", None)
-    if not hasattr(control, "physics") or not determines_state(simulation.spec.id):
-        return None
-    return control
+    control = suite_environment(simulation)
+    return control if control is not None and determines_state(simulation.spec.id) else None
 
 
 def _hidden_positions(simulation: Any) -> int | None:
