@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from offline_speed import seconds_of
 from plain_agents import SquashedActor, adam, descend, follow, mlp
 from rich.console import Console
 from rich.table import Table
@@ -165,14 +165,6 @@ def work_of(agent: Any) -> Callable[[int], None]:
             agent.learn()
 
     return work
-
-
-def seconds_of(work: Callable[[int], None], steps: int, device: torch.device) -> float:
-    started = time.perf_counter()
-    work(steps)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - started) / steps
 
 
 def measure(

@@ -167,15 +167,13 @@ class OnlineRun:
         return int(words[0])
 
     def _settle(self, bar: Any) -> bool:
-        """Do what is due after this many steps; whether anything was."""
-        due = False
+        """Do what is due after this many steps; whether that is yet to be saved (a refill is)."""
         if self.refills < self.config.refills_until(self.step):
             self._refill()
-            due = True
         if self.epochs < self.step // self.config.steps_per_epoch:
             bar.set_postfix_str(self._end_epoch(), refresh=False)
-            due = True
-        return due
+            return True
+        return False
 
     def _refill(self) -> None:
         """A new diffusion model on all real rows, and its samples in the synthetic buffer."""
