@@ -29,3 +29,31 @@ class Clock:
         before = time.perf_counter()
         yield
         self._last += time.perf_counter() - before
+
+
+WRITING_SHARE = 0.02
+"""Of a run's time, what :class:`Pace` lets its checkpoints take."""
+
+
+class Pace:
+    """When to write the next checkpoint: every so many seconds, and less often where writing one is
+    so slow that it would take more than ``WRITING_SHARE`` of the time.
+
+    Args:
+        seconds: from the end of one to the next.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._due = time.monotonic() + seconds
+
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._due
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around the writing of one: from its end on the next is waited for."""
+        started = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._due = ended + max(self.seconds, (ended - started) / WRITING_SHARE)
