@@ -14,18 +14,34 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file that takes the place of ``path`` when the block ends without an error.
 
     Folders are made where they are missing. After an error, or a crash at any moment, ``path`` is
-    what it was before.
+    what it was before. A process that is killed leaves its part of a file under a hidden name,
+    which nobody reads and :func:`remove_partials` removes.
+
+    Raises:
+        OSError: of the disk, with ``path`` for its file name.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, target)
+    except OSError as error:
+        # A failed write knows no file name, and the hidden one would tell nobody anything.
+        if error.errno is None or error.filename not in (None, os.fspath(partial)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
     finally:
+        with contextlib.suppress(OSError):  # on a read-only disk there is nothing to remove
+            partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left in ``folder``, whose only writer the caller has to be."""
+    for partial in Path(folder).glob(".*.partial"):
         partial.unlink(missing_ok=True)
 
 

@@ -9,11 +9,12 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from synther.atomic import atomic_write
 
@@ -24,11 +25,21 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is not there, is damaged, or does not fit; the message names the file."""
 
 
+class DivergedError(RuntimeError):
+    """Training whose numbers are no longer finite; the message names the last good checkpoint."""
+
+
 def save(path: str | os.PathLike[str], payload: Mapping[str, Any]) -> Path:
     """Write ``payload`` (nested dicts, lists, tensors, numbers, text) so that a crash leaves either
     the old file or the new one, never a part."""
     with atomic_write(path) as file:
-        torch.save(dict(payload), file)
+        try:
+            torch.save(dict(payload), file)
+        except RuntimeError as error:
+            # Where a write fails, torch raises that its archive is now too short.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
     return Path(path)
 
 
@@ -72,6 +83,18 @@ def steps(folder: str | os.PathLike[str], prefix: str) -> dict[int, Path]:
 def latest(folder: str | os.PathLike[str], prefix: str) -> Path | None:
     """The file ``{prefix}-{step}.pt`` of the highest step, or None."""
     return next(reversed(list(steps(folder, prefix).values())), None)
+
+
+def furthest(folder: str | os.PathLike[str], *prefixes: str) -> Path | None:
+    """The file of the highest step among those of several prefixes, or None."""
+    found = {step: path for prefix in prefixes for step, path in steps(folder, prefix).items()}
+    return found[max(found)] if found else None
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every number in all of them is finite; the host waits once."""
+    flags = [each.isfinite().all() for each in tensors]
+    return not flags or bool(torch.stack(flags).all())
 
 
 def is_used(folder: str | os.PathLike[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from synther.commands import add_wandb_arguments
 from synther.diffusion.held_out import HELD_OUT_ROWS
 from synther.diffusion.presets import SAMPLER_NAMES
 
@@ -53,9 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train nothing: sample from the latest checkpoint in --results_folder",
     )
-    _add_device_arguments(parser.add_argument_group("device"))
+    device = parser.add_argument_group("device")
+    _add_device_arguments(device)
+    add_deterministic(device)
     _add_sample_arguments(parser.add_argument_group("samples"))
-    _add_wandb_arguments(parser.add_argument_group("wandb, beside metrics.jsonl"))
+    add_wandb_arguments(parser, project="synther", group="diffusion_training")
     return parser
 
 
@@ -73,6 +76,16 @@ def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
         )
     group.add_argument(
         "--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core"
+    )
+
+
+def add_deterministic(parser: argparse._ActionsContainer) -> None:
+    """``--deterministic``, see :func:`synther.runtime.use_deterministic_kernels`."""
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits from every run on the same machine, also on CUDA, where it costs some "
+        "speed; a CPU gives them anyway",
     )
 
 
@@ -98,16 +111,4 @@ def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--compress", action="store_true", help="a smaller file that takes longer to write"
-    )
-
-
-def _add_wandb_arguments(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--wandb-project", default="synther")
-    group.add_argument("--wandb-entity", default=None)
-    group.add_argument("--wandb-group", default="diffusion_training")
-    group.add_argument(
-        "--wandb-mode",
-        choices=("disabled", "offline", "online"),
-        default=None,
-        help="default: offline where an entity or WANDB_API_KEY is set, otherwise disabled",
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from synther import atomic
-from synther.checkpoint import CheckpointError
+from synther.commands import error_door
 from synther.datasets import load_dataset
 from synther.diffusion import plots
 from synther.diffusion.assessment import assess
@@ -34,7 +34,6 @@ from synther.transitions import TransitionLayout, Transitions
 
 LIKELIHOOD_ROWS = 1000
 """Each costs some hundred network calls."""
-EXPECTED_ERRORS = (CheckpointError, SamplingError, OSError, ValueError, ImportError)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,14 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--{name} {getattr(args, name)}: expected 1 or more")
     if args.log_likelihood and not any(path.suffix == ".pt" for path in args.synthetic):
         parser.error("--log_likelihood is of a model: name a .pt in --synthetic")
-    try:
-        with cpu_threads(args.threads):
-            run(args)
-    except EXPECTED_ERRORS as error:
-        # What can go wrong with a person's input has a message of its own; a traceback hides it.
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "\nstopped\n")
+    with error_door(SamplingError, resume=False), cpu_threads(args.threads):
+        run(args)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from ema_pytorch import EMA
 from torch import Tensor
 
 from synther import checkpoint, runtime
-from synther.checkpoint import CheckpointError
+from synther.checkpoint import CheckpointError, DivergedError
 from synther.diffusion import training_state
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.optimisation import accelerator_for, adamw, clipped_step
@@ -28,7 +28,7 @@ RESUME_COST = 0.02
 """Share of the run's time that writing resume points may take."""
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(DivergedError):
     """The loss or its gradient stopped being a number."""
 
 
@@ -201,20 +201,22 @@ class Trainer:
         rate = self.learning_rate(self.step)
         return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
 
-    def _check_finite(self) -> None:
-        if bool(self.totals.isfinite().all()):
+    def _check_finite(self, *, weights: bool = False) -> None:
+        numbers = [self.totals, *(self.diffusion_model.parameters() if weights else ())]
+        if checkpoint.all_finite(numbers):
             return
         folder = self.results_folder
-        last = None if folder is None else checkpoint.latest(folder, "model")
+        last = None if folder is None else checkpoint.furthest(folder, "model", "resume")
         raise TrainingDivergedError(
-            f"the loss or its gradient is not finite, seen at step {self.step}; last good "
-            f"checkpoint: {last or 'none was written'}; a lower learning rate or fp32 may help"
+            f"the loss, its gradient or a weight is not finite, seen at step {self.step}"
+            + (f"; last good checkpoint: {last}" if last else "")
+            + "; a lower learning rate or fp32 may help"
         )
 
     def save(self, step: int | None = None) -> Path | None:
         """Write ``model-{step}.pt``, whole or not at all; None where no folder was given, and on
         every process but the first."""
-        self._check_finite()
+        self._check_finite(weights=True)
         if self.results_folder is None or not self.accelerator.is_main_process:
             return None
         step = self.step if step is None else step
@@ -232,7 +234,7 @@ class Trainer:
         if self.results_folder is None or not self.accelerator.is_main_process:
             return
         started = time.monotonic()
-        self._check_finite()
+        self._check_finite(weights=True)
         path = checkpoint.save(
             self.results_folder / f"resume-{self.step}.pt", training_state.capture(self)
         )

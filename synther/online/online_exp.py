@@ -25,26 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from synther import atomic, gin_config
-from synther.checkpoint import CheckpointError
+from synther import atomic, commands, gin_config
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
 from synther.diffusion.generator import SamplingError
 from synther.diffusion.refill import require_configured
-from synther.diffusion.trainer import TrainingDivergedError
 from synther.diffusion.utils import layout_of
 from synther.envs import make_env
-from synther.loggers import default_wandb_mode, wandb_adapter
 from synther.online.online_config import OnlineConfig
 from synther.online.online_loop import OnlineRun
-from synther.online.run_state import claim
+from synther.online.run_state import PREFIX, claim
 from synther.runtime import resolve_device, seed_everything
 from synther.transitions import TransitionLayout, Transitions
 
-EXPECTED_ERRORS = (
-    *(CheckpointError, TrainingDivergedError, SamplingError),
-    *(OSError, ValueError, ImportError),
-)
 DEFAULTS = ("redq_sac.target_entropy = 'auto'",)
 """Bound before the files are read, so that a file or ``--gin_params`` may say otherwise."""
 DEBUG = (
@@ -102,15 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="write the real replay at the end: .hdf5, D4RL's layout with time-outs, or .npz",
     )
-    wandb = parser.add_argument_group("wandb, beside metrics.jsonl")
-    wandb.add_argument("--project_name", "--wandb-project", default="synther-online")
-    wandb.add_argument("--wandb-entity", default=None)
-    wandb.add_argument("--wandb-group", default=None)
-    wandb.add_argument(
-        "--wandb-mode",
-        choices=("disabled", "offline", "online"),
-        default=None,
-        help="default: offline where an entity or WANDB_API_KEY is set, otherwise disabled",
+    commands.add_wandb_arguments(
+        parser, project="synther-online", group=None, names=("--project_name",)
     )
     return parser
 
@@ -122,13 +108,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     if args.save_replay and args.save_replay.suffix not in (*HDF5_SUFFIXES, ".npz"):
         parser.error(f"--save_replay {args.save_replay}: expected a name in .hdf5 or .npz")
-    try:
+    with commands.error_door(SamplingError):
         run(args, words)
-    except EXPECTED_ERRORS as error:
-        # What can go wrong with a person's input has a message of its own; a traceback hides it.
-        parser.exit(1, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "\nstopped; --resume goes on from the last checkpoint\n")
 
 
 def run(args: argparse.Namespace, words: Sequence[str]) -> None:
@@ -153,19 +134,16 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     if moved := claim(folder, settings, resume=args.resume):
         console.print(f"an earlier run is now in {moved} (--resume would have continued it)")
     atomic.write_text(folder / "config.gin", gin.config_str())
-    adapters = wandb_adapter(
-        default_wandb_mode(args.wandb_mode, args.wandb_entity),
-        project=args.project_name,
-        entity=args.wandb_entity,
-        group=args.wandb_group,
-        name=folder.name,
-        folder=folder,
-        config=settings,
-    )
     training = OnlineRun(
-        config, folder, device=device, threads=args.threads, resume=args.resume, adapters=adapters
+        config,
+        folder,
+        device=device,
+        threads=args.threads,
+        resume=args.resume,
+        adapters=commands.wandb_of(args, folder, settings),
     )
-    training.train()
+    with commands.naming_last_checkpoint(folder, PREFIX):
+        training.train()
     console.print(f"{folder}: {training.step} steps", highlight=False)
     if args.save_replay:
         _save_replay(args.save_replay, training, words)

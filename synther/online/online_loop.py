@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from synther import loggers
+from synther import checkpoint, loggers
 from synther.clock import Clock
 from synther.diffusion.refill import SyntheticRefill
 from synther.envs import Evaluator, make_env
@@ -20,7 +20,7 @@ from synther.envs.snapshots import Snapshots
 from synther.learner import Dims
 from synther.online.epoch_statistics import MetricTotals, described
 from synther.online.online_config import OnlineConfig
-from synther.online.progress_table import ProgressTable
+from synther.online.progress_table import ProgressTable, columns_of
 from synther.online.q_bias import BiasEvaluation
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from synther.online.run_state import RunState
@@ -131,6 +131,8 @@ class OnlineRun:
         observation = self.observation
         states = torch.from_numpy(observation).to(self.device).view(1, 1, -1)
         action = self.agent.explore(states)[0, 0].cpu().numpy()
+        if not np.isfinite(action).all():  # a simulator fails at it, each in its own way
+            raise self._diverged("an action")
         after, reward, terminated, truncated, _ = self.env.step(action)
         # A `done` that is only the time limit says nothing of the state: it is stored as 0.
         row = np.concatenate([observation, action, [reward], after, [terminated]])
@@ -191,6 +193,7 @@ class OnlineRun:
     def _end_epoch(self) -> str:
         """Evaluate, log, and say the return."""
         rate = self.clock.rate(self.step)
+        self._require_finite()
         self.epochs += 1
         with self.clock.paused():
             seed = self._seed(_EVALUATION, self.epochs)
@@ -221,10 +224,21 @@ class OnlineRun:
     def _save(self) -> float:
         """Write a checkpoint; how many seconds that took."""
         started = time.monotonic()
+        self._require_finite()
         self.seconds = self.clock.seconds()
         if self.state:
             self.state.save()
         return time.monotonic() - started
+
+    def _require_finite(self) -> None:
+        """Before an evaluation and a checkpoint: neither is worth anything with a NaN in it."""
+        if not checkpoint.all_finite(self.agent.state_dict().values()):
+            raise self._diverged("a weight of the agent")
+
+    def _diverged(self, what: str) -> checkpoint.DivergedError:
+        return checkpoint.DivergedError(
+            f"{what} is not finite, seen at step {self.step}; a lower redq_sac.lr or fp32 may help"
+        )
 
     def _open_bias(self, stack: contextlib.ExitStack) -> BiasEvaluation | None:
         config = self.config
@@ -272,17 +286,3 @@ class OnlineRun:
         moved = (transitions.next_observations[:-1] != transitions.observations[1:]).any(axis=1)
         ended = np.append(moved, self.episode_length == 0)
         return transitions, ended & (transitions.terminals == 0)
-
-
-def columns_of(config: OnlineConfig) -> list[str]:
-    """The columns of ``progress.txt``."""
-
-    def spread(name: str) -> list[str]:
-        return list(described(name, []))
-
-    columns = ["Epoch", "TotalEnvInteracts", "Time", "StepsPerSecond", *spread("EpRet"), "EpLen",
-               *spread("TestEpRet"), "TestEpLen", *spread("Q1Vals"), "LossQ1", *spread("LogPi"),
-               "LossPi", "Alpha", "LossAlpha"]  # fmt: skip
-    if config.evaluate_bias:
-        columns += [column for name in BiasEvaluation.COLUMNS for column in spread(name)]
-    return columns

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from synther import atomic
+from synther.online.epoch_statistics import described
+from synther.online.online_config import OnlineConfig
+from synther.online.q_bias import BiasEvaluation
 
 
 class ProgressTable:
@@ -31,3 +34,17 @@ class ProgressTable:
 
     def _line(self, epoch: Mapping[str, Any]) -> str:
         return "\t".join(str(epoch.get(column, "nan")) for column in self.columns)
+
+
+def columns_of(config: OnlineConfig) -> list[str]:
+    """The columns of ``progress.txt``."""
+
+    def spread(name: str) -> list[str]:
+        return list(described(name, []))
+
+    columns = ["Epoch", "TotalEnvInteracts", "Time", "StepsPerSecond", *spread("EpRet"), "EpLen",
+               *spread("TestEpRet"), "TestEpLen", *spread("Q1Vals"), "LossQ1", *spread("LogPi"),
+               "LossPi", "Alpha", "LossAlpha"]  # fmt: skip
+    if config.evaluate_bias:
+        columns += [column for name in BiasEvaluation.COLUMNS for column in spread(name)]
+    return columns

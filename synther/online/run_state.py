@@ -56,8 +56,7 @@ class RunState:
                 path.unlink()
         self.rows.tidy(run.agent.replay, run.step)
         for folder in (self.folder, self.rows.folder):
-            for path in folder.glob(".*.partial"):
-                path.unlink()
+            atomic.remove_partials(folder)
 
     def _capture(self) -> dict[str, Any]:
         run, agent = self.run, self.run.agent

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from synther.online.online_loop import OnlineRun, columns_of
+from synther.online.online_loop import OnlineRun
+from synther.online.progress_table import columns_of
 from synther.replay import Batch
 from tests.online.helpers import TINY_RUN, bind_tiny_diffusion, logs, tiny_run
 

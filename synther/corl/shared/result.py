@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from synther.checkpoint import DivergedError
 from synther.corl.shared.config import RunConfig, as_dict
 from synther.envs import normalized_score, reference_scores
+from synther.learner import Metrics
 
 
 def evaluation_record(step: int, returns: NDArray[np.float64], env_id: str) -> dict[str, Any]:
@@ -76,4 +79,25 @@ def summary(result: dict[str, Any]) -> str:
         f"{result['name']} on {result['eval_env']}, trained on {source} ({result['env']}): "
         f"{key} {result['mean']:.1f}{spread}, best {np.mean(result[f'best_{key}']):.1f}; "
         f"{episodes} episodes, {result['steps']} updates, {result['seconds']:.0f} s"
+    )
+
+
+def on_host(metrics: Metrics, seeds: Sequence[int], step: int) -> dict[str, NDArray[np.float32]]:
+    """All metrics, each ``[S]``, in one transfer.
+
+    Raises:
+        DivergedError: one is not finite; the message names it and the seeds.
+    """
+    values = torch.stack(list(metrics.values())).cpu().numpy()
+    for name, each in zip(metrics, values, strict=True):
+        if not np.isfinite(each).all():
+            which = np.asarray(seeds)[~np.isfinite(each)]
+            raise diverged(f"{name} of seed {', '.join(map(str, which))}", step)
+    return dict(zip(metrics, values, strict=True))
+
+
+def diverged(what: str, step: int) -> DivergedError:
+    """The error that ``what`` is not finite at update ``step``."""
+    return DivergedError(
+        f"{what} is not finite, seen at update {step}; a lower learning rate or fp32 may help"
     )

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from synther import atomic, checkpoint
+from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import ConfigError, RunConfig, as_dict
 from synther.corl.shared.parsing import load_yaml
 
@@ -59,7 +60,9 @@ class RunFolder:
         same = [run for run in runs if not run.differences(config)]
         unfinished = [run for run in same if run.result() is None]
         if same:
-            return (unfinished or same)[-1]
+            found = (unfinished or same)[-1]
+            atomic.remove_partials(found.path)
+            return found
         others = [run for run in runs if run.result() is None]
         if others:
             keys = ", ".join(others[-1].differences(config))
@@ -98,6 +101,21 @@ class RunFolder:
     def latest(self) -> Path | None:
         """The checkpoint to continue from."""
         return checkpoint.latest(self.path, PREFIX)
+
+
+def load_weights(agent: Agent, path: str | Path) -> None:
+    """Networks and targets from the checkpoint of an earlier run, or the latest in its folder.
+
+    Raises:
+        CheckpointError: no such file, or networks of another shape.
+    """
+    file = RunFolder(Path(path)).latest() or Path(path) if Path(path).is_dir() else Path(path)
+    state = checkpoint.load(file)
+    try:
+        agent.load_state_dict(state["agent"]["networks"])
+    except (KeyError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:300]
+        raise checkpoint.CheckpointError(f"{file}: its networks do not fit: {first}") from None
 
 
 def _numbered(config: RunConfig, number: int) -> Path:

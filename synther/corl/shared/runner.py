@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from synther import checkpoint, loggers
 from synther.clock import Clock
+from synther.commands import naming_last_checkpoint
 from synther.corl.shared import config as configuration
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.buffer import RewardNormalizer, StateNormalizer, prepare_replay_buffer
 from synther.corl.shared.config import ConfigError, RunConfig
 from synther.corl.shared.graphs import graphed
-from synther.corl.shared.result import evaluation_record, result_of
-from synther.corl.shared.run_folder import RunFolder
+from synther.corl.shared.result import diverged, evaluation_record, on_host, result_of
+from synther.corl.shared.run_folder import PREFIX, RunFolder, load_weights
 from synther.datasets import load_dataset
 from synther.envs import Evaluator
 from synther.learner import Dims, Metrics
@@ -37,7 +38,8 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
     With ``resume``, a run that has finished is not trained again: its result is returned.
 
     Raises:
-        see ``command.USER_ERRORS``.
+        ConfigError, TransitionError, CheckpointError: of what it was given.
+        DivergedError: a metric or a weight is not finite; no checkpoint is written of that.
     """
     if config.resume and config.checkpoints_path is None:
         raise ConfigError("--resume needs --checkpoints_path, to know what to continue")
@@ -46,14 +48,16 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
         return finished
     with cpu_threads(config.threads):
         if folder is not None or config.checkpoints_path is None:
-            return _Run(config, build, folder).train()
-        folder = RunFolder.create(config)
-        try:
             training = _Run(config, build, folder)
-        except Exception:
-            folder.remove()  # nothing that could be resumed
-            raise
-        return training.train()
+        else:
+            folder = RunFolder.create(config)
+            try:
+                training = _Run(config, build, folder)
+            except Exception:
+                folder.remove()  # nothing that could be resumed
+                raise
+        with naming_last_checkpoint(folder.path if folder else None, PREFIX):
+            return training.train()
 
 
 class _Run:
@@ -122,11 +126,12 @@ class _Run:
                 metrics = self.update(batch, noise, self.agent.form(self.step))
                 bar.update()
                 if self.step % config.log_every == 0:
-                    on_host = _to_host(metrics)  # waits for the device: the clock comes after
+                    numbers = on_host(metrics, config.seeds, self.step)  # waits for the device
                     rate = clock.rate(self.step)
-                    self._log({**on_host, "updates_per_second": rate, **self.source.metrics(rate)})
+                    self._log({**numbers, "updates_per_second": rate, **self.source.metrics(rate)})
                 if self.step % config.eval_freq == 0 or self.step == config.max_timesteps:
                     with clock.paused():
+                        self._check_finite(metrics)
                         bar.set_postfix_str(self._evaluate())
                     self.seconds = clock.seconds()
                     self._save()
@@ -134,6 +139,12 @@ class _Run:
         if self.folder:
             self.folder.finish(result)
         return result
+
+    def _check_finite(self, metrics: Metrics) -> None:
+        """Before an evaluation and its checkpoint: neither is worth anything with a NaN in it."""
+        on_host(metrics, self.config.seeds, self.step)
+        if not checkpoint.all_finite(self.agent.state_dict().values()):
+            raise diverged("a weight", self.step)
 
     def _evaluate(self) -> str:
         """Play the episodes, record the returns, and say their mean."""
@@ -205,21 +216,6 @@ class _Run:
         return loggers.Logger(self.folder.path, adapters=adapters, resume_from=self.step or None)
 
 
-def load_weights(agent: Agent, path: str | Path) -> None:
-    """Networks and targets from the checkpoint of an earlier run, or the latest in its folder.
-
-    Raises:
-        CheckpointError: no such file, or networks of another shape.
-    """
-    file = RunFolder(Path(path)).latest() or Path(path) if Path(path).is_dir() else Path(path)
-    state = checkpoint.load(file)
-    try:
-        agent.load_state_dict(state["agent"]["networks"])
-    except (KeyError, RuntimeError) as error:
-        first = " ".join(str(error).split())[:300]
-        raise checkpoint.CheckpointError(f"{file}: its networks do not fit: {first}") from None
-
-
 def _device(name: str) -> torch.device:
     try:
         return resolve_device(name)
@@ -242,9 +238,3 @@ def _env_of(config: RunConfig, dataset: Transitions) -> str:
             f"{config.env} does not say which environment it comes from; name one with --eval_env"
         )
     return str(env_id)
-
-
-def _to_host(metrics: Metrics) -> dict[str, NDArray[np.float32]]:
-    """All metrics in one transfer."""
-    values = torch.stack(list(metrics.values())).cpu().numpy()
-    return dict(zip(metrics, values, strict=True))
