@@ -28,6 +28,9 @@ EXTRAS = {
     "baselines": ["scikit-learn>=1.5", "ctgan>=0.11"],
     "wandb": ["wandb>=0.22"],
     "tensorboard": ["tensorboard>=2.17"],
+    # Many runs: sweep.py on Ray, or job arrays for Slurm.
+    "ray": ["ray>=2.40"],
+    "slurm": ["submitit>=1.5"],
     "dev": [
         "pytest>=8.3",
         "hypothesis>=6.112",
@@ -36,6 +39,8 @@ EXTRAS = {
         "import-linter==2.16",
         "minari[hdf5]>=0.5.3",
         "tensorboard>=2.17",
+        "ray>=2.40",
+        "submitit>=1.5",
     ],
 }
 
@@ -53,6 +58,7 @@ setup(
         "synther.datasets": ["*.json", "data/*.npz"],
         "synther.envs": ["*.json", "assets/*"],
         "synther.corl": ["yaml/*/*/*.yaml"],
+        "synther.reports": ["*.json"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

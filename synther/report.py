@@ -1,0 +1,42 @@
+"""Tables, learning curves and aggregate metrics of finished runs.
+
+    python3 synther/report.py sweeps/tiny corl_logs/ --output report
+
+Any folders of runs will do: a study's, or those that the RL commands wrote. ``--output`` then holds
+``report.md``, ``report.tex``, ``curves.png`` and ``summary.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from synther.reports.render import render
+from synther.reports.runs import read_runs
+
+console = Console()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    parser = argparse.ArgumentParser(description="Tables and curves of finished runs.")
+    parser.add_argument("folders", type=Path, nargs="+", help="of a study, or of runs")
+    parser.add_argument("--output", type=Path, help="(default: report/ in the first folder)")
+    args = parser.parse_args(argv)
+    try:
+        runs = read_runs(args.folders)
+        if not runs.finished and not runs.unfinished:
+            raise ValueError(f"no runs in {', '.join(map(str, args.folders))}")
+        written = render(runs, args.output or args.folders[0] / "report")
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"error: {error}\n")
+    for each in runs.unfinished:
+        console.print(f"not finished: {each.name} ({each.state})", highlight=False, soft_wrap=True)
+    console.print(*written, sep="\n", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Finished runs become tables, curves and aggregate metrics."""

@@ -1,0 +1,223 @@
+"""Reading runs: any folders that the RL commands wrote, or the folder of a study.
+
+A run is found by its own files alone. In the folder of a study, ``plan.json`` also tells of the
+runs that have not been started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from synther.envs import normalized_score, reference_scores
+from synther.loggers import read_metrics
+from synther.run_results import offline_result, online_steps, read_object
+
+Measure = Literal["score", "return"]
+_KEYS = {"policy_noise": "td3_bc", "iql_tau": "iql", "num_critics": "edac", "cql_temp": "cql"}
+"""A key that only this algorithm's configuration has."""
+_LABELS = {"td3_bc": "TD3+BC", "iql": "IQL", "edac": "EDAC", "cql": "CQL"}
+_PLAIN_NAMES = {"run", "real", "synther", *_LABELS}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One agent's training.
+
+    Attributes:
+        task: data set, or environment where it learned online.
+        method: what learned: ``TD3+BC``, ``TD3+BC (large) + SynthER``, ``SAC``.
+        seed: of the agent.
+        measure: ``score`` is D4RL's normalised one.
+        steps: ``[T]``, updates or environment steps of each evaluation.
+        values: ``[T]``, mean score or return of each.
+        online: whether it collected its own data.
+        path: its folder.
+    """
+
+    task: str
+    method: str
+    seed: int
+    measure: Measure
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+    online: bool
+    path: Path
+
+    @property
+    def last(self) -> float:
+        return float(self.values[-1])
+
+    @property
+    def best(self) -> float:
+        return float(self.values.max())
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that is in no number of a report, and why."""
+
+    name: str
+    task: str
+    method: str
+    state: str
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What was found."""
+
+    finished: tuple[Run, ...]
+    unfinished: tuple[Unfinished, ...]
+
+
+def read_runs(folders: Iterable[Path]) -> Runs:
+    """All runs in some folders, and in the folders in them.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: a run is there twice: the same task, method and seed.
+    """
+    finished: dict[tuple[str, str, int], Run] = {}
+    unfinished: list[Unfinished] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder")
+        begun = set()
+        for found in _in(folder):
+            begun.add(str(found.path if isinstance(found, Run) else folder / found.name))
+            if isinstance(found, Unfinished):
+                unfinished.append(found)
+                continue
+            earlier = finished.setdefault((found.task, found.method, found.seed), found)
+            if earlier is not found:
+                raise ValueError(
+                    f"{found.method} on {found.task}, seed {found.seed}, is there twice: "
+                    f"{earlier.path} and {found.path}; report them one by one"
+                )
+        unfinished += _not_begun(folder, begun)
+    ordered = sorted(finished.values(), key=lambda run: (run.task, run.method, run.seed))
+    return Runs(tuple(ordered), tuple(sorted(unfinished, key=lambda each: each.name)))
+
+
+def _in(folder: Path) -> Iterator[Run | Unfinished]:
+    """The runs that were begun; what a new run moved to ``previous-1`` is no run."""
+    for file in sorted((*folder.rglob("config.yaml"), *folder.rglob("result.json"))):
+        if _is_old(file):
+            continue
+        result = offline_result(file.parent)
+        if file.name == "result.json" and result and "config" in result:
+            yield from _offline(file.parent, result)
+        elif file.name == "config.yaml" and result is None:
+            yield _offline_part(file.parent, folder)
+    for file in sorted(folder.rglob("run.json")):
+        settings = read_object(file)
+        if not _is_old(file) and settings and "redq_sac.start_steps" in settings:
+            yield from _online(file.parent, settings, folder)
+
+
+def _is_old(file: Path) -> bool:
+    return any(part.startswith("previous-") for part in file.parts)
+
+
+def _offline(run: Path, result: Mapping[str, Any]) -> Iterator[Run]:
+    measure: Measure = "return" if result["last_score"] is None else "score"
+    seeds, config = result["seeds"], result["config"]
+    records = read_metrics(run / "metrics.jsonl")
+    for index, seed in enumerate(seeds):
+        key = f"eval_{measure}" + (f"/s{seed}" if len(seeds) > 1 else "")
+        evaluations = {each["step"]: each[key] for each in records if key in each}
+        # The result is what counts: without the curve beside it, a run is its last point alone.
+        last = result[f"last_{measure}"][index]
+        evaluations = {**evaluations, result["steps"]: last}
+        yield Run(
+            task=_task(config["env"]),
+            method=_method(config),
+            seed=seed,
+            measure=measure,
+            steps=np.array(list(evaluations)),
+            values=np.array(list(evaluations.values()), np.float64),
+            online=False,
+            path=run,
+        )
+
+
+def _offline_part(run: Path, folder: Path) -> Unfinished:
+    content = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    nested = content.pop("diffusion", {})
+    config = {**content, **{f"diffusion.{key}": value for key, value in nested.items()}}
+    steps = [each["step"] for each in read_metrics(run / "metrics.jsonl")]
+    return Unfinished(
+        name=str(run.relative_to(folder)),
+        task=_task(config["env"]),
+        method=_method(config),
+        state=f"stopped or running, {max(steps, default=0)} of {config['max_timesteps']} updates",
+    )
+
+
+def _online(run: Path, settings: Mapping[str, Any], folder: Path) -> Iterator[Run | Unfinished]:
+    env, seed = settings["env"], settings["seed"]
+    method = run.name.removesuffix(f"_s{seed}").removesuffix(f"_{env}".replace("/", "_"))
+    step, total = online_steps(run)
+    if step < total or not total:
+        state = f"stopped or running, {step} of {total} environment steps"
+        yield Unfinished(str(run.relative_to(folder)), env, method, state)
+        return
+    epochs = [e for e in read_metrics(run / "metrics.jsonl") if "AverageTestEpRet" in e]
+    returns = np.array([each["AverageTestEpRet"] for each in epochs], np.float64)
+    scored = reference_scores(env) is not None
+    yield Run(
+        task=env,
+        method=method,
+        seed=seed,
+        measure="score" if scored else "return",
+        steps=np.array([each["step"] for each in epochs]),
+        values=normalized_score(env, returns) if scored else returns,
+        online=True,
+        path=run,
+    )
+
+
+def _not_begun(folder: Path, begun: set[str]) -> Iterator[Unfinished]:
+    """The jobs of a study's plan that have left no run."""
+    plan = read_object(folder / "plan.json") or {"jobs": []}
+    for job in plan["jobs"]:
+        home = folder / job["name"]
+        if job["kind"] not in ("offline", "online"):
+            continue
+        if any(path.startswith(f"{home}/") for path in begun):
+            continue
+        told = read_object(home / "state.json") or {}
+        reason = f": {told['reason']}" if told.get("reason") else ""
+        state = told.get("state", "not started") + reason
+        words = job["words"]
+        task = _task(words[words.index("--env") + 1])
+        if job["kind"] == "online":
+            method = words[words.index("--exp_name") + 1]
+        else:
+            name = words[words.index("--name") + 1]
+            method = _label(Path(job["script"]).stem, name, "--diffusion.path" in words)
+        yield Unfinished(job["name"], task, method, state)
+
+
+def _task(env: str) -> str:
+    return Path(env).stem if env.endswith((".npz", ".hdf5", ".h5")) else env
+
+
+def _method(config: Mapping[str, Any]) -> str:
+    algorithm = next((name for key, name in _KEYS.items() if key in config), "?")
+    return _label(algorithm, config["name"], bool(config.get("diffusion.path")))
+
+
+def _label(algorithm: str, name: str, synther: bool) -> str:
+    """The algorithm, what the run's name adds to it, and whether it learned from samples."""
+    parts = [part for part in name.replace(" ", "-").split("-") if part]
+    added = "-".join(part for part in parts if part.lower() not in _PLAIN_NAMES)
+    label = _LABELS.get(algorithm, algorithm) + (f" ({added})" if added else "")
+    return f"{label} + SynthER" if synther else label

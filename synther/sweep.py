@@ -1,0 +1,136 @@
+"""Do all the runs of a study: data sets x algorithms x seeds, with and without SynthER.
+
+    python3 synther/sweep.py --study config/sweeps/tiny.yaml
+
+Every job is a command of the project in a folder of its own under ``--folder``, with its log. What
+is done is skipped, what was cut off is resumed: the same command again finishes a study that was
+stopped in any way. At the end ``report/`` holds tables and curves of what is done. The jobs run on
+Ray, here or on a cluster (``--address``); ``--slurm`` writes job arrays in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from synther.reports.render import render
+from synther.reports.runs import read_runs
+from synther.sweeps.board import live_table, print_plan
+from synther.sweeps.checks import check
+from synther.sweeps.execute import FolderInUseError, locked, run_job
+from synther.sweeps.jobs import Job
+from synther.sweeps.plan import build_plan, with_gpus, write_plan
+from synther.sweeps.ray_engine import ray_engine
+from synther.sweeps.schedule import Schedule
+from synther.sweeps.sections import StudyError
+from synther.sweeps.slurm_files import write_arrays
+from synther.sweeps.study import Study, load_study
+
+console = Console()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Do all the runs of a study, or what is left.")
+    add = parser.add_argument
+    add("--study", type=Path, required=True, help="YAML file, see config/sweeps")
+    add("--folder", type=Path, help="of everything it makes (default: sweeps/NAME-OF-THE-STUDY)")
+    add("--retries", type=int, default=2, help="further starts of a failed job (default: 2)")
+    add("--gpus_per_run", type=float, help="share of a GPU, over the study's resources")
+    add("--gpus_per_model", type=float, help="the same of the training of a diffusion model")
+    add("--address", help="of a Ray cluster whose nodes share --folder (default: this machine)")
+    add("--cpus", type=int, help="of this machine to use (default: all)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry_run", action="store_true", help="print the plan and do nothing")
+    what.add_argument(
+        "--slurm",
+        type=Path,
+        nargs="?",
+        const=Path("slurm"),
+        metavar="FOLDER",
+        help="do nothing but write job arrays (default: in slurm/ of --folder)",
+    )
+    what.add_argument("--job", metavar="NAME", help="do this one job, here and without Ray")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.retries < 0:
+        parser.error(f"--retries {args.retries}: expected 0 or more")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        if not run(args):
+            raise SystemExit(1)
+    except (StudyError, FolderInUseError, OSError) as error:
+        parser.exit(1, f"error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nstopped; the same command goes on with it\n")
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Do what was asked for; whether all of it was done."""
+    study = with_gpus(load_study(args.study), args.gpus_per_run, args.gpus_per_model)
+    plan = build_plan(study)
+    root: Path = (args.folder or Path("sweeps") / study.name).resolve()
+    if args.job is not None:
+        return _do_job(args.job, plan, root)
+    check(study, plan)
+    if args.dry_run:
+        print_plan(console, plan, root)
+        return True
+    if args.slurm is not None:
+        files = write_arrays(study, plan, root, (root / args.slurm).resolve())
+        write_plan(study, plan, root)
+        console.print(*files, sep="\n", highlight=False, soft_wrap=True)
+        return True
+    with locked(root / "lock"):
+        write_plan(study, plan, root)
+        return _do_all(args, study, plan, root)
+
+
+def _do_all(args: argparse.Namespace, study: Study, plan: list[Job], root: Path) -> bool:
+    schedule = Schedule(plan, root, args.retries)
+    if schedule.waiting:
+        with ray_engine(plan, root, address=args.address, cpus=args.cpus) as engine:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, _stop)  # Ray has set its own
+            with live_table(console, plan, f"{study.name} in {root}") as watch:
+                schedule.run(engine, watch)
+    for name, reason in schedule.failed.items():
+        log = root / name / "log.txt"
+        console.print(f"failed: {name}: {reason}\n  {log}", highlight=False, markup=False)
+    for name, reason in schedule.blocked.items():
+        console.print(f"blocked: {name} by {reason}", highlight=False, markup=False)
+    written = render(read_runs([root]), root / "report")
+    console.print(f"{len(schedule.done)} of {len(plan)} jobs done", highlight=False)
+    console.print(*written, sep="\n", highlight=False, soft_wrap=True)
+    return not schedule.failed and not schedule.blocked
+
+
+def _do_job(name: str, plan: list[Job], root: Path) -> bool:
+    jobs = {job.name: job for job in plan}
+    if name not in jobs:
+        raise StudyError(f"--job {name}: not in the plan; --dry_run prints it")
+    job = jobs[name]
+    for need in job.needs:
+        if not jobs[need].is_done(root):
+            raise StudyError(f"--job {name}: blocked, {need} is not done")
+    outcome = run_job(job, root)
+    console.print(f"{name}: {outcome.failure or 'done'}", highlight=False, markup=False)
+    return not outcome.failure
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What only the commands' own readers know: whether they would take what a study gives them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from synther import gin_config
+from synther.corl.algorithms import cql, edac, iql, td3_bc
+from synther.corl.shared.config import ConfigError, RunConfig
+from synther.corl.shared.parsing import parse
+from synther.datasets import DatasetNotFoundError, dataset_info
+from synther.diffusion import train_diffuser
+from synther.diffusion.arguments import build_parser
+from synther.envs import MissingSimulatorError, UnknownEnvironmentError, make_env
+from synther.gin_config import GinError
+from synther.online import online_exp
+from synther.online.online_config import OnlineConfig, OnlineConfigError
+from synther.sweeps.jobs import Job
+from synther.sweeps.sections import StudyError
+from synther.sweeps.study import Study
+
+CONFIGS: dict[str, type[RunConfig]] = {
+    "td3_bc": td3_bc.TD3BCConfig,
+    "iql": iql.IQLConfig,
+    "edac": edac.EDACConfig,
+    "cql": cql.CQLConfig,
+}
+# Importing a command makes its names known to gin, so that bindings can be checked.
+_COMMANDS = (train_diffuser, online_exp)
+
+
+def check(study: Study, plan: Sequence[Job]) -> None:
+    """Try every name and every argument of a study, without training anything.
+
+    Raises:
+        StudyError: an unknown data set or environment, a gin file that is not there, an unknown
+            binding or argument; the message names the file, the key, and what was expected.
+    """
+    for number, offline in enumerate(study.offline):
+        for name in offline.data_sets:
+            _check_data_set(name, f"{study.file}: offline[{number}].data_sets")
+    for number, online in enumerate(study.online):
+        where = f"{study.file}: online[{number}]"
+        for env in online.envs:
+            _check_env(env, f"{where}.envs")
+        for name, agent in online.agents.items():
+            _check_agent(online.envs[0], agent.gin_files, agent.gin_params, where, name)
+    for job in plan:
+        if job.kind == "offline":
+            _check_offline(study, job)
+    models = [job for job in plan if job.kind == "diffusion"]
+    if models:
+        _check_diffusion(study, models[0])
+
+
+def _check_data_set(name: str, where: str) -> None:
+    path = Path(name).expanduser()
+    if path.suffix in (".npz", ".hdf5", ".h5"):
+        if not path.is_file():
+            raise StudyError(f"{where}: {name}: no such file")
+    elif "/" not in name and not name.startswith("minari:"):  # Minari knows its own
+        try:
+            dataset_info(name)
+        except DatasetNotFoundError as error:
+            raise StudyError(f"{where}: {error}") from error
+
+
+def _check_env(name: str, where: str) -> None:
+    try:
+        make_env(name).close()
+    except UnknownEnvironmentError as error:
+        raise StudyError(f"{where}: {error}") from error
+    except MissingSimulatorError:
+        pass  # the machine that only hands out the jobs may do without
+
+
+def _check_agent(
+    env: str, gin_files: Sequence[str], gin_params: Sequence[str], where: str, name: str
+) -> None:
+    try:
+        gin_config.parse(bindings=online_exp.DEFAULTS)
+        gin_config.parse(gin_files, gin_params, clear=False)
+        OnlineConfig(env_name=env)
+    except (GinError, OnlineConfigError) as error:
+        raise StudyError(f"{where}.agents.{name}: {error}") from error
+
+
+def _check_offline(study: Study, job: Job) -> None:
+    algorithm = Path(job.script).stem
+    try:
+        parse(CONFIGS[algorithm], job.words)
+    except ConfigError as error:
+        raise StudyError(f"{study.file}: arguments of {algorithm}: {error}") from error
+
+
+def _check_diffusion(study: Study, job: Job) -> None:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            args = build_parser().parse_args(job.words)
+        gin_config.parse(args.gin_config_files, args.gin_params)
+    except SystemExit as end:  # argparse has no other way to say it
+        message = said.getvalue().strip().splitlines()[-1]
+        raise StudyError(f"{study.file}: diffusion.arguments: {message}") from end
+    except GinError as error:
+        raise StudyError(f"{study.file}: diffusion: {error}") from error

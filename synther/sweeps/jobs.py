@@ -1,0 +1,111 @@
+"""A job: one command of the project, in a folder of its own, and how far it has come."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from synther import atomic
+from synther.run_results import offline_result, online_steps, read_object
+from synther.sweeps.sections import StudyError
+from synther.sweeps.study import Kind, Resources
+
+State = Literal["done", "unfinished", "to do"]
+ROOT = "{folder}"
+"""Stands for the study's folder in the words of a command."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command.
+
+    Attributes:
+        name: its folder inside the study's: ``offline/iql-hopper-demo-v0-real-s0``.
+        kind: what it makes.
+        script: the command's file, from the root of the repository.
+        words: its arguments, but for the one that resumes.
+        needs: names of the jobs whose files it reads.
+        resources: what it occupies.
+        seeds: of the agents that it trains.
+        output: for ``data`` and ``diffusion``, the file that it makes, inside its ``run`` folder.
+    """
+
+    name: str
+    kind: Kind
+    script: str
+    words: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    resources: Resources = field(default=Resources(), compare=False)
+    seeds: tuple[int, ...] = ()
+    output: str = ""
+
+    def home(self, root: Path) -> Path:
+        """The folder of its log, its lock, its state and, in ``run``, what the command writes."""
+        return root / self.name
+
+    def run(self, root: Path) -> Path:
+        return self.home(root) / "run"
+
+    def command(self, root: Path) -> list[str]:
+        """The command line after ``python3``, which goes on with what there is in the folder."""
+        words = [self.script, *(word.replace(ROOT, str(root)) for word in self.words)]
+        # train_diffuser.py refuses to resume where nothing was started; the others begin.
+        begun = self.kind != "diffusion" or (self.run(root) / "run.json").is_file()
+        return [*words, "--resume"] if self.kind != "data" and begun else words
+
+    def is_done(self, root: Path) -> bool:
+        """Whether the command's own result is there, whatever the state file says."""
+        run = self.run(root)
+        if self.kind == "offline":
+            results = map(offline_result, run.glob("*/"))
+            return any(each and tuple(each["seeds"]) == self.seeds for each in results)
+        if self.kind == "online":
+            steps = [online_steps(file.parent) for file in run.glob("*/*/run.json")]
+            return any(total and step >= total for step, total in steps)
+        if self.kind == "diffusion" and not (run / "marginals.png").is_file():
+            return False  # the last file that the command writes
+        return (run / self.output).is_file()
+
+    def state(self, root: Path) -> State:
+        if self.is_done(root):
+            return "done"
+        return "unfinished" if self.run(root).exists() else "to do"
+
+    def remember(self, root: Path) -> None:
+        """Write down what the folder is for, before the first start.
+
+        Raises:
+            StudyError: it holds a job of another command: the file of the study was changed since.
+        """
+        file = self.home(root) / "job.json"
+        told = {"script": self.script, "words": list(self.words), "seeds": list(self.seeds)}
+        before = read_object(file)
+        if before is None:
+            atomic.write_text(file, json.dumps(told, indent=1) + "\n")
+        elif before != told:
+            raise StudyError(f"{self.home(root)}: {_difference(before, told)}")
+
+
+def record(job: Job, root: Path) -> dict[str, Any]:
+    """What the job's state file says: ``state``, ``starts``, ``reason`` and times; empty before the
+    first start. For people and the table; whether a job is done is told from its results."""
+    return read_object(job.home(root) / "state.json") or {}
+
+
+def update_record(job: Job, root: Path, **values: Any) -> dict[str, Any]:
+    """Put values into the state file, which is written whole or not at all."""
+    content = {**record(job, root), **values}
+    atomic.write_text(job.home(root) / "state.json", json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    then, words = list(before.get("words", [])), list(now["words"])
+    gone = " ".join(str(each) for each in then if each not in words) or "-"
+    new = " ".join(each for each in words if each not in then) or "-"
+    return (
+        f"was started with other settings (then: {gone}; now: {new}); "
+        "choose another --folder, or remove this one"
+    )

@@ -1,0 +1,102 @@
+"""Jobs on Ray: on this machine, or on the nodes of a cluster that share the study's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from synther.sweeps.execute import Outcome, run_job
+from synther.sweeps.jobs import Job
+from synther.sweeps.sections import StudyError
+
+_OBJECT_STORE = 100_000_000  # bytes: nothing but job descriptions passes through it
+
+
+class RayEngine:
+    """Starts each job as a Ray task; Ray keeps it waiting until its CPUs and its GPU are free."""
+
+    def __init__(self, ray: Any, root: Path) -> None:
+        self._ray, self._root = ray, root
+        self._running: dict[Any, Job] = {}
+        # A worker that was killed is the schedule's business, which counts the starts.
+        self._task = ray.remote(max_retries=0)(run_job)
+
+    def submit(self, job: Job) -> None:
+        room = {"num_cpus": job.resources.cpus, "num_gpus": job.resources.gpus, "name": job.name}
+        self._running[self._task.options(**room).remote(job, self._root)] = job
+
+    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """See :class:`synther.sweeps.schedule.Engine`."""
+        ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=seconds)
+        return [(self._running.pop(each), self._outcome(each)) for each in ended]
+
+    def _outcome(self, reference: Any) -> Outcome:
+        try:
+            outcome: Outcome = self._ray.get(reference)
+            return outcome
+        except self._ray.exceptions.RayError as error:
+            return Outcome(f"its worker ended: {' '.join(str(error).split())[:200]}")
+
+
+@contextlib.contextmanager
+def ray_engine(
+    plan: Iterable[Job], root: Path, *, address: str | None = None, cpus: int | None = None
+) -> Iterator[RayEngine]:
+    """An engine; at the end, however it comes, its jobs are ended with it.
+
+    Args:
+        plan: the jobs that there will be.
+        root: the study's folder; on a cluster one that all nodes share.
+        address: of a cluster, see ``ray start``; None starts Ray on this machine.
+        cpus: CPUs to use on this machine; None for all.
+
+    Raises:
+        StudyError: Ray is not installed, the cluster does not answer, or this machine has not what
+            a job asks for.
+    """
+    # Set before the import: Ray reports its use over the network unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise StudyError(
+            "Ray is not installed: pip install 'synther[ray]'; --slurm writes job arrays for a "
+            "cluster without it, --job does a single job"
+        ) from error
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    try:
+        if address is None:
+            ray.init(
+                "local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                **quiet,
+            )
+        else:
+            ray.init(address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise StudyError(f"--address {address}: Ray did not start: {error}") from error
+    try:
+        if address is None:
+            _require_room(plan, ray.cluster_resources())
+        yield RayEngine(ray, root)
+    finally:
+        ray.shutdown()  # ends the workers, and the kernel with each of them its command
+
+
+def _require_room(plan: Iterable[Job], there: dict[str, float]) -> None:
+    """A cluster may yet grow; what this machine has not, a job would wait for without end."""
+    for job in plan:
+        for name, asked, option in (
+            ("GPU", job.resources.gpus, "--gpus_per_run 0 --gpus_per_model 0 use none"),
+            ("CPU", job.resources.cpus, "give it fewer cpus under resources in the study's file"),
+        ):
+            if asked > there.get(name, 0):
+                raise StudyError(
+                    f"{job.name} asks for {asked:g} {name}, this machine has "
+                    f"{there.get(name, 0):g}; {option}"
+                )

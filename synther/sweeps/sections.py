@@ -1,0 +1,156 @@
+"""Reading a YAML file strictly: every error names the file, the key, and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Scalar = str | int | float | bool
+
+
+class StudyError(ValueError):
+    """A study that cannot be run as it is written; the message is one line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose mappings may not have a key twice: the first would be lost without a word."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for number, key in enumerate(keys):
+        if key in keys[:number]:
+            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is there twice")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: str | Path) -> Section:
+    """The top of a YAML file.
+
+    Raises:
+        StudyError: no such file, not YAML, or not keys and values.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.load(file, _Loader)
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    return Section(content, str(path), "")
+
+
+class Section:
+    """Keys and values at one place of a file; what is taken is checked, what is left is unknown.
+
+    Args:
+        content: what YAML made of it.
+        file: for messages.
+        place: the keys that lead here, ``offline[0].`` for example; empty at the top.
+    """
+
+    def __init__(self, content: Any, file: str, place: str) -> None:
+        self.file, self.place = file, place
+        if not isinstance(content, dict):
+            where = place.rstrip(".") or "the file"
+            raise StudyError(f"{file}: {where}: expected keys and values, got {content!r}")
+        self.content, self._known = content, set[str]()
+
+    def error(self, key: str, message: str) -> StudyError:
+        return StudyError(f"{self.file}: {self.place}{key}: {message}")
+
+    def __contains__(self, key: str) -> bool:
+        self._known.add(key)
+        return self.content.get(key) is not None
+
+    def take(self, key: str, kind: type, default: Any = None) -> Any:
+        """The value of ``key``: a bool, an int, a str, or, for float, any number.
+
+        Raises:
+            StudyError: it is of another kind, or there is none and no default.
+        """
+        if key not in self:
+            if default is None:
+                raise self.error(key, f"missing, expected {_NAMES[kind]}")
+            return default
+        return self._checked(key, self.content[key], kind)
+
+    def items(self, key: str, kind: type, default: list[Any] | None = None) -> tuple[Any, ...]:
+        """The entries of a list: not empty, and none of them twice."""
+        if key not in self:
+            if default is None:
+                raise self.error(key, f"missing, expected a list, each {_NAMES[kind]}")
+            return tuple(default)
+        given = self.content[key]
+        if not isinstance(given, list) or not given:
+            raise self.error(key, f"expected a list of one or more, got {given!r}")
+        entries = [self._checked(key, each, kind) for each in given]
+        for number, each in enumerate(entries):
+            if each in entries[:number]:
+                raise self.error(key, f"{each!r} is there twice")
+        return tuple(entries)
+
+    def section(self, key: str) -> Section:
+        """The keys and values of ``key``; none where it is missing."""
+        return Section(self.content[key] if key in self else {}, self.file, f"{self.place}{key}.")
+
+    def sections(self, key: str) -> list[Section]:
+        """The entries of a list of keys and values; an empty list where it is missing."""
+        given = self.content[key] if key in self else []
+        if not isinstance(given, list):
+            raise self.error(key, f"expected a list, got {given!r}")
+        return [
+            Section(each, self.file, f"{self.place}{key}[{number}].")
+            for number, each in enumerate(given)
+        ]
+
+    def scalars(self) -> Mapping[str, Scalar]:
+        """All keys with their values, which are numbers, texts, true or false."""
+        for key, value in self.content.items():
+            if not isinstance(value, (str, int, float)):
+                raise self.error(str(key), f"expected a number, a text or a bool, got {value!r}")
+        self._known |= set(self.content)
+        return {str(key): value for key, value in self.content.items()}
+
+    def named(self) -> dict[str, Section]:
+        """All keys, each of which has keys and values of its own."""
+        self._known |= set(self.content)
+        return {str(key): self.section(key) for key in self.content}
+
+    def choice(self, key: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+        """``value``, if it is one of ``known``."""
+        if value not in known:
+            raise self.error(key, f"unknown '{value}'{nearest(value, tuple(known))}")
+        return value
+
+    def done(self) -> None:
+        """Raise StudyError if there is a key that nobody asked for."""
+        for key in self.content:
+            if key not in self._known:
+                hint = nearest(str(key), tuple(sorted(self._known)))
+                raise self.error(str(key), f"no such key{hint}")
+
+    def _checked(self, key: str, value: Any, kind: type) -> Any:
+        kinds = (int, float) if kind is float else (kind,)
+        # A bool is an int to Python, and no number to anybody else.
+        if not isinstance(value, kinds) or isinstance(value, bool) != (kind is bool):
+            raise self.error(key, f"expected {_NAMES[kind]}, got {value!r}")
+        return value
+
+
+def nearest(name: str, known: tuple[str, ...]) -> str:
+    """The end of a message about an unknown name."""
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    if close:
+        return f"; did you mean {' or '.join(close)}?"
+    return f"; expected one of {', '.join(known)}"
+
+
+_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}

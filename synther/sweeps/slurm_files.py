@@ -1,0 +1,109 @@
+"""Job arrays for Slurm: a batch file for each kind of job, as submitit writes them.
+
+``submit.sh`` hands them in, each array after the one it needs: subsets, diffusion models, runs. A
+task does one job by ``sweep.py --job``: the very command line of the plan, resumed where it was cut
+off, skipped where it is done. Handing the files in again thus does what is left.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from synther import atomic
+from synther.gin_config import ROOT as REPOSITORY
+from synther.sweeps.jobs import Job
+from synther.sweeps.sections import Scalar, StudyError, nearest
+from synther.sweeps.study import KINDS, Study
+
+DEFAULTS: Mapping[str, Scalar] = {"time": 24 * 60}  # minutes
+_TASK = 'sh -c "$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {file})"'
+
+
+def write_arrays(study: Study, plan: Sequence[Job], root: Path, folder: Path) -> list[Path]:
+    """Write ``{kind}.sbatch`` and its ``{kind}.tasks`` (a command line a task), and ``submit.sh``.
+
+    Args:
+        study: its ``slurm`` section has parameters of sbatch by submitit's names (``partition``,
+            ``time`` in minutes, ``mem``, ...).
+        plan: the jobs; those that are done are left out.
+        root: the study's folder, on a disk that all nodes share.
+        folder: of the files.
+
+    Returns:
+        The files.
+
+    Raises:
+        StudyError: submitit is not installed, or has no such parameter.
+    """
+    arrays = {
+        kind: [job for job in plan if job.kind == kind and not job.is_done(root)] for kind in KINDS
+    }
+    written = []
+    for kind, jobs in arrays.items():
+        if not jobs:
+            continue
+        tasks = folder / f"{kind}.tasks"
+        atomic.write_text(tasks, "".join(f"{_command(study, job, root)}\n" for job in jobs))
+        batch = folder / f"{kind}.sbatch"
+        atomic.write_text(batch, _batch_file(study, jobs, tasks, folder))
+        written += [tasks, batch]
+    submit = folder / "submit.sh"
+    atomic.write_text(submit, _submit_file([kind for kind in KINDS if arrays[kind]]))
+    submit.chmod(0o755)
+    return [*written, submit]
+
+
+def _command(study: Study, job: Job, root: Path) -> str:
+    words = [
+        *(sys.executable, str(REPOSITORY / "synther/sweep.py")),
+        *("--study", str(Path(study.file).resolve()), "--folder", str(root), "--job", job.name),
+    ]
+    return shlex.join(words)
+
+
+def _batch_file(study: Study, jobs: Sequence[Job], tasks: Path, folder: Path) -> str:
+    try:
+        from submitit.slurm import slurm
+    except ImportError as error:
+        raise StudyError(
+            "submitit is not installed: pip install 'synther[slurm]'; without --slurm the study "
+            "runs on Ray"
+        ) from error
+    known = tuple(slurm._get_default_parameters())
+    for name in study.slurm:
+        if name not in known:
+            raise StudyError(f"{study.file}: slurm.{name}: no such key{nearest(name, known)}")
+    room = jobs[0].resources
+    parameters = {
+        **DEFAULTS,
+        "job_name": f"{study.name}-{jobs[0].kind}",
+        "cpus_per_task": math.ceil(room.cpus),
+        **({"gpus_per_node": math.ceil(room.gpus)} if room.gpus else {}),
+        **study.slurm,
+    }
+    # submitit's executors can only hand in; this is the function that they write the file with.
+    return slurm._make_sbatch_string(  # type: ignore[no-any-return, unused-ignore]
+        command=_TASK.format(file=shlex.quote(str(tasks))),
+        folder=folder / "logs",
+        map_count=len(jobs),
+        use_srun=False,
+        stderr_to_stdout=True,
+        **parameters,  # type: ignore[arg-type, unused-ignore]
+    )
+
+
+def _submit_file(kinds: Sequence[str]) -> str:
+    """A kind waits for the end of the ones before it, whatever it was: a task whose data are not
+    there says so and ends, and the others need not wait for it."""
+    lines = ["#!/bin/sh", "# Hands the arrays in, each after what it needs.", "set -e"]
+    lines += ['cd "$(dirname "$0")"', "mkdir -p logs", "after="]
+    for kind in kinds:
+        lines.append(f'id=$(sbatch --parsable $after {kind}.sbatch | cut -d";" -f1)')
+        lines.append(f'echo "{kind}: $id"')
+        if kind in ("data", "diffusion"):
+            lines.append('after="--dependency=afterany:$id"')
+    return "\n".join(lines) + "\n"
