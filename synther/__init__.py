@@ -1,8 +1,36 @@
 """Synthetic Experience Replay: diffusion-upsampled transitions for reinforcement learning."""
 
+import importlib as _importlib
 import os as _os
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
+if _TYPE_CHECKING:
+    from synther.transitions import Transitions
+    from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, Verdict, upsample
 
 # Threads that wait for each other at the end of every product spin for milliseconds by default. As
 # soon as another process holds a core they wait out whole time slices that way, and small networks
 # train some thirty times slower. Read when torch loads its OpenMP library, so it must be set first.
 _os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+__all__ = [
+    "FidelityWarning",
+    "Transitions",
+    "UpsampleConfig",
+    "Upsampler",
+    "Verdict",
+    "upsample",
+]
+
+
+def __getattr__(name: str) -> _Any:
+    # Only when asked for: torch takes seconds to import, and not every use of a submodule needs it.
+    if name not in __all__:
+        raise AttributeError(f"module 'synther' has no attribute '{name}'")
+    module = "synther.transitions" if name == "Transitions" else "synther.upsampling"
+    return getattr(_importlib.import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,5 +1,6 @@
 """Data sets: a name or a path goes in, ``Transitions`` come out."""
 
+from synther.datasets.convert import as_transitions
 from synther.datasets.download import DownloadError
 from synther.datasets.load import (
     DatasetInfo,
@@ -13,6 +14,7 @@ __all__ = [
     "DatasetInfo",
     "DatasetNotFoundError",
     "DownloadError",
+    "as_transitions",
     "dataset_info",
     "list_datasets",
     "load_dataset",

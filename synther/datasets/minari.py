@@ -6,11 +6,13 @@ scores are never to be mixed.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 
 from synther.datasets.download import DownloadError
+from synther.datasets.files import METADATA_ATTRIBUTE
 from synther.transitions import TransitionError, Transitions
 
 
@@ -28,8 +30,12 @@ def load_minari(dataset_id: str) -> Transitions:
         DownloadError: the data set is neither here nor to be had.
         TransitionError: observations or actions are not flat boxes of numbers, or the data are bad.
     """
-    dataset = _open(dataset_id)
-    source = f"minari:{dataset_id}"
+    return transitions_of(_open(dataset_id))
+
+
+def transitions_of(dataset: Any) -> Transitions:
+    """Every step of an open ``MinariDataset``; see :func:`load_minari`."""
+    source = f"minari:{dataset.spec.dataset_id}"
     for kind in ("observation", "action"):
         _require_flat_box(getattr(dataset, f"{kind}_space"), kind, source)
     episodes = [_episode(episode, source) for episode in dataset.iterate_episodes()]
@@ -40,6 +46,7 @@ def load_minari(dataset_id: str) -> Transitions:
     metadata: dict[str, Any] = {
         "env_id": dataset.env_spec.id if dataset.env_spec is not None else None,
         "reference_scores": None if None in scores else [float(score) for score in scores],
+        **json.loads(stated.get(METADATA_ATTRIBUTE, "{}")),  # of a set that the project wrote
     }
     return Transitions.from_arrays(
         {name: np.concatenate([episode[name] for episode in episodes]) for name in episodes[0]},

@@ -1,0 +1,135 @@
+"""Write transitions as a Minari data set (optional: ``pip install 'synther[minari]'``)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from typing import Any
+
+import numpy as np
+
+from synther.datasets.episodes import episode_ends
+from synther.datasets.files import METADATA_ATTRIBUTE
+from synther.transitions import Transitions
+
+SYNTHETIC = "SynthER"
+
+
+def write_minari(
+    transitions: Transitions,
+    dataset_id: str,
+    *,
+    env_id: str | None = None,
+    author: str = "unknown",
+    author_email: str = "unknown",
+    code_permalink: str = "unknown",
+) -> Any:
+    """Write a local Minari data set, which ``load_dataset`` and Minari itself read back.
+
+    Minari knows episodes, not transitions. A row that the next one continues stays in one episode
+    with it (see :func:`synther.datasets.episodes.episode_ends`); a synthetic row is an episode of
+    one step and two observations, terminated where it is a terminal, else truncated. Nothing is
+    lost, and every return is that of its fragment, not of an episode in the environment.
+
+    Provenance: all of ``transitions.metadata`` under ``synther_metadata``, as JSON; ``SynthER`` as
+    the algorithm where ``source`` in it says so; and a description in words. Spaces are those of
+    ``env_id``, or else unbounded observations and actions in the range of the data, [-1, 1] or
+    more.
+
+    Args:
+        transitions: one row or more.
+        dataset_id: such as ``synther/hopper/synthetic-v0``; not yet there.
+        env_id: an environment that gymnasium makes, for ``recover_environment``; None leaves it
+            out (``metadata["env_id"]`` is kept all the same).
+        author, author_email, code_permalink: for Minari's own metadata.
+
+    Returns:
+        The ``MinariDataset``.
+
+    Raises:
+        ImportError: minari is not installed.
+        ValueError: no rows, a data set of that name exists, or Minari refuses the name; nothing is
+            left behind.
+    """
+    try:
+        import minari
+        from minari.storage.datasets_root_dir import get_dataset_path
+    except ImportError as error:
+        raise ImportError(
+            f"minari:{dataset_id}: writing it needs minari; run pip install 'synther[minari]'"
+        ) from error
+    if not len(transitions):
+        raise ValueError(f"minari:{dataset_id}: there are no rows to write")
+    folder = get_dataset_path(dataset_id)
+    if folder.exists():
+        raise ValueError(
+            f"minari:{dataset_id}: exists in {folder}; choose another name or version, or delete "
+            f"it with minari.delete_dataset('{dataset_id}')"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about metadata that is optional
+            dataset = minari.create_dataset_from_buffers(
+                dataset_id,
+                _episodes(transitions, minari.data_collector.EpisodeBuffer),
+                env=env_id,
+                algorithm_name=str(transitions.metadata.get("source", "unknown")),
+                description=_description(transitions),
+                author=author,
+                author_email=author_email,
+                code_permalink=code_permalink,
+                **_spaces(transitions, env_id),
+            )
+            dataset.storage.update_metadata(
+                {METADATA_ATTRIBUTE: json.dumps(dict(transitions.metadata))}
+            )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return dataset
+
+
+def _episodes(transitions: Transitions, episode_type: Any) -> list[Any]:
+    stops = np.flatnonzero(episode_ends(transitions)) + 1
+    starts = np.concatenate([[0], stops[:-1]])
+    episodes = []
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        last = np.arange(start, stop) == stop - 1
+        terminated = transitions.terminals[start:stop] > 0
+        observations = transitions.observations[start:stop]
+        episodes.append(
+            episode_type(
+                observations=[*observations, transitions.next_observations[stop - 1]],
+                actions=list(transitions.actions[start:stop]),
+                rewards=list(transitions.rewards[start:stop]),
+                terminations=list(terminated),
+                truncations=list(last & ~terminated),
+            )
+        )
+    return episodes
+
+
+def _spaces(transitions: Transitions, env_id: str | None) -> dict[str, Any]:
+    if env_id is not None:
+        return {}
+    from gymnasium import spaces
+
+    low = np.minimum(transitions.actions.min(axis=0), -1)
+    high = np.maximum(transitions.actions.max(axis=0), 1)
+    shape = (transitions.observation_dim,)
+    return {
+        "observation_space": spaces.Box(-np.inf, np.inf, shape, np.float32),
+        "action_space": spaces.Box(low, high, dtype=np.float32),
+    }
+
+
+def _description(transitions: Transitions) -> str:
+    metadata = transitions.metadata
+    origin = metadata.get("dataset") or metadata.get("env_id") or "data of the author's own"
+    if metadata.get("source") != SYNTHETIC:
+        return f"{len(transitions)} transitions of {origin}"
+    return (
+        f"{len(transitions)} synthetic transitions, drawn by SynthER from a diffusion model of "
+        f"{origin}. Rows are independent: an episode is one step, and returns mean nothing."
+    )

@@ -1,0 +1,114 @@
+"""Settings of the short way, and which of them suit how many rows on which device."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+
+from synther.diffusion.presets import SAMPLER_NAMES
+from synther.diffusion.trainer import SMALL_DATA_SET_ROWS
+
+MIN_ROWS = 200
+"""Below it neither a model nor a verdict on it means anything."""
+WIDE_ROWS = 100_000
+"""Where a wider network starts to pay for its time."""
+
+
+@dataclass(frozen=True)
+class UpsampleConfig:
+    """How a model is trained and sampled.
+
+    Args:
+        width: of the denoiser's layers.
+        num_layers: its residual blocks.
+        dim_t: width of its noise embedding.
+        steps: training steps.
+        batch_size: rows a step.
+        learning_rate: at the start, with cosine annealing to 0 over the steps.
+        sampler: a preset (``fast``, ``paper``) or a sampler's name.
+        num_sample_steps: of a sampler that is no preset; a preset has its own.
+        sample_batch_size: rows in one call of the model, which bounds the memory.
+        held_out: share of the rows that the model does not see and is judged by (at least 50 rows,
+            at most 10 000).
+    """
+
+    width: int = 256
+    num_layers: int = 4
+    dim_t: int = 128
+    steps: int = 8_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    sampler: str = "fast"
+    num_sample_steps: int = 128
+    sample_batch_size: int = 10_000
+    held_out: float = 0.1
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            kind = {"int": (int,), "float": (int, float), "str": (str,)}[str(field.type)]
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"config: {field.name} is {value!r}, expected {field.type}")
+            if not isinstance(value, str) and value <= 0:
+                raise ValueError(f"config: {field.name} is {value}, expected more than 0")
+        if self.held_out > 0.5:
+            raise ValueError(f"config: held_out is {self.held_out}, expected 0.5 or less")
+        if self.sampler not in SAMPLER_NAMES:
+            raise ValueError(
+                f"config: sampler is '{self.sampler}', expected one of {', '.join(SAMPLER_NAMES)}"
+            )
+
+
+def default_config(rows: int, device: torch.device) -> UpsampleConfig:
+    """Settings for a data set of that size.
+
+    On CUDA those of the paper's offline experiments (width 2048, half of it below 100 000 rows).
+    On a CPU those of ``config/resmlp_demo_denoiser.gin``: minutes on two cores; from 100 000 rows
+    on with twice the width and steps.
+    """
+    if device.type == "cuda":
+        return UpsampleConfig(
+            width=2048 if rows >= WIDE_ROWS else 1024,
+            num_layers=6,
+            steps=100_000,
+            batch_size=1024 if rows >= SMALL_DATA_SET_ROWS else 256,
+            learning_rate=3e-4,
+            sample_batch_size=100_000,
+        )
+    if rows >= WIDE_ROWS:
+        return UpsampleConfig(width=512, steps=16_000, learning_rate=5e-4)
+    return UpsampleConfig()
+
+
+def resolve_config(
+    config: UpsampleConfig | Mapping[str, Any] | None, rows: int, device: torch.device
+) -> UpsampleConfig:
+    """The settings of a run: those given, and the defaults of its size for the others.
+
+    Args:
+        config: None; overrides by name; or all settings.
+        rows, device: see :func:`default_config`.
+
+    Raises:
+        ValueError: a name that is none of the settings, or a value that cannot be.
+        TypeError: another type.
+    """
+    if isinstance(config, UpsampleConfig):
+        return config
+    if config is not None and not isinstance(config, Mapping):
+        raise TypeError(
+            f"config is {config!r}, expected None, a dict such as {{'steps': 20_000}}, or an "
+            "UpsampleConfig; for gin files there is synther/diffusion/train_diffuser.py"
+        )
+    overrides = dict(config or {})
+    names = [field.name for field in fields(UpsampleConfig)]
+    for name in overrides:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise ValueError(f"config: no setting '{name}'; {hint}There are {', '.join(names)}")
+    return replace(default_config(rows, device), **overrides)
