@@ -1,0 +1,104 @@
+"""The one door that every command's errors leave by."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from synther import checkpoint, commands
+from synther.checkpoint import CheckpointError, DivergedError
+from synther.commands import Exit, UsageError, error_door, exit_code, naming_last_checkpoint
+
+
+class Own(Exception):
+    """Known to one command alone."""
+
+
+TABLE: list[tuple[Exception, int]] = [
+    (ValueError("a data set"), 1),
+    (FileNotFoundError(errno.ENOENT, "No such file", "x.npz"), 1),
+    (ImportError("minari"), 1),
+    (CheckpointError("model-1.pt"), 1),
+    (Own("its own"), 1),
+    (UsageError("--alhpa"), 2),
+    (DivergedError("the loss"), 3),
+    *((OSError(number, os.strerror(number), "out.pt"), 4) for number in (
+        errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    )),
+    (torch.AcceleratorError("CUDA error: unspecified launch failure"), 5),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 5),
+    (RuntimeError("CUDA error: device-side assert triggered\nmore"), 5),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), 5),
+    (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 5),
+    (MemoryError("Unable to allocate 2 TiB"), 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "code"), TABLE, ids=[repr(error)[:50] for error, _ in TABLE])
+def test_an_error_is_one_line_and_a_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped, error_door(Own):
+        raise error
+    assert stopped.value.code == code
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert message.endswith("\n")
+
+
+def test_ctrl_c_names_what_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    for resume in (True, False):
+        with pytest.raises(SystemExit) as stopped, error_door(resume=resume):
+            raise KeyboardInterrupt
+        assert stopped.value.code == 130
+        assert ("--resume" in capsys.readouterr().err) == resume
+
+
+@pytest.mark.parametrize("error", [KeyError("step"), RuntimeError("shapes"), TypeError(), Own()])
+def test_what_nobody_foresaw_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)), error_door():
+        raise error
+    assert exit_code(error) is None
+
+
+def test_the_last_good_checkpoint_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "model-9.pt"))
+    lost = torch.AcceleratorError("CUDA error: unspecified launch failure")
+    for error, advice in ((full, "free some space"), (lost, "the device failed")):
+        for written in (False, True):
+            if written:
+                checkpoint.save(tmp_path / "model-3.pt", {})
+                checkpoint.save(tmp_path / "resume-5.pt", {})
+            with (
+                pytest.raises(SystemExit),
+                error_door(),
+                naming_last_checkpoint(tmp_path, "model", "resume"),
+            ):
+                raise type(error)(*error.args)
+            message = capsys.readouterr().err
+            assert advice in message
+            assert ("none was written" in message) == (not written)
+            assert ("resume-5.pt; --resume continues" in message) == written
+        for path in tmp_path.glob("*.pt"):
+            path.unlink()
+
+
+def test_an_error_of_the_input_names_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as raised, naming_last_checkpoint(tmp_path, "model"):
+        raise ValueError("batch size")
+    assert not hasattr(raised.value, "__notes__")
+
+
+def test_the_table_in_the_docstring_is_the_code_s() -> None:
+    assert commands.__doc__
+    described = {
+        int(line.split()[0]) for line in commands.__doc__.splitlines() if line[:1].isdigit()
+    }
+    assert described == set(map(int, Exit))
