@@ -47,10 +47,12 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def available_cpus() -> int:
-    """CPU cores that this process may use (affinity, not the machine's count)."""
+    """CPU cores that this process may use: by its affinity, not the machine's count; its share of
+    them where a launcher (accelerate, torchrun) started others beside it."""
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    return max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
 
 
 @contextlib.contextmanager
@@ -94,6 +96,21 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries that users bring draw from it
     torch.manual_seed(seed)
+
+
+def use_deterministic_kernels() -> None:
+    """Let torch use only kernels that give the same result every time, for the whole process.
+
+    A CPU's do so anyway. On CUDA some operations get slower, such as sums over rows that are
+    addressed by index, and one without such a kernel raises a RuntimeError. Call it before the
+    first work on the device: cuBLAS reads its setting then.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory before it is written; filling it first would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
 def rng_state() -> dict[str, Any]:

@@ -54,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="train nothing: sample from the latest checkpoint in --results_folder",
     )
-    _add_device_arguments(parser.add_argument_group("device"))
+    device = parser.add_argument_group("device")
+    _add_device_arguments(device)
+    add_deterministic(device)
     _add_sample_arguments(parser.add_argument_group("samples"))
     add_wandb_arguments(parser, project="synther", group="diffusion_training")
     return parser
@@ -74,6 +76,16 @@ def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
         )
     group.add_argument(
         "--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core"
+    )
+
+
+def add_deterministic(parser: argparse._ActionsContainer) -> None:
+    """``--deterministic``, see :func:`synther.runtime.use_deterministic_kernels`."""
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits from every run on the same machine, also on CUDA, where it costs some "
+        "speed; a CPU gives them anyway",
     )
 
 

@@ -22,6 +22,7 @@ from synther import atomic
 from synther.commands import error_door
 from synther.datasets import load_dataset
 from synther.diffusion import plots
+from synther.diffusion.arguments import add_deterministic
 from synther.diffusion.assessment import assess
 from synther.diffusion.baselines import make_baseline, parse_baseline
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
@@ -29,7 +30,7 @@ from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.held_out import split_like_training
 from synther.diffusion.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
-from synther.runtime import cpu_threads, resolve_device
+from synther.runtime import cpu_threads, resolve_device, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
 
 LIKELIHOOD_ROWS = 1000
@@ -113,12 +114,15 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="default: 0")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
     add("--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core")
+    add_deterministic(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Load or sample, measure, write."""
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    if args.deterministic:
+        use_deterministic_kernels()
     for name in args.baselines:
         parse_baseline(name)  # a typing error is to be found before the work, not after it
     output: Path = args.output or args.synthetic[0].parent / "fidelity"

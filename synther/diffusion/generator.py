@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any
 
 import gin
@@ -18,19 +18,15 @@ from synther import runtime
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.npz_stream import NpzStream
 from synther.diffusion.presets import multiplies_bf16_fast, preset_of, sampling_settings
+from synther.diffusion.processes import ALONE, Processes
 from synther.diffusion.row_noise import RowNoise
 from synther.diffusion.step_graph import GraphedNetwork
 from synther.diffusion.utils import layout_of, split_diffusion_samples
 from synther.loggers import progress_bar
 from synther.transitions import FIELDS, TransitionLayout
 
-FiveArrays = tuple[
-    NDArray[np.float32],
-    NDArray[np.float32],
-    NDArray[np.float32],
-    NDArray[np.float32],
-    NDArray[np.float32],
-]
+Array = NDArray[np.float32]
+FiveArrays = tuple[Array, Array, Array, Array, Array]
 
 
 class SamplingError(RuntimeError):
@@ -132,13 +128,7 @@ class SimpleDiffusionGenerator:
         )
         if self.clip_actions:
             actions = actions.clamp(self._low.to(actions), self._high.to(actions))
-        columns = [
-            observations,
-            actions,
-            rewards[:, None],
-            next_observations,
-            terminals[:, None],
-        ]
+        columns = [observations, actions, rewards[:, None], next_observations, terminals[:, None]]
         return torch.cat(columns, dim=1)
 
     def sample(self, num_samples: int, seed: int | None = None) -> FiveArrays:
@@ -169,6 +159,7 @@ class SimpleDiffusionGenerator:
         seed: int | None = None,
         compress: bool = False,
         metadata: dict[str, Any] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         """Write ``num_samples`` rows as an ``.npz`` of transitions, in memory that does not grow
         with their number; equal to :meth:`sample` with the same seed.
@@ -176,32 +167,40 @@ class SimpleDiffusionGenerator:
         A run that was interrupted continues where it stood, if the seed was given and neither model
         nor settings changed. The file appears whole or not at all.
 
+        Several ``processes`` sample a batch each at a time, for the first one to write: the rows
+        and their order are those of one process. Each has to call this with the same arguments.
+
         Raises:
             SamplingError: a row is not finite; nothing of its batch is written.
         """
-        seed = _seed_or_drawn(seed)
+        seed = processes.decided_by_first(_seed_or_drawn(seed))
+        if not processes.is_first:
+            for _ in self._rounds(processes.decided_by_first(0), num_samples, seed, processes):
+                pass
+            return
         settings = {"rows": num_samples, "seed": seed, **self._settings()}
         with (
             NpzStream(path, self.full_layout, num_samples, settings) as stream,
             progress_bar(num_samples, "sampling", unit="row", initial=stream.done) as bar,
-            ThreadPoolExecutor(1, "npz-writer") as writer,
         ):
-
-            def write(rows: Tensor) -> None:
-                stream.append(rows.cpu().numpy())
-                bar.update(len(rows))
-
-            # A batch goes to the host and to disk while the next one is sampled, not later: of
-            # finished batches only one is ever in memory.
-            written: Future[None] | None = None
-            for start, stop in self._batches(stream.done, num_samples):
-                rows = self._batch(start, stop, seed)
-                if written:
-                    written.result()
-                written = writer.submit(write, rows)
-            if written:
-                written.result()
+            first = processes.decided_by_first(stream.done)
+            stream.extend(self._rounds(first, num_samples, seed, processes), bar.update)
             stream.finish(compress=compress, metadata={**(metadata or {}), "generator": settings})
+
+    def _rounds(
+        self, first: int, num_samples: int, seed: int, processes: Processes
+    ) -> Iterator[Tensor]:
+        """Rows from ``first`` on, in order, on every process: a batch of each process a round."""
+        batches = self._batches(first, num_samples)
+        for at in range(0, len(batches), processes.count):
+            sizes = [stop - start for start, stop in batches[at : at + processes.count]]
+            mine = batches[at + processes.rank : at + processes.rank + 1]
+            # Messages have one size, that of the first batch: no other one is longer.
+            message = torch.empty(sizes[0], self.full_layout.row_dim, device=self.model.device)
+            for start, stop in mine:
+                message[: stop - start] = self._batch(start, stop, seed)
+            parts = zip(processes.gather(message), sizes, strict=False)
+            yield torch.cat([rows[:size] for rows, size in parts])
 
     def _batches(self, first: int, num_samples: int) -> list[tuple[int, int]]:
         size = self.sample_batch_size

@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from synther import atomic
 from synther.transitions import TransitionLayout
@@ -82,6 +85,28 @@ class NpzStream:
             os.fsync(file.fileno())
         self.done += len(rows)
         atomic.write_text(self._state, json.dumps({"settings": self.settings, "done": self.done}))
+
+    def extend(self, batches: Iterable[Tensor], tell: Callable[[int], object]) -> None:
+        """Append batches ``[n, D]``; each goes to the host and to disk while the next one is made,
+        not later: of finished ones only one is ever in memory.
+
+        Args:
+            batches: in order; on any device.
+            tell: called with the length of each that is on disk.
+        """
+
+        def append(rows: Tensor) -> None:
+            self.append(rows.cpu().numpy())
+            tell(len(rows))
+
+        with ThreadPoolExecutor(1, "npz-writer") as writer:
+            written: Future[None] | None = None
+            for rows in batches:
+                if written:
+                    written.result()
+                written = writer.submit(append, rows)
+            if written:
+                written.result()
 
     def finish(self, *, compress: bool, metadata: dict[str, Any]) -> None:
         """Join the fields into the ``.npz`` and remove the folder."""

@@ -1,16 +1,13 @@
-"""The optimiser of the diffusion model, and where it runs."""
+"""The optimiser of the diffusion model."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 
 from synther.checkpoint import CheckpointError
-from synther.runtime import keep_freed_memory
 
 
 def adamw(
@@ -69,17 +66,3 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any], sour
         if shape != expected:
             raise CheckpointError(f"{source}: optimiser state {index} is {shape}, not {expected}")
     optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
-
-
-def accelerator_for(device: torch.device) -> Accelerator:
-    """accelerate on that device, one process or several."""
-    # accelerate keeps one state a process; a second trainer may ask for another kind of device.
-    held = PartialState._shared_state.get("device")
-    if held is not None and held.type != device.type:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    if device.index is not None:
-        torch.cuda.set_device(device)
-    if device.type == "cpu":
-        keep_freed_memory()
-    # Precision is runtime.autocast's: accelerate would fix it for the whole process.
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="no")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,14 +22,23 @@ class RowSource:
             :meth:`replace` brings the rows.
         device: where batches appear, and the rows too, where they fit.
         seed: of the order.
+        all_agree: whether a yes is every process's, where several draw the same batches: rows on
+            the host and rows on the device are drawn by different generators.
 
     Raises:
         ValueError: not ``[N, D]`` with a row or more, or values that are not finite.
     """
 
-    def __init__(self, dataset: Any, device: torch.device, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        device: torch.device,
+        seed: int,
+        all_agree: Callable[[bool], bool] = bool,
+    ) -> None:
         self.device = device
         self.seed = seed
+        self.all_agree = all_agree
         self.rows = torch.empty(0, 0, device=device)
         self.generator = torch.Generator(device).manual_seed(seed)
         if dataset is not None:
@@ -43,7 +53,8 @@ class RowSource:
             raise ValueError(f"dataset has shape {tuple(rows.shape)}, expected [rows, columns]")
         if not (finite := rows.isfinite().all(dim=1)).all():
             raise ValueError(f"row {int((~finite).nonzero()[0])} of the dataset is not finite")
-        self.rows = rows.to(self.device) if _fits(rows, self.device) else rows.cpu()
+        on_device = self.all_agree(_fits(rows, self.device))
+        self.rows = rows.to(self.device) if on_device else rows.cpu()
         if self.generator.device.type != self.rows.device.type:
             self.generator = torch.Generator(self.rows.device).manual_seed(self.seed)
 
@@ -56,7 +67,7 @@ class RowSource:
             len(self.rows), (batch_size,), generator=self.generator, device=self.rows.device
         )
         batch = self.rows.index_select(0, chosen)
-        if self.rows.device != self.device:
+        if self.rows.device.type != self.device.type:
             # Pinned memory lets the copy run beside the device's work; no one waits here.
             batch = batch.pin_memory().to(self.device, non_blocking=True)
         return batch

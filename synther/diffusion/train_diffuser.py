@@ -1,6 +1,9 @@
 """Train a diffusion model on a data set, sample from it, and say how good the samples are.
 
     python3 synther/diffusion/train_diffuser.py --dataset halfcheetah-medium-replay-v2
+    accelerate launch --num_processes 4 synther/diffusion/train_diffuser.py ...
+
+The second form trains one model on four GPUs, and samples from it on all of them.
 
 ``--results_folder`` then holds ``model-{step}.pt`` with ``config.gin`` beside it,
 ``metrics.jsonl``, the samples (``--save_file_name``), ``fidelity.json`` and ``marginals.png``.
@@ -9,6 +12,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,10 +31,16 @@ from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.held_out import hold_out
 from synther.diffusion.model_io import load_model
 from synther.diffusion.plots import plot_marginals
+from synther.diffusion.processes import Processes, accelerator_for, one_report
 from synther.diffusion.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
 from synther.loggers import Logger
-from synther.runtime import cpu_threads, resolve_device, seed_everything
+from synther.runtime import (
+    cpu_threads,
+    resolve_device,
+    seed_everything,
+    use_deterministic_kernels,
+)
 from synther.transitions import TransitionLayout, Transitions
 
 __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator from here
@@ -47,30 +57,40 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--held_out {args.held_out}: expected a share, 0 or more and less than 1")
     if args.save_num_samples < 1:
         parser.error(f"--save_num_samples {args.save_num_samples}: expected 1 or more")
-    with commands.error_door(SamplingError):
+    with commands.error_door(SamplingError), one_report():
         run(args)
 
 
 def run(args: argparse.Namespace) -> None:
     """Train or load, sample, report."""
     gin_config.parse(args.gin_config_files, args.gin_params)
-    device = resolve_device(args.device)
+    if args.deterministic:
+        use_deterministic_kernels()
+    accelerator = accelerator_for(resolve_device(args.device))
+    processes = Processes(accelerator)
+    console.quiet = not processes.is_first
+    if processes.count > 1:
+        console.print(f"{processes.count} processes, on {accelerator.device.type}")
     seed_everything(args.seed)
-    data = load_dataset(args.dataset)
+    with accelerator.main_process_first():  # which may have to download it
+        data = load_dataset(args.dataset)
     training, held_out = hold_out(data, args.held_out, args.seed)
     with cpu_threads(args.threads):
         if args.load_checkpoint:
-            model, layout = _latest_model(args.results_folder, str(device), training)
+            model, layout = _latest_model(args.results_folder, str(accelerator.device), training)
         else:
-            model, layout = _train(args, training)
+            model, layout = _train(args, training, processes)
+        path = args.results_folder / args.save_file_name
         if args.save_samples:
-            path = args.results_folder / args.save_file_name
-            _sample(args, model, layout, path, data)
+            _sample(args, model, layout, path, data, processes)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+        if args.save_samples and processes.is_first:
             _report(args.results_folder, path, training, held_out, layout)
 
 
 def _train(
-    args: argparse.Namespace, training: Transitions
+    args: argparse.Namespace, training: Transitions, processes: Processes
 ) -> tuple[ElucidatedDiffusion, TransitionLayout]:
     folder: Path = args.results_folder
     inputs = make_inputs(training)
@@ -84,13 +104,8 @@ def _train(
         "held_out": args.held_out,
         "gin": gin.config_str(),
     }
-    if args.resume:
-        _check_same_run(folder, settings)
-        atomic.remove_partials(folder)
-    else:
-        _set_aside(folder)
-    atomic.write_text(folder / "config.gin", settings["gin"])
-    atomic.write_text(folder / "run.json", json.dumps(settings, indent=1) + "\n")
+    if processes.is_first:
+        _claim(folder, settings, resume=args.resume)
     trainer = Trainer(
         model, inputs, results_folder=folder, device=args.device, seed=args.seed, layout=layout
     )
@@ -98,12 +113,16 @@ def _train(
         trainer.load_latest()
     with (
         commands.naming_last_checkpoint(folder, "model", "resume"),
-        Logger(
-            folder,
-            resume_from=trainer.step if args.resume else None,
-            adapters=commands.wandb_of(args, folder, settings),
-        ) as trainer.logger,
+        contextlib.ExitStack() as stack,
     ):
+        if processes.is_first:
+            trainer.logger = stack.enter_context(
+                Logger(
+                    folder,
+                    resume_from=trainer.step if args.resume else None,
+                    adapters=commands.wandb_of(args, folder, settings),
+                )
+            )
         trainer.train()
     return trainer.ema.ema_model, layout
 
@@ -112,6 +131,17 @@ def _layout_of_width(row_dim: int, data: Transitions) -> TransitionLayout:
     """The layout of the data's rows, with a terminal column if that makes ``row_dim``."""
     layout = TransitionLayout.of(data)
     return TransitionLayout.of(data, terminals=layout.row_dim == row_dim)
+
+
+def _claim(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
+    """Make the folder this run's, and write down its settings."""
+    if resume:
+        _check_same_run(folder, settings)
+        atomic.remove_partials(folder)
+    else:
+        _set_aside(folder)
+    atomic.write_text(folder / "config.gin", settings["gin"])
+    atomic.write_text(folder / "run.json", json.dumps(settings, indent=1) + "\n")
 
 
 def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -164,6 +194,7 @@ def _sample(
     layout: TransitionLayout,
     path: Path,
     data: Transitions,
+    processes: Processes,
 ) -> None:
     # An argument goes over gin's binding, None as well: leave it out where it was not given.
     chosen = {} if args.sampler is None else {"sampler": args.sampler}
@@ -175,6 +206,7 @@ def _sample(
         seed=args.seed,
         compress=args.compress,
         metadata={**described, "source": "SynthER"},
+        processes=processes,
     )
     console.print(f"{path}: {args.save_num_samples} synthetic transitions", highlight=False)
 

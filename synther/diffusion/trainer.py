@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,16 +17,17 @@ from torch import Tensor
 
 from synther import checkpoint, runtime
 from synther.checkpoint import CheckpointError, DivergedError
+from synther.clock import Pace
 from synther.diffusion import training_state
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.optimisation import accelerator_for, adamw, clipped_step
+from synther.diffusion.optimisation import adamw, clipped_step
+from synther.diffusion.processes import Processes, accelerator_for
 from synther.diffusion.row_source import RowSource
-from synther.loggers import Logger, progress_bar
+from synther.diffusion.training_state import RunFiles
+from synther.loggers import Logger
 from synther.transitions import TransitionLayout
 
 SMALL_DATA_SET_ROWS = 800_000
-RESUME_COST = 0.02
-"""Share of the run's time that writing resume points may take."""
 
 
 class TrainingDivergedError(DivergedError):
@@ -38,12 +40,17 @@ class Trainer:
 
     On a CPU the products want every core: run it under ``synther.runtime.cpu_threads(0)``.
 
+    Several processes (see ``processes.py``) train one model: each computes the gradient of its
+    share of every batch, and all take the same step. Batches and noise are those of one process, so
+    that their number changes the rounding of sums and nothing else. Each has to call the same
+    methods, with the same rows; the first writes the files.
+
     Args:
         diffusion_model: moved to the device and trained in place.
         dataset: rows ``[N, D]`` in data space: tensor, array, or a ``TensorDataset`` of one; None
             where ``rows.replace`` brings them.
-        train_batch_size: rows a step where N is 800 000 or more, ``small_batch_size`` where it is
-            less.
+        train_batch_size: rows a step, of all processes together, where N is 800 000 or more;
+            ``small_batch_size`` where it is less.
         train_num_steps: length of the run, and of the learning rate's schedule.
         train_lr: learning rate at the start.
         lr_scheduler: ``cosine`` to 0 over the run, or None for a constant rate.
@@ -57,7 +64,8 @@ class Trainer:
         resume_every: seconds between resume points (more, where writing one is slow): the newest
             is ``resume-{step}.pt``, which is gone once the run is done. None writes none.
         precision: ``bf16`` takes products in bfloat16; weights and sums stay float32.
-        split_batches: with several processes, share a batch among them instead of one each.
+        split_batches: False makes that the rows of each process: with more of them a step has
+            more rows, and the run is another one.
         max_checkpoints: the newest that are kept; None keeps all.
         log_every: steps between log records, which are where the host waits for the device.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -96,6 +104,7 @@ class Trainer:
         if lr_scheduler not in ("cosine", None):
             raise ValueError(f"lr_scheduler '{lr_scheduler}': expected 'cosine' or None")
         self.accelerator = accelerator_for(runtime.resolve_device(device))
+        self.processes = Processes(self.accelerator)
         self.device = self.accelerator.device
         self.step = 0
         self.train_num_steps = train_num_steps
@@ -104,25 +113,27 @@ class Trainer:
         self.max_grad_norm = max_grad_norm
         self.save_and_sample_every = save_and_sample_every
         self.results_folder = None if results_folder is None else Path(results_folder)
-        self.resume_every = resume_every
-        self._resume_point_due = time.monotonic() + (resume_every or 0)
+        self.files = self.results_folder and RunFiles(self.results_folder, max_checkpoints)
+        self.pace = Pace(resume_every) if resume_every else None
         self.precision = precision
-        self.max_checkpoints, self.log_every = max_checkpoints, log_every
+        self.log_every = log_every
         self.layout, self.logger = layout, logger
 
         self.diffusion_model = diffusion_model.to(self.device)
+        # Where there are several processes, this gives all of them the first one's weights.
+        self.model = self.accelerator.prepare_model(diffusion_model)
         # Its step counter stays on the host, where reading it at each step makes nobody wait.
         self.ema = EMA(
             diffusion_model, beta=ema_decay, update_every=ema_update_every, use_foreach=True
         )
-        self.model = self.accelerator.prepare_model(diffusion_model)
         self.optimizer = adamw(diffusion_model, train_lr, adam_betas, weight_decay)
         seed = int(torch.randint(2**62, ())) if seed is None else seed
-        seed = (seed + self.accelerator.process_index) % 2**63
+        seed = self.processes.decided_by_first(seed) % 2**63
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.rows = RowSource(dataset, self.device, seed)
+        self.rows = RowSource(dataset, self.device, seed, self.processes.all_agree)
         batch_size = train_batch_size if len(self.rows) >= SMALL_DATA_SET_ROWS else small_batch_size
-        self.batch_size = batch_size // (self.accelerator.num_processes if split_batches else 1)
+        self.batch_size = batch_size * (1 if split_batches else self.processes.count)
+        self.processes.share(self.batch_size)  # before the first step, not in it
         self.totals = torch.zeros(2, device=self.device)  # of losses and gradient norms
         self.steps_in_totals = 0
 
@@ -149,11 +160,11 @@ class Trainer:
                 f"{num_steps} steps more than the {self.step} done: the run and its learning rate "
                 f"end at train_num_steps = {self.train_num_steps}; set that higher"
             )
-        with progress_bar(stop, "diffusion", initial=self.step) as bar:
+        with self.processes.progress_bar(stop, "diffusion", initial=self.step) as bar:
             started, start_step = time.perf_counter(), self.step
             while self.step < stop:
                 self._update(
-                    self.rows.draw(self.batch_size) for _ in range(self.gradient_accumulate_every)
+                    [self.rows.draw(self.batch_size) for _ in range(self.gradient_accumulate_every)]
                 )
                 bar.update()
                 is_last = self.step == stop
@@ -167,23 +178,25 @@ class Trainer:
                 every = self.save_and_sample_every
                 if is_last or (every and self.step % every == 0):
                     self.save(self.step)
-                elif self.resume_every and time.monotonic() >= self._resume_point_due:
-                    self._save_resume_point(self.resume_every)
-        self._remove_resume_points()
+                elif self._resume_point_is_due():
+                    self._save_resume_point()
+        if self.files and self.processes.is_first:
+            self.files.remove_resume_points()
 
     def train_on_batch(self, batch: Tensor) -> Tensor:
         """One step on rows ``[B, D]`` in data space; the loss, a scalar on the device."""
         return self._update([batch.to(self.device, non_blocking=True)])
 
-    def _update(self, batches: Iterable[Tensor]) -> Tensor:
+    def _update(self, batches: Sequence[Tensor]) -> Tensor:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
-        for batch in batches:
-            with runtime.autocast(self.device, self.precision):
-                part = self.model(batch, generator=self.generator)
-            part = part / self.gradient_accumulate_every
-            self.accelerator.backward(part)
+        for number, batch in enumerate(batches, 1):
+            # The processes' gradients are averaged once a step, with the last batch.
+            is_last = number == len(batches)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                part = self._loss(batch, 1 / len(batches))
+                self.accelerator.backward(part)
             loss += part.detach()
         norm = clipped_step(self.optimizer, self.max_grad_norm, self.learning_rate(self.step))
         self.ema.update()
@@ -192,21 +205,32 @@ class Trainer:
         self.steps_in_totals += 1
         return loss
 
+    def _loss(self, batch: Tensor, weight: float) -> Tensor:
+        """``weight`` times the loss on this process's share of a batch ``[B, D]``, such that the
+        mean over the processes is that of the whole batch."""
+        share = self.processes.share(len(batch))
+        sigma = self.diffusion_model.noise_distribution(len(batch), self.generator)
+        noise = torch.randn(batch.shape, device=self.device, generator=self.generator)
+        rows = batch[share]
+        with runtime.autocast(self.device, self.precision):
+            loss = self.model(rows, sigma=sigma[share], noise=noise[share])
+        return loss * (weight * len(rows) * self.processes.count / len(batch))
+
     def _metrics(self) -> dict[str, float]:
         """Means since the last call; here the host waits for the device."""
-        self._check_finite()
-        loss, norm = (self.totals / max(self.steps_in_totals, 1)).tolist()
+        totals = self._check_finite().mean(dim=0)
+        loss, norm = (totals / max(self.steps_in_totals, 1)).tolist()
         self.totals.zero_()
         self.steps_in_totals = 0
         rate = self.learning_rate(self.step)
         return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
 
-    def _check_finite(self, *, weights: bool = False) -> None:
-        numbers = [self.totals, *(self.diffusion_model.parameters() if weights else ())]
-        if checkpoint.all_finite(numbers):
-            return
-        folder = self.results_folder
-        last = None if folder is None else checkpoint.furthest(folder, "model", "resume")
+    def _check_finite(self, *, weights: bool = False) -> Tensor:
+        """The totals of all processes ``[processes, 2]``; all of them stop where one diverged."""
+        totals = self.processes.gather(self.totals)
+        if checkpoint.all_finite([totals, *(self.diffusion_model.parameters() if weights else ())]):
+            return totals
+        last = self.files.furthest() if self.files else None
         raise TrainingDivergedError(
             f"the loss, its gradient or a weight is not finite, seen at step {self.step}"
             + (f"; last good checkpoint: {last}" if last else "")
@@ -216,56 +240,40 @@ class Trainer:
     def save(self, step: int | None = None) -> Path | None:
         """Write ``model-{step}.pt``, whole or not at all; None where no folder was given, and on
         every process but the first."""
-        self._check_finite(weights=True)
-        if self.results_folder is None or not self.accelerator.is_main_process:
+        totals = self._check_finite(weights=True)
+        if not (self.files and self.processes.is_first):
             return None
         step = self.step if step is None else step
-        path = checkpoint.save(
-            self.results_folder / f"model-{step}.pt", training_state.capture(self)
-        )
-        if self.max_checkpoints is not None:
-            written = checkpoint.steps(self.results_folder, "model")
-            for old in list(written.values())[: -self.max_checkpoints]:
-                if old != path:
-                    old.unlink()
-        return path
+        return self.files.save_checkpoint(step, training_state.capture(self, totals))
 
-    def _save_resume_point(self, every: float) -> None:
-        if self.results_folder is None or not self.accelerator.is_main_process:
-            return
-        started = time.monotonic()
-        self._check_finite(weights=True)
-        path = checkpoint.save(
-            self.results_folder / f"resume-{self.step}.pt", training_state.capture(self)
-        )
-        self._remove_resume_points(but=path)
-        cost = time.monotonic() - started
-        self._resume_point_due = time.monotonic() + max(every, cost / RESUME_COST)
+    def _resume_point_is_due(self) -> bool:
+        if self.pace is None or self.processes.count == 1:
+            return self.pace is not None and self.pace.is_due()
+        # The first process's clock decides, and is asked where everyone waits anyway.
+        is_asked = self.step % self.log_every == 0
+        return is_asked and self.processes.decided_by_first(self.pace.is_due())
 
-    def _remove_resume_points(self, but: Path | None = None) -> None:
-        if self.results_folder is not None and self.accelerator.is_main_process:
-            for path in checkpoint.steps(self.results_folder, "resume").values():
-                if path != but:
-                    path.unlink()
+    def _save_resume_point(self) -> None:
+        assert self.pace is not None
+        with self.pace.writing():
+            totals = self._check_finite(weights=True)
+            if self.files and self.processes.is_first:
+                self.files.save_resume_point(self.step, training_state.capture(self, totals))
 
     def load_latest(self) -> Path | None:
         """Continue from the furthest checkpoint or resume point in the results folder; None, and
         step 0, where there is neither."""
-        folder = self.results_folder
-        found = {} if folder is None else checkpoint.steps(folder, "model")
-        if folder is not None:
-            found = {**found, **checkpoint.steps(folder, "resume")}
-        if not found:
-            return None
-        path = found[max(found)]
-        self.load(path)
+        path = self.processes.decided_by_first(self.files.furthest() if self.files else None)
+        if path is not None:
+            self.load(path)
         return path
 
     def load(self, step_or_path: int | str | os.PathLike[str]) -> None:
         """Continue from a checkpoint: a step in the results folder, or a path.
 
-        On a CPU what follows is equal, bit for bit, to a run that was never interrupted. A file of
-        the 2023 release lacks the generators' states: weights, optimiser, EMA and step are taken.
+        On a CPU what follows is equal, bit for bit, to a run that was never interrupted; with
+        another number of processes it is equal up to the rounding of sums. A file of the 2023
+        release lacks the generators' states: weights, optimiser, EMA and step are taken.
 
         Raises:
             CheckpointError: no such file, damaged, or of another model.

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from synther.checkpoint import CheckpointError
-from synther.diffusion.optimisation import accelerator_for, adamw, clipped_step, load_optimizer
+from synther.diffusion.optimisation import adamw, clipped_step, load_optimizer
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 1e6])
@@ -43,8 +43,3 @@ def test_moments_of_another_network_are_refused():
     theirs = adamw(deeper, 1e-3, (0.9, 0.99), 0.0)
     with pytest.raises(CheckpointError, match=r"optimiser of \[2, 2\] parameters"):
         load_optimizer(optimizer, theirs.state_dict(), "a.pt")
-
-
-def test_two_accelerators_in_one_process():
-    cpu = torch.device("cpu")
-    assert accelerator_for(cpu).device == accelerator_for(cpu).device == cpu
