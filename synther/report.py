@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from synther.commands import error_door
 from synther.reports.render import render
 from synther.reports.runs import read_runs
 
@@ -26,13 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="of a study, or of runs")
     parser.add_argument("--output", type=Path, help="(default: report/ in the first folder)")
     args = parser.parse_args(argv)
-    try:
+    with error_door(resume=False):
         runs = read_runs(args.folders)
         if not runs.finished and not runs.unfinished:
             raise ValueError(f"no runs in {', '.join(map(str, args.folders))}")
         written = render(runs, args.output or args.folders[0] / "report")
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
     for each in runs.unfinished:
         console.print(f"not finished: {each.name} ({each.state})", highlight=False, soft_wrap=True)
     console.print(*written, sep="\n", highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from synther.commands import Exit, error_door
 from synther.reports.render import render
 from synther.reports.runs import read_runs
 from synther.sweeps.board import live_table, print_plan
@@ -66,13 +67,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--retries {args.retries}: expected 0 or more")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    try:
+    with error_door(FolderInUseError, resume=False):
         if not run(args):
-            raise SystemExit(1)
-    except (StudyError, FolderInUseError, OSError) as error:
-        parser.exit(1, f"error: {error}\n")
-    except KeyboardInterrupt:
-        parser.exit(130, "\nstopped; the same command goes on with it\n")
+            raise SystemExit(int(Exit.ERROR))
 
 
 def _stop(*_: object) -> NoReturn:

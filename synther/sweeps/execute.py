@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from synther.commands import Exit
 from synther.gin_config import ROOT as REPOSITORY
 from synther.sweeps.jobs import Job, record, update_record
 from synther.sweeps.sections import StudyError
 
 LOCK_PATIENCE = 60.0
 """Seconds to wait for an earlier driver's process, which the kernel is about to end."""
+FINAL = (Exit.USAGE, Exit.DIVERGED)
+"""Exit codes that the same command would end with again."""
 _LAUNCH = Path(__file__).with_name("launch.py")
 
 
@@ -31,9 +34,10 @@ class FolderInUseError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: an empty ``failure`` is success."""
+    """How a job ended: an empty ``failure`` is success, a ``final`` one would come again."""
 
     failure: str = ""
+    final: bool = False
 
 
 def run_job(job: Job, root: Path) -> Outcome:
@@ -50,8 +54,10 @@ def run_job(job: Job, root: Path) -> Outcome:
                 return Outcome()
             job.remember(root)
             return _start(job, root, lock)
-    except (FolderInUseError, StudyError, OSError) as error:
+    except (FolderInUseError, OSError) as error:
         return Outcome(str(error))
+    except StudyError as error:
+        return Outcome(str(error), final=True)
 
 
 def _start(job: Job, root: Path, lock: IO[str]) -> Outcome:
@@ -81,7 +87,7 @@ def _start(job: Job, root: Path, lock: IO[str]) -> Outcome:
     failure = "" if job.is_done(root) else _failure(code, log_path)
     state = "failed" if failure else "done"
     update_record(job, root, state=state, seconds=round(time.time() - began, 1), reason=failure)
-    return Outcome(failure)
+    return Outcome(failure, final=code in FINAL)
 
 
 def _environment(job: Job) -> dict[str, str]:

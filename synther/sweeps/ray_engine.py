@@ -13,6 +13,13 @@ from synther.sweeps.jobs import Job
 from synther.sweeps.sections import StudyError
 
 _OBJECT_STORE = 100_000_000  # bytes: nothing but job descriptions passes through it
+_STARTS = 3
+"""Ray gives itself 30 seconds to start, which on a busy machine may not do."""
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # or it reports its use over the network
+    "RAY_agent_register_timeout_ms": "120000",  # of its helpers, see _STARTS
+}
+"""Read by Ray when it is imported."""
 
 
 class RayEngine:
@@ -57,8 +64,8 @@ def ray_engine(
         StudyError: Ray is not installed, the cluster does not answer, or this machine has not what
             a job asks for.
     """
-    # Set before the import: Ray reports its use over the network unless it is told not to.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
@@ -66,26 +73,31 @@ def ray_engine(
             "Ray is not installed: pip install 'synther[ray]'; --slurm writes job arrays for a "
             "cluster without it, --job does a single job"
         ) from error
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        if address is None:
-            ray.init(
-                "local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE,
-                **quiet,
-            )
-        else:
-            ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StudyError(f"--address {address}: Ray did not start: {error}") from error
+    _start(ray, address, cpus)
     try:
         if address is None:
             _require_room(plan, ray.cluster_resources())
         yield RayEngine(ray, root)
     finally:
         ray.shutdown()  # ends the workers, and the kernel with each of them its command
+
+
+def _start(ray: Any, address: str | None, cpus: int | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        here = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE}
+        arguments, quiet = ("local",), {**here, **quiet}
+    else:
+        arguments = (address,)
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(*arguments, **quiet)
+            return
+        except Exception as error:  # Ray has no narrower kind for "timed out during startup"
+            ray.shutdown()
+            if left == 0:
+                where = "on this machine" if address is None else f"--address {address}"
+                raise StudyError(f"Ray did not start, {where}: {error}") from error
 
 
 def _require_room(plan: Iterable[Job], there: dict[str, float]) -> None:

@@ -62,7 +62,7 @@ class Schedule:
     def _ended(self, job: Job, outcome: Outcome) -> None:
         if not outcome.failure:
             self.done.add(job.name)
-        elif self.starts[job.name] <= self.retries:
+        elif self.starts[job.name] <= self.retries and not outcome.final:
             self.waiting[job.name] = job
         else:
             self.failed[job.name] = outcome.failure

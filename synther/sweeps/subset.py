@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from synther.commands import error_door
 from synther.datasets import load_dataset
 
 
@@ -20,11 +21,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
     args = parser.parse_args(argv)
-    try:
+    with error_door(resume=False):
         _, subset = load_dataset(args.dataset).split(args.fraction, args.seed)
         subset.save(args.output)
-    except (OSError, ValueError, ImportError) as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

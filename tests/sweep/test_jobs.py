@@ -1,0 +1,80 @@
+"""What is done is told from what the commands wrote, never from a state file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synther.sweeps.jobs import Job, record, update_record
+from synther.sweeps.sections import StudyError
+from tests.sweep.helpers import finish_offline, finish_online
+
+OFFLINE = Job("offline/a", "offline", "a.py", ("--x", "{folder}/y"), seeds=(0, 1))
+ONLINE = Job("online/a", "online", "a.py", (), seeds=(0,))
+DIFFUSION = Job("diffusion/a", "diffusion", "a.py", (), output="samples.npz")
+
+
+@pytest.mark.parametrize("job", [OFFLINE, ONLINE, DIFFUSION], ids=lambda job: job.kind)
+def test_a_state_file_alone_is_not_believed(job: Job, tmp_path: Path) -> None:
+    update_record(job, tmp_path, state="done")
+    assert job.state(tmp_path) == "to do"
+    job.run(tmp_path).mkdir()
+    assert job.state(tmp_path) == "unfinished"
+
+
+def test_offline_is_done_with_the_result_of_its_seeds(tmp_path: Path) -> None:
+    run = OFFLINE.run(tmp_path)
+    finish_offline(run / "a-s0", [0])
+    assert not OFFLINE.is_done(tmp_path)
+    (run / "a-s0to1").mkdir()
+    (run / "a-s0to1/result.json").write_text('{"seeds": [0,')  # cut off
+    assert not OFFLINE.is_done(tmp_path)
+    finish_offline(run / "a-s0to1-2", [0, 1])
+    assert OFFLINE.is_done(tmp_path)
+
+
+@pytest.mark.parametrize(("steps", "done"), [(100, False), (200, False), (300, True)])
+def test_online_is_done_with_its_last_checkpoint(steps: int, done: bool, tmp_path: Path) -> None:
+    finish_online(ONLINE.run(tmp_path) / "x/x_s0", 3, steps=steps)
+    assert ONLINE.is_done(tmp_path) == done
+
+
+def test_online_is_not_done_without_its_last_epoch(tmp_path: Path) -> None:
+    run = ONLINE.run(tmp_path) / "x/x_s0"
+    finish_online(run, 3, steps=300)
+    metrics = run / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))
+    assert not ONLINE.is_done(tmp_path)
+
+
+def test_a_model_is_done_with_its_samples_and_its_last_file(tmp_path: Path) -> None:
+    run = DIFFUSION.run(tmp_path)
+    run.mkdir(parents=True)
+    (run / "samples.npz").touch()
+    assert not DIFFUSION.is_done(tmp_path)
+    (run / "marginals.png").touch()
+    assert DIFFUSION.is_done(tmp_path)
+
+
+def test_commands_resume_what_was_begun(tmp_path: Path) -> None:
+    assert OFFLINE.command(tmp_path) == ["a.py", "--x", f"{tmp_path}/y", "--resume"]
+    assert DIFFUSION.command(tmp_path) == ["a.py"]
+    DIFFUSION.run(tmp_path).mkdir(parents=True)
+    (DIFFUSION.run(tmp_path) / "run.json").write_text("{}")
+    assert DIFFUSION.command(tmp_path) == ["a.py", "--resume"]
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
+    OFFLINE.remember(tmp_path)
+    OFFLINE.remember(tmp_path)
+    other = Job("offline/a", "offline", "a.py", ("--x", "3"), seeds=(0, 1))
+    with pytest.raises(StudyError, match=r"other settings \(then: \{folder\}/y; now: 3\)"):
+        other.remember(tmp_path)
+
+
+def test_the_record_keeps_what_is_not_written_over(tmp_path: Path) -> None:
+    assert record(ONLINE, tmp_path) == {}
+    update_record(ONLINE, tmp_path, state="running", starts=1)
+    update_record(ONLINE, tmp_path, state="failed")
+    assert record(ONLINE, tmp_path) == {"state": "failed", "starts": 1}
