@@ -1,0 +1,118 @@
+"""Runs are found by their own files, and none is lost without a word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from synther.envs import normalized_score
+from synther.reports.runs import read_runs
+from tests.report.helpers import offline_run
+from tests.sweep.helpers import finish_online
+
+
+def test_a_stack_of_seeds_is_as_many_runs(tmp_path: Path) -> None:
+    offline_run(tmp_path / "a", [[1.0, 5.0], [9.0, 4.0], [3.0, 2.0]], seeds=(7, 8))
+    first, second = read_runs([tmp_path]).finished
+    assert (first.seed, second.seed) == (7, 8)
+    assert first.steps.tolist() == [10, 20, 30]
+    assert second.values.tolist() == [5, 4, 2]
+    assert (first.last, first.best) == (3, 9)
+    assert (first.task, first.method, first.measure) == ("hopper-medium-v2", "TD3+BC", "score")
+
+
+@pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        ({"name": "TD3_BC"}, "TD3+BC"),
+        ({"name": "SynthER", "diffusion.path": "s.npz"}, "TD3+BC + SynthER"),
+        ({"name": "td3_bc-large"}, "TD3+BC (large)"),
+        ({"name": "td3_bc-large", "diffusion.path": "m.pt"}, "TD3+BC (large) + SynthER"),
+        ({"name": "my run"}, "TD3+BC (my)"),
+    ],
+)
+def test_names_of_methods(config: dict[str, str], method: str, tmp_path: Path) -> None:
+    offline_run(tmp_path / "a", [[1.0]], **config)
+    (run,) = read_runs([tmp_path]).finished
+    assert run.method == method
+
+
+def test_a_file_of_data_is_a_task_by_its_name(tmp_path: Path) -> None:
+    offline_run(tmp_path / "a", [[1.0]], env="/some/where/hopper-15pct.npz")
+    assert read_runs([tmp_path]).finished[0].task == "hopper-15pct"
+
+
+def test_a_result_without_its_curve_is_a_point(tmp_path: Path) -> None:
+    run = offline_run(tmp_path / "a", [[1.0], [6.0]])
+    (run / "metrics.jsonl").unlink()
+    (found,) = read_runs([tmp_path]).finished
+    assert (found.steps.tolist(), found.values.tolist()) == ([20], [6.0])
+
+
+def test_unfinished_runs_are_told_and_earlier_ones_are_not(tmp_path: Path) -> None:
+    offline_run(tmp_path / "a", [[1.0], [2.0]], finished=False)
+    offline_run(tmp_path / "b", [[1.0]], seeds=(1,))
+    offline_run(tmp_path / "b/previous-1/old", [[7.0]], seeds=(2,))
+    runs = read_runs([tmp_path])
+    assert [run.seed for run in runs.finished] == [1]
+    (left,) = runs.unfinished
+    assert (left.name, left.method) == ("a", "TD3+BC")
+    assert left.state == "stopped or running, 20 of 30 updates"
+
+
+def test_online_runs_are_scored_where_there_are_references(tmp_path: Path) -> None:
+    finish_online(tmp_path / "SAC_Hopper-v2/SAC_Hopper-v2_s0", 3, steps=300)
+    task = "cheetah-run-v0"
+    finish_online(tmp_path / f"SAC_{task}/SAC_{task}_s0", 3, steps=300, env=task)
+    finish_online(tmp_path / "REDQ_Hopper-v2/REDQ_Hopper-v2_s0", 3, steps=200)
+    runs = read_runs([tmp_path])
+    hopper, cheetah = runs.finished
+    assert (hopper.task, hopper.method, hopper.measure) == ("Hopper-v2", "SAC", "score")
+    assert hopper.values.tolist() == normalized_score("Hopper-v2", [100, 200, 300]).tolist()
+    assert (cheetah.task, cheetah.measure) == (task, "return")
+    assert cheetah.values.tolist() == [100, 200, 300]
+    (left,) = runs.unfinished
+    assert left.state == "stopped or running, 200 of 300 environment steps"
+
+
+def test_what_a_plan_has_and_nobody_began_is_told(tmp_path: Path) -> None:
+    job = {
+        "name": "offline/iql-d-synther-s0",
+        "kind": "offline",
+        "script": "synther/corl/algorithms/iql.py",
+        "words": ["--env", "d", "--name", "iql", "--diffusion.path", "x.npz"],
+    }
+    begun = {**job, "name": "offline/begun"}
+    online = {
+        **job,
+        "name": "online/o",
+        "kind": "online",
+        "words": ["--env", "e", "--exp_name", "S"],
+    }
+    model = {"name": "diffusion/d", "kind": "diffusion"}
+    plan = {"jobs": [job, begun, online, model]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    offline_run(tmp_path / "offline/begun/run/x", [[1.0]])
+    state = tmp_path / job["name"] / "state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text(json.dumps({"state": "blocked", "reason": "diffusion/d: broke"}))
+    runs = read_runs([tmp_path])
+    assert len(runs.finished) == 1
+    first, second = runs.unfinished
+    assert (first.task, first.method) == ("d", "IQL + SynthER")
+    assert first.state == "blocked: diffusion/d: broke"
+    assert (second.method, second.state) == ("S", "not started")
+
+
+def test_a_run_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    offline_run(tmp_path / "a", [[1.0]])
+    offline_run(tmp_path / "b", [[2.0]])
+    with pytest.raises(ValueError, match="seed 0, is there twice"):
+        read_runs([tmp_path])
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        read_runs([tmp_path / "nothing"])
