@@ -9,6 +9,7 @@ depends on the machine, except for KIND ``saving``, which dies at a chosen call 
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -34,6 +35,8 @@ OFTEN = {
     "online": ("redq_sac.checkpoint_every = 0.0", "REDQTrainer.resume_every = 0.002"),
 }
 """Bindings that make a run save whenever it can."""
+LATE_IMPORTS = ("torch._dynamo", "torch.distributed.tensor", "matplotlib.backends.backend_agg")
+"""What a run would import in each try, which would take longer than the run."""
 MOMENTS = ("diffusion", "sampling", "saving", "offline", "online")
 
 
@@ -160,8 +163,8 @@ class Chain:
         """What a script that keeps a job alive does: resume where there is a run."""
         run = KINDS[kind]
         words = [*run.words(self.data, results), *OFTEN[kind]]
-        if self.moment == "sampling":
-            words[words.index("123")] = "300"
+        if self.moment == "diffusion":
+            words.insert(0, "--no_save_samples")
         if kind == "offline" or (results / run.folder / "run.json").exists():
             words.append("--resume")
         return lambda: run.start(words)
@@ -245,6 +248,8 @@ def main(words: list[str]) -> None:
     """The command; prints counts as JSON."""
     moment, kills, folder = words[:3]
     torch.set_num_threads(1)
+    for name in LATE_IMPORTS:
+        importlib.import_module(name)
     started = time.monotonic()
     chain = Chain(moment, Path(folder), int(words[3]) if len(words) > 3 else 0)
     chain.run(int(kills))
