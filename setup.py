@@ -24,6 +24,9 @@ EXTRAS = {
     # imageio: gymnasium imports it for any MuJoCo environment, and does not ask for it itself
     "envs": ["mujoco>=3.3,<4", "dm_control>=1.0.31", "shimmy>=2.0.1", "imageio>=2.14"],
     "minari": ["minari[hdf5]>=0.5.3"],
+    "sb3": ["stable-baselines3>=2.7"],
+    # 2.8 asks for gymnasium 1.0.0 and no other
+    "d3rlpy": ["d3rlpy>=2.6.2,<2.8"],
     # evaluate_samples.py --baselines gmm,vae,ctgan; ctgan is under the Business Source License
     "baselines": ["scikit-learn>=1.5", "ctgan>=0.11"],
     "wandb": ["wandb>=0.22"],
@@ -39,6 +42,8 @@ EXTRAS = {
         "mypy==2.4.1",
         "import-linter==2.16",
         "minari[hdf5]>=0.5.3",
+        "stable-baselines3>=2.7",
+        "d3rlpy>=2.6.2,<2.8",
         "tensorboard>=2.17",
         "ray>=2.40,<2.50",
         "submitit>=1.5",

@@ -66,7 +66,8 @@ def judge(
     - their marginal similarity is more than 0.05 below the real one, or that of their worst column
       more than 0.2 below the same column's;
     - their correlation similarity (Pearson or Spearman) is more than 0.02 below the real one;
-    - they are memorised, see :class:`synther.diffusion.novelty.Novelty`;
+    - they are memorised, see :class:`synther.diffusion.novelty.Novelty`, and as a whole nearer to
+      the training rows than held-out rows are, beyond its error (3 standard errors);
     - terminals are less than half, or more than twice, as frequent as in the real rows, beyond the
       error of counting (3 standard errors).
 
@@ -90,7 +91,10 @@ def judge(
         **_numbers(real, unseen, "real_", min(real.columns, key=lambda name: real.columns[name])),
     }
     reasons = [*_similarity_reasons(ours, real), *_terminal_reasons(ours, real)]
-    if drawn.memorised:
+    # With few held-out rows the nearest one in a hundred of them says little, so that the samples
+    # also have to be nearer as a whole, beyond the error of the Mann-Whitney statistic.
+    error = 3 * np.sqrt((1 / drawn.rows + 1 / unseen.rows) / 12)
+    if drawn.memorised and drawn.nearer > 0.5 + error:
         reasons.append("many are copies of training rows, or nearly so")
     return Verdict(numbers, tuple(reasons))
 
@@ -138,7 +142,9 @@ def _similarity_reasons(ours: Fidelity, real: Fidelity) -> list[str]:
 
 def _terminal_reasons(ours: Fidelity, real: Fidelity) -> list[str]:
     rate, expected = ours.terminal_rate, real.terminal_rate
-    error = 3 * np.sqrt(expected * (1 - expected) / ours.rows[1])
+    counts = np.array([ours.rows[1], real.rows[1]])
+    pooled = np.average([rate, expected], weights=counts)
+    error = 3 * np.sqrt(pooled * (1 - pooled) * np.sum(1 / counts))
     if rate < expected / 2 - error or rate > 2 * expected + error:
         return [f"{rate:.2%} of them are terminal, {expected:.2%} of the real rows"]
     return []

@@ -1,0 +1,1 @@
+"""SynthER inside other libraries, one module each; each needs the extra of its name."""

@@ -1,0 +1,245 @@
+"""Stable-Baselines3 itself, trained on real rows, on the mix, and on after loading."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("stable_baselines3", reason="needs the extra sb3")
+
+from gymnasium import Env, spaces
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3 import DDPG, SAC, TD3
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from synther.datasets import as_transitions
+from synther.integrations.sb3 import SynthERCallback, SynthERReplayBuffer
+from synther.transitions import TransitionError
+from synther.upsampling import Upsampler
+from tests.data import random_transitions
+
+TINY = {"width": 16, "num_layers": 1, "dim_t": 8, "steps": 10, "batch_size": 32}
+NETS = {"net_arch": [16, 16]}
+OBSERVATIONS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+ACTIONS = spaces.Box(-2, 2, (2,), np.float32)
+pytestmark = pytest.mark.filterwarnings("ignore::synther.upsampling.verdict.FidelityWarning")
+
+
+class Drift(Env[Any, Any]):
+    """Adds the action to the observation; ends where that is far from 0."""
+
+    observation_space, action_space = OBSERVATIONS, ACTIONS
+
+    def reset(self, **options: Any) -> Any:
+        super().reset(**options)
+        self.state = self.np_random.normal(size=3).astype(np.float32)
+        return self.state, {}
+
+    def step(self, action: Any) -> Any:
+        self.state = self.state + np.float32([*action, 0.1])
+        return self.state, -float(np.abs(self.state).sum()), bool(abs(self.state[0]) > 6), False, {}
+
+
+def environment(count: int = 1) -> DummyVecEnv:
+    return DummyVecEnv([lambda: TimeLimit(Drift(), 20)] * count)
+
+
+def buffer(**options: Any) -> SynthERReplayBuffer:
+    return SynthERReplayBuffer(50, OBSERVATIONS, ACTIONS, "cpu", **options)
+
+
+def add_steps(target: ReplayBuffer, count: int) -> None:
+    rng = np.random.default_rng(0)
+    for step in range(count):
+        done = np.full(target.n_envs, step % 5 == 4)
+        target.add(
+            rng.normal(size=(target.n_envs, 3)),
+            np.full((target.n_envs, 3), step),
+            rng.uniform(-1, 1, (target.n_envs, 2)),
+            np.full(target.n_envs, step),
+            done,
+            [{"TimeLimit.truncated": bool(step % 2)}] * target.n_envs,
+        )
+
+
+def agent(kind: Any = SAC, ratio: float = 0.5, env: Any = None, **options: Any) -> Any:
+    return kind(
+        "MlpPolicy",
+        env or environment(),
+        buffer_size=2000,
+        batch_size=32,
+        policy_kwargs=dict(NETS),
+        device="cpu",
+        seed=0,
+        **{
+            "learning_starts": 50,
+            "replay_buffer_class": SynthERReplayBuffer,
+            "replay_buffer_kwargs": {"synthetic_ratio": ratio},
+            **options,
+        },
+    )
+
+
+def refills(every: int = 210, **options: Any) -> SynthERCallback:
+    return SynthERCallback(every, 400, config=TINY, device="cpu", **options)
+
+
+def parameters(model: Any) -> list[torch.Tensor]:
+    return list(model.policy.state_dict().values())
+
+
+def assert_same(a: Any, b: Any) -> None:
+    for one, other in zip(parameters(a), parameters(b), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", [SAC, TD3, DDPG])
+def test_with_a_ratio_of_0_the_numbers_are_those_of_the_plain_library(kind: Any) -> None:
+    plain = agent(kind, replay_buffer_class=None, replay_buffer_kwargs=None).learn(110)
+    ours = agent(kind, ratio=0).learn(110, callback=refills(60))
+    assert_same(plain, ours)
+    assert ours.replay_buffer.synthetic_rows == 0
+
+
+def test_making_synthetic_rows_disturbs_nothing_random() -> None:
+    def trained(with_rows: bool) -> Any:
+        model = agent(ratio=0, learning_starts=190).learn(210)
+        if with_rows:
+            upsampler = Upsampler(TINY, device="cpu").fit(model.replay_buffer)
+            model.replay_buffer.fill(upsampler.sample(100))
+        return model.learn(20, reset_num_timesteps=False)
+
+    assert_same(trained(with_rows=False), trained(with_rows=True))
+
+
+@pytest.mark.parametrize("kind", [SAC, TD3, DDPG])
+def test_it_trains_past_a_refill_saves_loads_and_goes_on(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: dict[str, Any] = {}
+    record = Logger.record
+
+    def remember(self: Logger, key: str, value: Any, *rest: Any, **options: Any) -> None:
+        logged[key] = value
+        record(self, key, value, *rest, **options)
+
+    monkeypatch.setattr(Logger, "record", remember)
+    model = agent(kind, learning_starts=190).learn(215, callback=refills())
+    assert model.replay_buffer.synthetic_rows == 400
+    assert logged["synther/real_rows"] == 210
+    assert logged["synther/synthetic_rows"] == 400
+    assert {"synther/marginal", "synther/real_marginal", "synther/trusted"} <= set(logged)
+    mixed = parameters(model)
+    model.save(tmp_path / "model.zip")
+    model.save_replay_buffer(tmp_path / "replay.pkl")
+
+    loaded = kind.load(tmp_path / "model.zip", env=environment(), device="cpu")
+    assert isinstance(loaded.replay_buffer, SynthERReplayBuffer)
+    loaded.load_replay_buffer(tmp_path / "replay.pkl")
+    for one, other in zip(mixed, parameters(loaded), strict=True):
+        assert torch.equal(one, other)
+    before = loaded.replay_buffer._synthetic["observations"]
+    np.testing.assert_array_equal(before, model.replay_buffer._synthetic["observations"])
+    loaded.learn(203, callback=refills(), reset_num_timesteps=False)
+    assert loaded.num_timesteps == 418
+    np.testing.assert_array_equal(before, loaded.replay_buffer._synthetic["observations"])
+    loaded.learn(5, callback=refills(warm_start=True), reset_num_timesteps=False)
+    assert logged["synther/real_rows"] == 420
+    assert loaded.replay_buffer.upsampler._rounds == 2
+    assert not np.array_equal(before, loaded.replay_buffer._synthetic["observations"])
+
+
+def test_a_batch_has_the_ratio_of_synthetic_rows() -> None:
+    filled = buffer(synthetic_ratio=0.25)
+    add_steps(filled, 20)
+    assert (filled.sample(8).rewards >= 0).all()
+    synthetic = random_transitions(30)
+    synthetic.rewards[:] = -1
+    filled.fill(synthetic)
+    batch = filled.sample(8)
+    assert (batch.rewards[:6] >= 0).all()
+    assert (batch.rewards[6:] == -1).all()
+    rows = {tuple(row) for row in synthetic.observations.tolist()}
+    assert all(tuple(row) in rows for row in batch.observations[6:].tolist())
+    assert [each.shape for each in batch[:5]] == [(8, 3), (8, 2), (8, 3), (8, 1), (8, 1)]
+    assert {each.dtype for each in batch[:5]} == {torch.float32}
+    filled.synthetic_ratio = 1
+    assert (filled.sample(8).rewards == -1).all()
+    filled.reset()
+    assert filled.synthetic_rows == 0
+
+
+def test_vec_normalize_works_on_both_kinds() -> None:
+    normalized = VecNormalize(environment(), training=False)
+    normalized.obs_rms.mean[:], normalized.obs_rms.var[:] = 5.0, 4.0
+    normalized.ret_rms.var = np.float64(9.0)
+    filled = buffer(synthetic_ratio=1)
+    synthetic = random_transitions(30)
+    filled.fill(synthetic)
+    state = pickle.dumps(filled)
+    batch, raw = filled.sample(16, normalized), pickle.loads(state).sample(16)
+    torch.testing.assert_close(batch.observations, (raw.observations - 5) / 2, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(batch.rewards, raw.rewards / 3, rtol=1e-4, atol=1e-4)
+    model = agent(env=VecNormalize(environment(2)), learning_starts=190)
+    model.learn(220, callback=refills(210))
+    assert model.replay_buffer.synthetic_rows == 400
+
+
+@pytest.mark.parametrize("count", [30, 70])
+@pytest.mark.parametrize("envs", [1, 2])
+def test_a_buffer_becomes_transitions_oldest_first(count: int, envs: int) -> None:
+    real = ReplayBuffer(50 * envs, OBSERVATIONS, ACTIONS, "cpu", n_envs=envs)
+    add_steps(real, count)
+    data = as_transitions(real)
+    kept = np.repeat(np.arange(max(0, count - 50), count), envs)
+    np.testing.assert_array_equal(data.rewards, kept)
+    np.testing.assert_array_equal(data.next_observations, np.repeat(kept[:, None], 3, axis=1))
+    np.testing.assert_array_equal(data.terminals, (kept % 5 == 4) & (kept % 2 == 0))
+
+
+@pytest.mark.parametrize("count", [30, 70])
+def test_a_buffer_that_saves_memory_loses_no_transition_but_the_overwritten(count: int) -> None:
+    real = ReplayBuffer(
+        50, OBSERVATIONS, ACTIONS, "cpu", optimize_memory_usage=True,
+        handle_timeout_termination=False,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    walk = rng.normal(size=(count + 1, 3)).astype(np.float32)
+    for step in range(count):
+        done = np.array([step % 5 == 4])
+        real.add(walk[None, step], walk[None, step + 1], np.zeros((1, 2)), step, done, [{}])
+    data = as_transitions(real)
+    kept = np.arange(max(0, count - 49), count)
+    np.testing.assert_array_equal(data.rewards, kept)
+    np.testing.assert_array_equal(data.observations, walk[kept])
+    ended = kept % 5 == 4
+    np.testing.assert_array_equal(data.terminals, ended)
+    np.testing.assert_array_equal(data.next_observations[~ended], walk[kept + 1][~ended])
+    np.testing.assert_array_equal(data.next_observations[ended], walk[kept][ended])
+
+
+def test_what_is_not_vectors_is_refused_at_the_door() -> None:
+    for observations, actions, kind in (
+        (spaces.Box(0, 255, (8, 8, 3), np.uint8), ACTIONS, "observation"),
+        (spaces.Dict({"a": OBSERVATIONS}), ACTIONS, "observation"),
+        (OBSERVATIONS, spaces.Discrete(3), "action"),
+    ):
+        with pytest.raises(ValueError, match=f"the {kind} space is .*flat Box of floats"):
+            SynthERReplayBuffer(10, observations, actions, "cpu")
+    with pytest.raises(ValueError, match="synthetic_ratio is 2"):
+        buffer(synthetic_ratio=2)
+    with pytest.raises(TransitionError, match="4 observation and 2 action columns, the buffer"):
+        buffer().fill(random_transitions(observation_dim=4))
+    with pytest.raises(TransitionError, match="holds no rows"):
+        as_transitions(buffer())
+    with pytest.raises(ValueError, match="retrain_every is 0"):
+        SynthERCallback(0)
+    with pytest.raises(ValueError, match="no setting 'stepz'"):
+        SynthERCallback(config={"stepz": 1})
+    with pytest.raises(ValueError, match="replay_buffer_class=SynthERReplayBuffer"):
+        agent(replay_buffer_class=None, replay_buffer_kwargs=None).learn(10, callback=refills())

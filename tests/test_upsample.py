@@ -1,0 +1,316 @@
+"""The short way, from fit to samples: what it takes, what it refuses, what it leaves alone."""
+
+import pickle
+import random
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gin
+import numpy as np
+import pytest
+import torch
+
+import synther
+from synther.checkpoint import CheckpointError
+from synther.datasets import load_dataset
+from synther.diffusion import trainer
+from synther.diffusion.model_io import load_model
+from synther.transitions import TransitionError, Transitions
+from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, Verdict, upsample
+from synther.upsampling.config import default_config, resolve_config
+from synther.upsampling.verdict import judge
+from tests.data import random_transitions
+
+TINY = {"width": 16, "num_layers": 1, "dim_t": 8, "steps": 12, "batch_size": 32}
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+pytestmark = pytest.mark.filterwarnings("ignore::synther.upsampling.verdict.FidelityWarning")
+
+
+def related(rows: int, seed: int = 0) -> Transitions:
+    """Transitions whose columns hang together: what follows is what was, and the action."""
+    rng = np.random.default_rng(seed)
+    observations = rng.normal(2, 3, size=(rows, 2))
+    actions = np.tanh(rng.normal(size=(rows, 1)))
+    following = observations + 3 * actions
+    arrays = {"observations": observations, "actions": actions, "next_observations": following}
+    return Transitions.from_arrays(
+        {**arrays, "rewards": following.sum(axis=1), "terminals": rng.random(rows) < 0.2},
+        metadata={"env_id": "Own-v0", "private": "not handed on"},
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Upsampler:
+    return Upsampler(TINY, device="cpu", seed=3).fit(related(400))
+
+
+def assert_equal(a: Transitions, b: Transitions) -> None:
+    for name, array in a.arrays().items():
+        np.testing.assert_array_equal(array, getattr(b, name), err_msg=name)
+
+
+def test_the_package_gives_the_function_and_stays_light() -> None:
+    script = """
+import sys, synther
+assert "torch" not in sys.modules and "numpy" not in sys.modules
+assert callable(synther.upsample) and synther.upsample.__name__ == "upsample"
+assert "Upsampler" in dir(synther)
+try:
+    synther.downsample
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "module 'synther' has no attribute 'downsample'", done.stderr
+
+
+def test_one_call_gives_transitions_that_say_where_they_are_from() -> None:
+    with pytest.warns(FidelityWarning, match="NOT to be trusted"):
+        samples = synther.upsample(related(400), 37, config=TINY, device="cpu", seed=3)
+    assert len(samples) == 37
+    assert (samples.observation_dim, samples.action_dim) == (2, 1)
+    assert np.abs(samples.actions).max() <= 1
+    assert samples.metadata["source"] == "SynthER"
+    assert samples.metadata["env_id"] == "Own-v0"
+    assert "private" not in samples.metadata
+    provenance = samples.metadata["synther"]
+    assert (provenance["rows"], provenance["seed"], provenance["steps"]) == (400, 3, 12)
+    assert "NOT to be trusted" in provenance["verdict"]
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_call_others(fitted: Upsampler) -> None:
+    other = Upsampler(TINY, device="cpu", seed=3).fit(related(400))
+    first, second = other.sample(20), other.sample(20)
+    assert not np.array_equal(first.observations, second.observations)
+    assert_equal(fitted.sample(20, seed=5), other.sample(20, seed=5))
+    different = Upsampler(TINY, device="cpu", seed=4).fit(related(400))
+    assert not np.array_equal(different.sample(20).observations, first.observations)
+
+
+def test_global_random_numbers_and_gin_play_no_part(fitted: Upsampler) -> None:
+    def state() -> tuple[Any, ...]:
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+
+    before = state()
+    with gin.unlock_config():
+        gin.parse_config("ResidualMLPDenoiser.layer_norm = True\nTrainer.ema_decay = 0.5")
+        gin.parse_config("SimpleDiffusionGenerator.clip_actions = False")
+        gin.parse_config("ElucidatedDiffusion.P_mean = 3.0\nTrainer.train_lr = 7.0")
+    try:
+        bound = gin.config_str()
+        under_gin = Upsampler(TINY, device="cpu", seed=3).fit(related(400))
+        assert gin.config_str() == bound
+    finally:
+        gin.clear_config()
+    assert state() == before
+    assert_equal(under_gin.sample(30, seed=1), fitted.sample(30, seed=1))
+
+
+def test_saved_loaded_and_pickled_it_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    original = Upsampler(TINY, device="cpu", seed=3).fit(related(400))
+    original.sample(5)
+    path = original.save(tmp_path / "model.pt")
+    for copy in (Upsampler.load(path, "cpu"), pickle.loads(pickle.dumps(original))):
+        assert copy.verdict == original.verdict
+        assert copy.config == original.config
+        twin = pickle.loads(pickle.dumps(original))
+        assert_equal(copy.sample(25), twin.sample(25))
+        assert_equal(
+            copy.refit(related(500), steps=3).sample(9), twin.refit(related(500), steps=3).sample(9)
+        )
+    loaded = load_model(path)  # the offline commands read it as well
+    assert loaded.layout is not None
+    assert (loaded.layout.observation_dim, loaded.layout.terminals, loaded.step) == (2, True, 12)
+
+
+def test_without_a_fit_everything_says_so(tmp_path: Path) -> None:
+    empty = Upsampler(TINY, device="cpu")
+    assert pickle.loads(pickle.dumps(empty)).verdict is None
+    for action in (
+        lambda: empty.sample(3),
+        lambda: empty.refit(related(300)),
+        lambda: empty.save(tmp_path / "x.pt"),
+    ):
+        with pytest.raises(RuntimeError, match=r"call fit\(data\) first"):
+            action()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    torch.save({"step": 1}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"not written by Upsampler.save"):
+        Upsampler.load(tmp_path / "x.pt")
+
+
+def test_a_refit_goes_on_from_the_weights_with_the_normaliser_of_the_new_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upsampler = Upsampler({**TINY, "steps": 40, "learning_rate": 1e-9}, device="cpu")
+    upsampler.fit(related(400))
+    assert upsampler._model is not None
+    before = {name: value.clone() for name, value in upsampler._model.net.state_dict().items()}
+    seen: list[int] = []
+    original = trainer.Trainer.train
+    monkeypatch.setattr(
+        trainer.Trainer, "train", lambda self: (seen.append(self.train_num_steps), original(self))
+    )
+    moved = replace(related(600), observations=related(600).observations + 100)
+    upsampler.refit(moved)
+    assert seen == [10]
+    for name, value in upsampler._model.net.state_dict().items():
+        torch.testing.assert_close(value, before[name], atol=1e-6, rtol=0)
+    assert upsampler.sample(200).observations.mean() == pytest.approx(102, abs=2)
+
+
+def test_a_refit_on_other_columns_is_refused() -> None:
+    without = replace(related(400), terminals=np.zeros(400, np.float32))
+    upsampler = Upsampler(TINY, device="cpu").fit(without)
+    with pytest.raises(TransitionError, match="use fit for a new model"):
+        upsampler.refit(random_transitions(300))
+    with pytest.raises(TransitionError, match="use fit for a new model"):
+        upsampler.refit(related(400))
+
+
+def test_terminals_are_modelled_where_there_are_any_and_actions_keep_their_range() -> None:
+    data = related(400)
+    wide = replace(data, actions=5 * data.actions, terminals=np.zeros(400, np.float32))
+    samples = upsample(wide, 500, config=TINY, device="cpu")
+    assert not samples.terminals.any()
+    assert 1.5 < np.abs(samples.actions).max() <= np.abs(wide.actions).max()
+    marked = upsample(replace(data, terminals=np.ones(400)), 100, config=TINY, device="cpu")
+    assert marked.terminals.any()
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"observations": np.zeros((400, 4, 4, 3))}, "images.*encode them first"),
+    ({"actions": np.zeros(400, np.int64)}, "discrete actions"),
+    ({"actions": np.zeros((400, 1), np.int64)}, "discrete actions"),
+    ({"actions": np.zeros(400)}, r"'actions' has shape \(400,\), expected \[rows, columns\]"),
+    ({"rewards": np.zeros((400, 2))}, r"'rewards' has shape \(400, 2\)"),
+    ({"rewards": np.zeros(399)}, "'rewards' has 399 rows"),
+    ({"next_observations": np.zeros((400, 3))}, "'next_observations' has 3 columns"),
+    ({"rewards": np.where(np.arange(400) == 7, np.nan, 0)}, "not finite in 1 .* first in row 7"),
+    ({"terminals": np.full(400, 0.5)}, "expected 0 or 1"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD)
+def test_bad_arrays_are_refused_before_anything_is_trained(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TransitionError, match=message):
+        upsample({**related(400).arrays(), **change}, 10, config=TINY)
+
+
+def test_other_bad_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TransitionError, match="10 rows, expected 200 or more"):
+        upsample(related(10), 10)
+    without_terminals = dict(list(related(400).arrays().items())[:-1])
+    with pytest.raises(TransitionError, match="missing 'terminals'"):
+        upsample(without_terminals, 10)
+    with pytest.raises(TypeError, match="int is not known; expected Transitions, a mapping"):
+        upsample(7, 10)
+    with pytest.raises(FileNotFoundError, match=r"absent.npz: no such file"):
+        upsample(tmp_path / "absent.npz", 10)
+    with pytest.raises(ValueError, match="num_samples is 0"):
+        upsample(related(400), 0)
+    with pytest.raises(ValueError, match="device 'gpu'"):
+        upsample(related(400), 10, device="gpu")
+    with pytest.raises(ValueError, match=re.escape("no setting 'step'; did you mean 'steps'?")):
+        upsample(related(400), 10, config={"step": 3})
+    with pytest.raises(ValueError, match=r"width is 1.5, expected int"):
+        upsample(related(400), 10, config={"width": 1.5})
+    with pytest.raises(ValueError, match=r"sampler is 'quick'"):
+        upsample(related(400), 10, config={"sampler": "quick"})
+    with pytest.raises(TypeError, match="expected None, a dict"):
+        upsample(related(400), 10, config="config/resmlp_denoiser.gin")  # type: ignore[arg-type]
+
+
+def test_settings_follow_size_and_device_and_what_is_given_wins() -> None:
+    assert default_config(20_000, CPU) == UpsampleConfig()
+    assert default_config(500_000, CPU).width > UpsampleConfig().width
+    paper = default_config(900_000, CUDA)
+    assert (paper.width, paper.num_layers, paper.steps) == (2048, 6, 100_000)
+    assert (paper.batch_size, paper.learning_rate) == (1024, 3e-4)
+    assert default_config(500_000, CUDA).batch_size == 256
+    assert resolve_config({"steps": 7}, 20_000, CPU) == UpsampleConfig(steps=7)
+    whole = UpsampleConfig(width=8)
+    assert resolve_config(whole, 900_000, CUDA) is whole
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Transitions, Transitions, Transitions]:
+    """Training, held-out and fresh real rows."""
+    data = related(9000, seed=1)
+    return (
+        data.subset(slice(0, 4000)),
+        data.subset(slice(4000, 5000)),
+        data.subset(slice(5000, 9000)),
+    )
+
+
+def reasons(parts: tuple[Transitions, ...], **arrays: Any) -> tuple[str, ...]:
+    return judge(parts[0], parts[1], replace(parts[2], **arrays), terminals=True).reasons
+
+
+def test_a_verdict_trusts_real_rows_and_names_what_is_wrong(
+    parts: tuple[Transitions, Transitions, Transitions],
+) -> None:
+    training, held_out, fresh = parts
+    verdict = judge(training, held_out, fresh, terminals=True)
+    assert verdict.trusted
+    assert str(verdict).startswith("the samples look like held-out real rows: marginal 0.9")
+    assert verdict.numbers["marginal"] == pytest.approx(verdict.numbers["real_marginal"], abs=0.02)
+    assert verdict.numbers["nearest_row"] == pytest.approx(
+        verdict.numbers["real_nearest_row"], rel=0.2
+    )
+    rng = np.random.default_rng(0)
+    shuffled = rng.permutation(fresh.next_observations)
+    assert reasons(parts, next_observations=shuffled) == (
+        "columns do not depend on each other as the real ones do",
+    )
+    far = {"observations": fresh.observations + 3, "next_observations": fresh.next_observations + 3}
+    assert reasons(parts, **far) == ("columns are not distributed as the real ones",)
+    one = fresh.observations + np.float32([0, 2])
+    assert "observations[1] is not distributed as the real one" in reasons(parts, observations=one)
+    (terminal,) = reasons(parts, terminals=np.zeros(4000))
+    assert re.fullmatch(r"0.00% of them are terminal, (19|20|21).\d\d% of the real rows", terminal)
+    copied = judge(training, held_out, training.subset(slice(0, 3000)), terminals=True)
+    assert copied.reasons == ("many are copies of training rows, or nearly so",)
+
+
+def test_few_real_rows_alone_are_no_reason_for_distrust() -> None:
+    """200 rows are the fewest there may be; chance must not look like a bad model then."""
+    blamed = 0
+    for seed in range(10):
+        data = related(2200, seed=seed)
+        verdict = judge(
+            data.subset(slice(50, 200)),
+            data.subset(slice(0, 50)),
+            data.subset(slice(200, None)),
+            terminals=True,
+        )
+        blamed += not verdict.trusted
+    assert blamed <= 1
+
+
+def test_a_verdict_without_reasons_is_trust() -> None:
+    assert Verdict().trusted
+    assert not Verdict(reasons=("why",)).trusted
+
+
+@pytest.mark.slow
+def test_the_shipped_data_can_be_upsampled_and_trusted() -> None:
+    upsampler = Upsampler({"steps": 4000}, device="cpu").fit("hopper-demo-v0")
+    assert upsampler.verdict is not None
+    assert upsampler.verdict.trusted, upsampler.verdict
+    samples = upsampler.sample(5000)
+    assert samples.metadata["env_id"] == "Hopper-v2"
+    real = load_dataset("hopper-demo-v0")
+    np.testing.assert_allclose(
+        samples.observations.mean(axis=0), real.observations.mean(axis=0), atol=0.3
+    )
