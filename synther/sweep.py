@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> bool:
     if args.slurm is not None:
         files = write_arrays(study, plan, root, (root / args.slurm).resolve())
         write_plan(study, plan, root)
-        console.print(*files, sep="\n", highlight=False, soft_wrap=True)
+        _say(*files)
         return True
     with locked(root / "lock"):
         write_plan(study, plan, root)
@@ -107,12 +107,11 @@ def _do_all(args: argparse.Namespace, study: Study, plan: list[Job], root: Path)
                 schedule.run(engine, watch)
     for name, reason in schedule.failed.items():
         log = root / name / "log.txt"
-        console.print(f"failed: {name}: {reason}\n  {log}", highlight=False, markup=False)
+        _say(f"failed: {name}: {reason}\n  {log}")
     for name, reason in schedule.blocked.items():
-        console.print(f"blocked: {name} by {reason}", highlight=False, markup=False)
+        _say(f"blocked: {name} by {reason}")
     written = render(read_runs([root]), root / "report")
-    console.print(f"{len(schedule.done)} of {len(plan)} jobs done", highlight=False)
-    console.print(*written, sep="\n", highlight=False, soft_wrap=True)
+    _say(f"{len(schedule.done)} of {len(plan)} jobs done", *written)
     return not schedule.failed and not schedule.blocked
 
 
@@ -125,8 +124,12 @@ def _do_job(name: str, plan: list[Job], root: Path) -> bool:
         if not jobs[need].is_done(root):
             raise StudyError(f"--job {name}: blocked, {need} is not done")
     outcome = run_job(job, root)
-    console.print(f"{name}: {outcome.failure or 'done'}", highlight=False, markup=False)
+    _say(f"{name}: {outcome.failure or 'done'}")
     return not outcome.failure
+
+
+def _say(*lines: object) -> None:
+    console.print(*lines, sep="\n", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

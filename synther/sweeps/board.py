@@ -33,7 +33,7 @@ def print_plan(console: Console, plan: Sequence[Job], root: Path) -> None:
         command = shlex.join(["python3", *job.command(root)])
         console.print(f"{'':12}{command}", highlight=False, soft_wrap=True, markup=False)
     told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    console.print(f"{len(plan)} jobs in {root}: {told}", highlight=False)
+    console.print(f"{len(plan)} jobs in {root}: {told}", highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
