@@ -63,8 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.retries < 0:
-        parser.error(f"--retries {args.retries}: expected 0 or more")
+    for name in ("retries", "gpus_per_run", "gpus_per_model"):
+        if (value := getattr(args, name)) is not None and value < 0:
+            parser.error(f"--{name} {value}: expected 0 or more")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     with error_door(FolderInUseError, resume=False):

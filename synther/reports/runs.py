@@ -118,7 +118,7 @@ def _in(folder: Path) -> Iterator[Run | Unfinished]:
             yield _offline_part(file.parent, folder)
     for file in sorted(folder.rglob("run.json")):
         settings = read_object(file)
-        if not _is_old(file) and settings and "redq_sac.start_steps" in settings:
+        if not _is_old(file) and settings and {"env", "seed"} <= settings.keys():
             yield from _online(file.parent, settings, folder)
 
 

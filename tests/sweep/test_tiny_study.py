@@ -1,4 +1,4 @@
-"""The ``tiny`` study on Ray, whose driver and one of whose commands are killed half way."""
+"""The ``tiny`` study on Ray: a command, a worker and the driver are killed half way."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,14 @@ def commands_of(root: Path) -> list[int]:
     return found
 
 
-def wait_until(condition: object, driver: subprocess.Popen[bytes]) -> None:
+def parent_of(pid: int) -> int:
+    """The process that started another; of a command, Ray's worker."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def wait_until(condition: Callable[[], object], driver: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not condition() and driver.poll() is None and time.monotonic() < deadline:  # type: ignore[operator]
+    while not condition() and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     assert driver.poll() is None, "the study ended before it was killed"
 
@@ -63,6 +69,10 @@ def test_killed_half_way_and_finished_by_the_same_command(tmp_path: Path) -> Non
     wait_until(lambda: done() and commands_of(root), driver)
     victim = commands_of(root)[0]
     os.kill(victim, signal.SIGKILL)  # a command; its job is started again
+    wait_until(lambda: len(done()) >= len(plan) // 4 and commands_of(root), driver)
+    child = commands_of(root)[0]
+    os.kill(parent_of(child), signal.SIGKILL)  # Ray's worker, and its command with it
+    wait_until(lambda: child not in commands_of(root), driver)
     wait_until(lambda: len(done()) >= len(plan) // 2 and commands_of(root), driver)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
