@@ -1,5 +1,6 @@
 """Devices, threads and generator states."""
 
+import os
 import random
 
 import numpy as np
@@ -14,6 +15,7 @@ from synther.runtime import (
     rng_state,
     seed_everything,
     set_rng_state,
+    use_deterministic_kernels,
 )
 
 
@@ -40,6 +42,34 @@ def test_threads_are_set_and_put_back() -> None:
             assert torch.get_num_threads() == available_cpus()
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == before
+
+
+def test_cores_are_shared_with_the_processes_of_one_launch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cores = available_cpus()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert available_cpus() == max(cores // 2, 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    assert available_cpus() == 1
+
+
+def test_deterministic_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Recorded first, so that all of it is put back.
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "none")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    fills = torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        use_deterministic_kernels()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 def test_autocast_changes_products_only_for_bf16() -> None:

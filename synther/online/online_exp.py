@@ -28,6 +28,7 @@ from rich.console import Console
 from synther import atomic, commands, gin_config
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
+from synther.diffusion.arguments import add_deterministic
 from synther.diffusion.generator import SamplingError
 from synther.diffusion.refill import require_configured
 from synther.diffusion.utils import layout_of
@@ -35,7 +36,7 @@ from synther.envs import make_env
 from synther.online.online_config import OnlineConfig
 from synther.online.online_loop import OnlineRun
 from synther.online.run_state import PREFIX, claim
-from synther.runtime import resolve_device, seed_everything
+from synther.runtime import resolve_device, seed_everything, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
 
 DEFAULTS = ("redq_sac.target_entropy = 'auto'",)
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--debug", action="store_true", help="tiny networks and few steps: does it run at all?")
     add("--resume", action="store_true", help="go on with the run of this name, env and seed")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
+    add_deterministic(parser)
     add(
         "--threads",
         type=int,
@@ -119,6 +121,8 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     gin_config.parse(bindings=[*(DEBUG if args.debug else ()), *args.gin_params], clear=False)
     given = {"env_name": args.env, "seed": args.seed}
     config = OnlineConfig(**{key: value for key, value in given.items() if value is not None})
+    if args.deterministic:
+        use_deterministic_kernels()
     device = resolve_device(args.device)
     # Before the run has a folder, or costs an earlier one its own.
     layout = _layout_of(config.env_name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from synther import checkpoint, loggers
-from synther.clock import Clock
+from synther.clock import Clock, Pace
 from synther.diffusion.refill import SyntheticRefill
 from synther.envs import Evaluator, make_env
 from synther.envs.snapshots import Snapshots
@@ -30,8 +29,6 @@ from synther.transitions import Transitions
 # Numbers that keep the seeds of different purposes apart.
 _EPISODES, _EVALUATION, _BIAS, _STREAMS, _LOST = range(5)
 
-CHECKPOINT_COST = 0.02
-"""Share of the run's time that writing checkpoints may take."""
 console = Console()
 
 
@@ -116,15 +113,15 @@ class OnlineRun:
                 loggers.progress_bar(config.total_steps, config.env_name, initial=self.step)
             )
             self.clock = Clock(self.step, self.seconds)
-            due = time.monotonic() + config.checkpoint_every
+            pace = Pace(config.checkpoint_every)
             self._settle(bar)
             while self.step < config.total_steps:
                 self._interact()
                 self.totals.add(self.agent.train_block())
                 bar.update()
-                if self._settle(bar) or time.monotonic() >= due:
-                    cost = self._save()
-                    due = time.monotonic() + max(config.checkpoint_every, cost / CHECKPOINT_COST)
+                if self._settle(bar) or pace.is_due():
+                    with pace.writing():
+                        self._save()
 
     def _interact(self) -> None:
         """One step of the environment, stored; a new episode where one ended."""
@@ -221,14 +218,11 @@ class OnlineRun:
     def _policy(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.agent.act(torch.from_numpy(observations).to(self.device)).cpu().numpy()
 
-    def _save(self) -> float:
-        """Write a checkpoint; how many seconds that took."""
-        started = time.monotonic()
+    def _save(self) -> None:
         self._require_finite()
         self.seconds = self.clock.seconds()
         if self.state:
             self.state.save()
-        return time.monotonic() - started
 
     def _require_finite(self) -> None:
         """Before an evaluation and a checkpoint: neither is worth anything with a NaN in it."""

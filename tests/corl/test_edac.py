@@ -295,11 +295,6 @@ def test_a_stored_configuration_reads_back_the_same(tmp_path: Path, keys: dict[s
     assert load_yaml(EDACConfig, RunFolder.create(config).path / "config.yaml") == config
 
 
-def test_deterministic_torch() -> None:
-    try:
-        make_agent(deterministic_torch=True)
-        assert torch.are_deterministic_algorithms_enabled()
-    finally:
-        torch.use_deterministic_algorithms(False)
-    make_agent()
-    assert not torch.are_deterministic_algorithms_enabled()
+def test_deterministic_torch_is_another_name() -> None:
+    assert parse(EDACConfig, ["--deterministic_torch", "true"]).deterministic
+    assert not EDACConfig().deterministic

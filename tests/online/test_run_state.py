@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from synther import checkpoint
+from synther import checkpoint, clock
 from synther.checkpoint import CheckpointError
 from synther.diffusion.generator import SimpleDiffusionGenerator
 from synther.diffusion.trainer import Trainer
 from synther.envs import Evaluator
-from synther.online import online_loop
 from synther.online.online_loop import OnlineRun
 from synther.online.run_state import RunState, claim
 from tests.online.helpers import bind_tiny_diffusion, logs, tiny_run
@@ -51,7 +50,7 @@ def dies_at_call(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number:
 
 
 def checkpoints_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online_loop, "CHECKPOINT_COST", float("inf"))
+    monkeypatch.setattr(clock, "WRITING_SHARE", float("inf"))
 
 
 def everything(run: OnlineRun, folder: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@
 """
 
 import copy
-import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,8 +31,9 @@ class EDACConfig(RunConfig):
     """Keys and defaults of EDAC; the others are RunConfig's.
 
     EDAC counts in epochs; ``max_timesteps`` and ``eval_freq``, in updates, may be given in place of
-    ``num_epochs`` and ``eval_every``. ``env_name``, ``gamma`` and ``eval_episodes`` are other names
-    of ``env``, ``discount`` and ``n_episodes``.
+    ``num_epochs`` and ``eval_every``. ``env_name``, ``gamma``, ``eval_episodes`` and
+    ``deterministic_torch`` are other names of ``env``, ``discount``, ``n_episodes`` and
+    ``deterministic``.
     """
 
     name: str = "EDAC"
@@ -52,10 +52,10 @@ class EDACConfig(RunConfig):
     eval_freq: int = 0  # updates between evaluations; 0: eval_every * num_updates_on_epoch
     eval_seed: int = 42  # of the evaluation's episodes, the same for every agent
     normalize: bool = False  # states, by mean and standard deviation of the data set
-    deterministic_torch: bool = False  # deterministic kernels only, for the whole process
 
     ALIASES: ClassVar[Mapping[str, str]] = {
-        "env_name": "env", "gamma": "discount", "eval_episodes": "n_episodes"
+        "env_name": "env", "gamma": "discount", "eval_episodes": "n_episodes",
+        "deterministic_torch": "deterministic",
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -174,9 +174,6 @@ class EDAC(Agent):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(config)
-        if config.deterministic_torch:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-            torch.use_deterministic_algorithms(True)
         self.config, self.dims = config, dims
         seeds, hidden = len(generators), [config.hidden_dim] * HIDDEN_LAYERS
         self.actor = StackedMLP(

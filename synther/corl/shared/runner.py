@@ -23,7 +23,12 @@ from synther.corl.shared.run_folder import PREFIX, RunFolder, load_weights
 from synther.datasets import load_dataset
 from synther.envs import Evaluator
 from synther.learner import Dims, Metrics
-from synther.runtime import cpu_threads, keep_freed_memory, resolve_device
+from synther.runtime import (
+    cpu_threads,
+    keep_freed_memory,
+    resolve_device,
+    use_deterministic_kernels,
+)
 from synther.streams import BlockStream, generators_for
 from synther.transitions import Transitions
 
@@ -45,6 +50,8 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
     folder = RunFolder.find(config) if config.resume else None
     if folder is not None and (finished := folder.result()) is not None:
         return finished
+    if config.deterministic:
+        use_deterministic_kernels()
     with cpu_threads(config.threads):
         if folder is not None or config.checkpoints_path is None:
             training = _Run(config, build, folder)
