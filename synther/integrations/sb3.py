@@ -146,7 +146,7 @@ class SynthERReplayBuffer(ReplayBuffer):
     def _sample_synthetic(self, count: int, env: VecNormalize | None) -> ReplayBufferSamples:
         rows = self._random.integers(self.synthetic_rows, size=count)
         drawn = {name: array[rows] for name, array in self._synthetic.items()}
-        columns = (
+        columns: tuple[Any, ...] = (
             self._normalize_obs(drawn["observations"], env),
             drawn["actions"],
             self._normalize_obs(drawn["next_observations"], env),
