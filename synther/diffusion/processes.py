@@ -8,8 +8,10 @@ the whole batch, so that N processes compute what one would. Only the first writ
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -136,6 +138,13 @@ def accelerator_for(device: torch.device) -> Accelerator:
 
 
 def _check_launch(device: torch.device) -> None:
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if asked != "no" and _rank() == 0:
+        warnings.warn(
+            f"--mixed_precision {asked} of the launcher has no effect; the model's precision is "
+            "--gin_params Trainer.precision=\"'bf16'\"",
+            stacklevel=3,
+        )
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if device.type != "cuda" or here == 1:
         return
@@ -146,6 +155,17 @@ def _check_launch(device: torch.device) -> None:
             f"{here} processes were launched for {torch.cuda.device_count()} GPUs; lower "
             "--num_processes, or use --device cpu"
         )
+
+
+@contextlib.contextmanager
+def one_voice() -> Iterator[None]:
+    """Around the reading of the command line, which is the same everywhere: one complaint is
+    enough."""
+    with contextlib.ExitStack() as stack:
+        if _rank() > 0:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        yield
 
 
 @contextlib.contextmanager
@@ -173,9 +193,14 @@ def one_report() -> Iterator[None]:
 
 def _first_to_fail() -> bool:
     if not torch.distributed.is_initialized():
-        return int(os.environ.get("RANK", 0)) == 0  # what fails this early fails everywhere
+        return _rank() == 0  # what fails this early fails everywhere
     try:
         store = torch.distributed.distributed_c10d._get_default_store()
         return bool(store.add("synther/failed", 1) == 1)
     except RuntimeError:  # the process that kept the store has ended, which it does not do silently
         return False
+
+
+def _rank() -> int:
+    """As the launcher set it, before accelerate is there to ask."""
+    return int(os.environ.get("RANK", 0))

@@ -31,7 +31,7 @@ from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.held_out import hold_out
 from synther.diffusion.model_io import load_model
 from synther.diffusion.plots import plot_marginals
-from synther.diffusion.processes import Processes, accelerator_for, one_report
+from synther.diffusion.processes import Processes, accelerator_for, one_report, one_voice
 from synther.diffusion.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
 from synther.loggers import Logger
@@ -52,11 +52,12 @@ console = Console()
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     parser = build_parser()
-    args = parser.parse_args(argv)
-    if not 0 <= args.held_out < 1:
-        parser.error(f"--held_out {args.held_out}: expected a share, 0 or more and less than 1")
-    if args.save_num_samples < 1:
-        parser.error(f"--save_num_samples {args.save_num_samples}: expected 1 or more")
+    with one_voice():
+        args = parser.parse_args(argv)
+        if not 0 <= args.held_out < 1:
+            parser.error(f"--held_out {args.held_out}: expected a share, 0 or more and less than 1")
+        if args.save_num_samples < 1:
+            parser.error(f"--save_num_samples {args.save_num_samples}: expected 1 or more")
     with commands.error_door(SamplingError), one_report():
         run(args)
 

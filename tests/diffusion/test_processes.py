@@ -15,6 +15,7 @@ from scipy.stats import ks_2samp
 
 from synther import checkpoint
 from synther.diffusion.processes import ALONE, Processes, accelerator_for, one_report
+from synther.diffusion.train_diffuser import main
 from synther.loggers import read_metrics
 from synther.transitions import Transitions
 from tests.diffusion.shared_work import (
@@ -236,6 +237,23 @@ def test_what_fails_early_is_reported_by_the_first_alone(monkeypatch: pytest.Mon
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit), one_report():
         raise KeyError
+
+
+def test_one_process_complains_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank, complains in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit) as stopped:
+            main(["--held_out", "7"])
+        assert stopped.value.code == 2
+        assert ("--held_out 7" in capsys.readouterr().err) == complains
+
+
+def test_a_precision_that_has_no_effect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.warns(UserWarning, match="fp16 of the launcher has no effect"):
+        accelerator_for(torch.device("cpu"))
 
 
 def test_a_process_that_was_lost_has_a_message() -> None:

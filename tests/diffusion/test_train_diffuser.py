@@ -91,8 +91,10 @@ def test_a_killed_run_resumes_to_the_same_bits(dataset: Path, tmp_path: Path) ->
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     uninterrupted, victim = start(whole), start(killed)
-    deadline = time.monotonic() + 120
-    while not checkpoint.steps(killed, "resume") and time.monotonic() < deadline:
+    deadline = time.monotonic() + 300
+    while not checkpoint.steps(killed, "resume"):
+        assert victim.poll() is None
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     victim.send_signal(signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL
