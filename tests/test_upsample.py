@@ -151,8 +151,8 @@ def test_a_refit_goes_on_from_the_weights_with_the_normaliser_of_the_new_rows(
 ) -> None:
     upsampler = Upsampler({**TINY, "steps": 40, "learning_rate": 1e-9}, device="cpu")
     upsampler.fit(related(400))
-    assert upsampler._model is not None
-    before = {name: value.clone() for name, value in upsampler._model.net.state_dict().items()}
+    assert upsampler._fitted is not None
+    before = upsampler._fitted.model.net.state_dict()
     seen: list[int] = []
     original = trainer.Trainer.train
     monkeypatch.setattr(
@@ -161,7 +161,7 @@ def test_a_refit_goes_on_from_the_weights_with_the_normaliser_of_the_new_rows(
     moved = replace(related(600), observations=related(600).observations + 100)
     upsampler.refit(moved)
     assert seen == [10]
-    for name, value in upsampler._model.net.state_dict().items():
+    for name, value in upsampler._fitted.model.net.state_dict().items():
         torch.testing.assert_close(value, before[name], atol=1e-6, rtol=0)
     assert upsampler.sample(200).observations.mean() == pytest.approx(102, abs=2)
 

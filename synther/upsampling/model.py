@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from synther import runtime
+from synther.diffusion import model_io
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_arguments
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generator import SimpleDiffusionGenerator
@@ -58,32 +60,81 @@ def train(
     return averaged.eval().requires_grad_(False)
 
 
-def action_bounds(transitions: Transitions) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def action_bounds(transitions: Transitions) -> tuple[list[float], list[float]]:
     """[-1, 1], or the range of the data in the columns that leave it; ``[A]`` each."""
     low, high = transitions.actions.min(axis=0), transitions.actions.max(axis=0)
     inside = (low >= -1) & (high <= 1)
-    return np.where(inside, np.float32(-1), low), np.where(inside, np.float32(1), high)
+    return np.where(inside, -1, low).tolist(), np.where(inside, 1, high).tolist()
 
 
-def generator(
-    model: ElucidatedDiffusion,
-    layout: TransitionLayout,
-    bounds: tuple[Any, Any],
-    config: UpsampleConfig,
-) -> SimpleDiffusionGenerator:
-    """Of rows whose actions are kept to ``bounds``."""
-    low, high = (np.asarray(bound, np.float32) for bound in bounds)
-    spaces = SimpleNamespace(
-        observation_space=SimpleNamespace(shape=(layout.observation_dim,)),
-        action_space=SimpleNamespace(shape=(layout.action_dim,), low=low, high=high),
-    )
-    settings = {
-        "sampler": config.sampler,
-        "num_sample_steps": config.num_sample_steps,
-        "sample_batch_size": config.sample_batch_size,
-    }
-    arguments = {**default_arguments(SimpleDiffusionGenerator.__init__), **settings}
-    return SimpleDiffusionGenerator(spaces, model, **arguments)
+@dataclass(frozen=True)
+class FittedModel:
+    """A trained model with all that its samples need, and say of themselves.
+
+    Args:
+        model: in evaluation mode, frozen.
+        layout: of its rows.
+        bounds: of the actions, lower and upper ``[A]``.
+        config: it was trained with, and is sampled with.
+        metadata: of the data that samples hand on.
+        provenance: what it was trained on and how, as plain values.
+    """
+
+    model: ElucidatedDiffusion
+    layout: TransitionLayout
+    bounds: tuple[list[float], list[float]]
+    config: UpsampleConfig
+    metadata: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def draw(self, num_samples: int, seed: int) -> Transitions:
+        """New transitions, without metadata; the same seed gives the same ones."""
+        low, high = (np.asarray(bound, np.float32) for bound in self.bounds)
+        spaces = SimpleNamespace(
+            observation_space=SimpleNamespace(shape=(self.layout.observation_dim,)),
+            action_space=SimpleNamespace(shape=(self.layout.action_dim,), low=low, high=high),
+        )
+        settings = {
+            "sampler": self.config.sampler,
+            "num_sample_steps": self.config.num_sample_steps,
+            "sample_batch_size": self.config.sample_batch_size,
+        }
+        arguments = {**default_arguments(SimpleDiffusionGenerator.__init__), **settings}
+        generator = SimpleDiffusionGenerator(spaces, self.model, **arguments)
+        with runtime.cpu_threads(threads_for(self.model)):
+            arrays = generator.sample(num_samples, seed=seed)
+        return Transitions(*arrays, source="synthetic transitions")
+
+    def payload(self) -> dict[str, Any]:
+        """Tensors on the CPU and plain values, under the names that ``model-{step}.pt`` has."""
+        weights = self.model.state_dict()
+        return {
+            "ema": {f"ema_model.{name}": value.cpu() for name, value in weights.items()},
+            "config": model_io.describe(self.model),
+            "layout": model_io.layout_to_plain(self.layout),
+            "step": self.config.steps,
+            "fitted": {
+                "bounds": list(self.bounds),
+                "config": asdict(self.config),
+                "metadata": self.metadata,
+                "provenance": self.provenance,
+            },
+        }
+
+    @classmethod
+    def from_payload(cls, payload: dict[str, Any], device: torch.device) -> FittedModel:
+        """What :meth:`payload` gave, on ``device``."""
+        model = model_io.build(payload["config"])
+        weights = {key.removeprefix("ema_model."): w for key, w in payload["ema"].items()}
+        model_io.load_weights(model, weights, "the model of an Upsampler")
+        fitted = dict(payload["fitted"])
+        return cls(
+            model=model.to(device).eval().requires_grad_(False),
+            layout=TransitionLayout(**payload["layout"]),
+            bounds=tuple(fitted.pop("bounds")),
+            config=UpsampleConfig(**fitted.pop("config")),
+            **fitted,
+        )
 
 
 def threads_for(model: ElucidatedDiffusion) -> int:
