@@ -5,11 +5,12 @@ Reading never executes anything: ``torch.load(weights_only=True)`` everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +54,55 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> di
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
+        _require_intact(path)
         payload = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
-        first_line = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"{path}: refused, it is not a checkpoint of tensors and plain values ({first_line})"
+            f"{path}: refused, it is not a checkpoint of tensors and plain values ({_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (torch.AcceleratorError, torch.OutOfMemoryError):
+        raise  # of the device that it is read onto
+    except Exception as error:  # of a damaged file torch raises a dozen kinds
         raise CheckpointError(
-            f"{path}: cannot be read ({error}); it may be truncated: use an earlier checkpoint"
+            f"{path}: cannot be read ({_line(error)}); it may be truncated or damaged: use an "
+            "earlier checkpoint"
         ) from error
     if not isinstance(payload, dict):
         raise CheckpointError(f"{path}: holds a {type(payload).__name__}, expected a dict")
     return payload
+
+
+@contextlib.contextmanager
+def fitting(path: str | os.PathLike[str], otherwise: str) -> Iterator[None]:
+    """Around what takes a file's contents apart: what is missing in them, or of another kind or
+    shape, becomes an error that names the file.
+
+    Raises:
+        CheckpointError: ``{path}: {otherwise}``, and what did not fit.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (torch.AcceleratorError, torch.OutOfMemoryError):
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else _line(error)
+        raise CheckpointError(f"{path}: {otherwise} ({what})") from error
+
+
+def _require_intact(path: str | os.PathLike[str]) -> None:
+    """Compare checksums, which torch writes and does not look at: a bit that flipped on the disk
+    would be a weight like any other."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
+
+
+def _line(error: Exception) -> str:
+    """An error's text in one line of reasonable length, or its kind where it has none."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def steps(folder: str | os.PathLike[str], prefix: str) -> dict[int, Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.atomic import atomic_write
+
+LARGEST_COMPRESSION = 1100
+"""Deflate cannot shrink data more than about 1032 times: a file that declares more is lying."""
 
 
 class NpzError(ValueError):
@@ -50,11 +52,12 @@ def read(
                 for name in names
                 if f"{name}.npy" in members
             }
-    except NpzError:
+    except (NpzError, MemoryError):
         raise
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError) as error:
+    except Exception as error:  # of a damaged file zipfile and numpy raise a dozen kinds
+        what = str(error) or type(error).__name__
         raise NpzError(
-            f"{path}: not a readable .npz ({error}); it may be truncated: fetch or write it again"
+            f"{path}: not a readable .npz ({what}); it may be truncated: fetch or write it again"
         ) from error
 
 
@@ -74,6 +77,13 @@ def _read_member(
             )
         rows_first = bool(shape) and not fortran_order
         kept = (min(limit, shape[0]), *shape[1:]) if rows_first and limit is not None else shape
+        # Before memory is asked for: what the file says of itself has to be possible.
+        declared, size = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy")
+        if declared > min(size.file_size, LARGEST_COMPRESSION * size.compress_size):
+            raise NpzError(
+                f"{source}: '{name}' ends early, it declares {declared} bytes in shape {shape}; "
+                "fetch or write the file again"
+            )
         array = np.empty(math.prod(kept), dtype)
         if member.readinto(array.view(np.uint8).data) != array.nbytes:
             raise NpzError(f"{source}: '{name}' ends early; fetch or write the file again")

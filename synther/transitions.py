@@ -213,7 +213,7 @@ class Transitions:
             raise TransitionError(str(error)) from error
         except MemoryError as error:
             raise TransitionError(f"{source}: an array does not fit in memory ({error})") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TransitionError(f"{source}: 'metadata' is not JSON text ({error})") from error
         if not isinstance(metadata, dict):
             raise TransitionError(f"{source}: 'metadata' is {metadata!r}, expected a JSON object")

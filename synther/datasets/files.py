@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.npz import LARGEST_COMPRESSION
 from synther.transitions import FloatArray, TransitionError
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
@@ -26,8 +27,6 @@ METADATA_ATTRIBUTE = "synther_metadata"
 """Of a file that the project wrote: what it says of itself, as JSON."""
 _MATRICES = ("observations", "actions", "next_observations")
 _FLAGS = ("terminals", "timeouts")
-# Deflate cannot shrink data more than about 1032 times, so a file that declares more is lying.
-_LARGEST_COMPRESSION = 1100
 _AGAIN = "delete the file and download it again, or fetch it by hand"
 
 
@@ -81,9 +80,12 @@ def read_hdf5(path: Path) -> EpisodeRows:
             size = path.stat().st_size
             arrays = {key: _read_key(file, key, source, size) for key in keys if key in found}
             metadata = _read_metadata(file, source)
-    except OSError as error:
+    except TransitionError:
+        raise
+    except Exception as error:  # of a damaged file h5py raises half a dozen kinds
+        what = str(error) or type(error).__name__
         raise TransitionError(
-            f"{source}: HDF5, but truncated or damaged ({error}); {_AGAIN}"
+            f"{source}: HDF5, but truncated or damaged ({what}); {_AGAIN}"
         ) from error
     _check_rows(arrays, source)
     return EpisodeRows(
@@ -153,7 +155,7 @@ def _read_key(file: Any, key: str, source: str, file_size: int) -> NDArray[Any]:
     if not good:
         expected = "[rows, columns]" if key in _MATRICES else "[rows]"
         raise TransitionError(f"{source}: '{key}' has shape {shape}, expected {expected}")
-    if dataset.nbytes > _LARGEST_COMPRESSION * file_size:
+    if dataset.nbytes > LARGEST_COMPRESSION * file_size:
         raise TransitionError(
             f"{source}: '{key}' declares {dataset.nbytes} bytes, more than a file of {file_size} "
             f"bytes can hold; {_AGAIN}"
@@ -172,7 +174,7 @@ def _read_metadata(file: Any, source: str) -> dict[str, Any]:
     text = file.attrs.get(METADATA_ATTRIBUTE, "{}")
     try:
         metadata = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         metadata = error
     if not isinstance(metadata, dict):
         raise TransitionError(

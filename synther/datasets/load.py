@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -165,6 +166,7 @@ def _load_hdf5(name: str | None, path: Path, source: Source, **options: Any) -> 
 def _described(transitions: Transitions, name: str, source: Source) -> Transitions:
     """The same transitions with the metadata every data set has; what they say themselves wins."""
     own = dict(transitions.metadata)
+    _check(transitions, own)
     env_id = own.get("env_id") or (env_id_of(name) if name in d4rl.names() else None)
     scores = own.get("reference_scores")
     if scores is None and env_id and source != "minari":  # Minari's are other data than D4RL's
@@ -179,6 +181,23 @@ def _described(transitions: Transitions, name: str, source: Source) -> Transitio
         "reference_scores": None if scores is None else [float(score) for score in scores],
     }
     return replace(transitions, metadata=described)
+
+
+def _check(transitions: Transitions, metadata: Mapping[str, Any]) -> None:
+    """What everybody who loads a data set relies on; a file of somebody else may say anything."""
+    if not len(transitions):
+        raise TransitionError(f"{transitions.source}: no rows")
+    env_id, scores = metadata.get("env_id"), metadata.get("reference_scores")
+    if not isinstance(env_id, (str, type(None))):
+        raise TransitionError(
+            f"{transitions.source}: 'env_id' in its metadata is {env_id!r:.80}, expected a name"
+        )
+    pair = isinstance(scores, (list, tuple)) and [type(each) in (int, float) for each in scores]
+    if scores is not None and pair != [True, True]:
+        raise TransitionError(
+            f"{transitions.source}: 'reference_scores' in its metadata are {scores!r:.80}, "
+            "expected two numbers, the returns that score 0 and 100"
+        )
 
 
 def _shipped_names() -> list[str]:

@@ -92,12 +92,14 @@ def load_model(
         CheckpointError: damaged, not a diffusion model, or parameters or a layout that do not fit.
     """
     payload = checkpoint.load(path)
-    weights = _ema_weights(payload, path)
-    config = payload.get("config") or config_of_release2023(path, weights)
-    model = build(config)
-    load_weights(model, weights, str(path))
-    stored = payload.get("layout")
-    found = TransitionLayout(**stored) if stored else layout
+    with checkpoint.fitting(path, "not a diffusion model"):
+        weights = _ema_weights(payload, path)
+        config = payload.get("config") or config_of_release2023(path, weights)
+        model = build(config)
+        load_weights(model, weights, str(path))
+        stored = payload.get("layout")
+        found = TransitionLayout(**stored) if stored else layout
+        step = int(payload.get("step", 0))
     if layout is not None and found != layout:
         raise CheckpointError(f"{path}: the model's layout is {found}, expected {layout}")
     if found is not None and found.row_dim != model.event_shape[0]:
@@ -106,7 +108,7 @@ def load_model(
             f"{found} has {found.row_dim}"
         )
     model.to(device).eval().requires_grad_(False)
-    return LoadedModel(model, found, dict(config), int(payload.get("step", 0)))
+    return LoadedModel(model, found, dict(config), step)
 
 
 def layout_to_plain(layout: TransitionLayout | None) -> dict[str, Any] | None:

@@ -279,7 +279,9 @@ class Trainer:
             CheckpointError: no such file, damaged, or of another model.
         """
         path = Path(step_or_path) if not isinstance(step_or_path, int) else self._path(step_or_path)
-        training_state.restore(self, checkpoint.load(path), str(path))
+        payload = checkpoint.load(path)
+        with checkpoint.fitting(path, "not a checkpoint of this trainer"):
+            training_state.restore(self, payload, str(path))
 
     def _path(self, step: int) -> Path:
         if self.results_folder is None:

@@ -83,15 +83,16 @@ class RunState:
             self._tidy()
             return False
         state, run, agent = checkpoint.load(path), self.run, self.run.agent
-        for name in _NUMBERS:
-            setattr(run, name, state[name])
-        run.finished = state["finished"]
-        run.totals.load_state_dict(state["totals"])
-        run.totals.rows = run.totals.rows.to(run.device)
-        run.refill.load_state_dict(state["refill"])
-        agent.load_training_state(state["agent"])
-        for key, generator in agent.generators.items():
-            generator.set_state(state["generators"][key])
+        with checkpoint.fitting(path, "not a checkpoint of this run"):
+            for name in _NUMBERS:
+                setattr(run, name, state[name])
+            run.finished = state["finished"]
+            run.totals.load_state_dict(state["totals"])
+            run.totals.rows = run.totals.rows.to(run.device)
+            run.refill.load_state_dict(state["refill"])
+            agent.load_training_state(state["agent"])
+            for key, generator in agent.generators.items():
+                generator.set_state(state["generators"][key])
         self.rows.read(agent.replay, run.step)
         if count := state["synthetic_rows"]:
             width = agent.synthetic.layout.row_dim

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -36,16 +38,26 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: RunConfig) -> RunFolder:
-        """A new folder with the configuration in it."""
-        for number in range(1, 100_000):
-            path = _numbered(config, number)
-            try:
-                path.mkdir(parents=True)  # claims the name: two runs may start at once
-            except FileExistsError:
-                continue
-            atomic.write_text(path / "config.yaml", yaml.safe_dump(dataclasses.asdict(config)))
-            return cls(path)
-        raise ConfigError(f"{_numbered(config, 1)}: all its numbers are taken")
+        """A new folder with the configuration in it; never one without the other."""
+        first = _numbered(config, 1)
+        new = first.with_name(f".{first.name}.{os.getpid()}.partial")
+        try:
+            text = yaml.safe_dump(dataclasses.asdict(config))
+            atomic.write_text(new / "config.yaml", text)
+            for number in range(1, 100_000):
+                path = _numbered(config, number)
+                if path.exists():
+                    continue
+                try:
+                    new.rename(path)  # claims the name: two runs may start at once
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                        raise
+                else:
+                    return cls(path)
+            raise ConfigError(f"{first}: all its numbers are taken")
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
     @classmethod
     def find(cls, config: RunConfig) -> RunFolder | None:
@@ -85,7 +97,10 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """What the finished run wrote, else None."""
         path = self.path / "result.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        with checkpoint.fitting(path, "is not the result of a run; remove it"):
+            return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         atomic.write_text(self.path / "result.json", json.dumps(result, indent=2) + "\n")
@@ -111,11 +126,8 @@ def load_weights(agent: Agent, path: str | Path) -> None:
     """
     file = RunFolder(Path(path)).latest() or Path(path) if Path(path).is_dir() else Path(path)
     state = checkpoint.load(file)
-    try:
+    with checkpoint.fitting(file, "its networks do not fit"):
         agent.load_state_dict(state["agent"]["networks"])
-    except (KeyError, RuntimeError) as error:
-        first = " ".join(str(error).split())[:300]
-        raise checkpoint.CheckpointError(f"{file}: its networks do not fit: {first}") from None
 
 
 def _numbered(config: RunConfig, number: int) -> Path:

@@ -105,11 +105,12 @@ class _Run:
         latest = self.folder.latest() if self.folder else None
         if latest is not None:
             state = checkpoint.load(latest, self.device)
-            self.step, self.seconds = state["step"], state["seconds"]
-            self.evaluations = state["evaluations"]
-            for name in ("source", "noise"):
-                getattr(self, name).load_state_dict(state[name])
-            self.agent.load_training_state(state["agent"])
+            with checkpoint.fitting(latest, "not a checkpoint of this run"):
+                self.step, self.seconds = state["step"], state["seconds"]
+                self.evaluations = state["evaluations"]
+                for name in ("source", "noise"):
+                    getattr(self, name).load_state_dict(state[name])
+                self.agent.load_training_state(state["agent"])
         elif self.config.load_model is not None:
             load_weights(self.agent, self.config.load_model)
 
