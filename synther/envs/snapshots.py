@@ -179,6 +179,8 @@ def _stored(value: Any) -> Any:
     """Arrays as tensors, numpy's numbers as Python's, all through."""
     if isinstance(value, Mapping):
         return {key: _stored(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_stored, value))
     if isinstance(value, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(value)).clone()
     return value.item() if isinstance(value, np.generic) else value
@@ -187,4 +189,6 @@ def _stored(value: Any) -> Any:
 def _loaded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _loaded(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_loaded, value))
     return value.numpy().copy() if isinstance(value, torch.Tensor) else value

@@ -50,6 +50,22 @@ def test_an_episode_continues_bit_for_bit_from_a_file(name, tmp_path):
     np.testing.assert_array_equal(play(other, actions[25:]), expected)
 
 
+@pytest.mark.parametrize("name", ["HalfCheetah-v2", "reacher-hard-v0", "Pendulum-v1"])
+def test_a_snapshot_of_an_episode_that_has_just_begun(name, tmp_path):
+    """gymnasium's checker then holds the first observation, an array in a tuple."""
+    env = make_env(name)
+    snapshots = Snapshots(env)
+    env.reset(seed=1)
+    checkpoint.save(tmp_path / "state.pt", {"env": snapshots.take()})
+    actions = np.zeros((5, *env.action_space.shape), np.float32)
+    expected = play(env, actions)
+    other = make_env(name)
+    again = Snapshots(other)
+    other.reset(seed=2)
+    again.put_back(checkpoint.load(tmp_path / "state.pt")["env"])
+    np.testing.assert_array_equal(play(other, actions), expected)
+
+
 def test_a_snapshot_is_a_copy():
     env = make_env("Hopper-v2")
     snapshots = Snapshots(env)
