@@ -7,7 +7,7 @@ runs that have not been started.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,7 +93,7 @@ def read_runs(folders: Iterable[Path]) -> Runs:
         for found in _in(folder):
             begun.add(str(found.path if isinstance(found, Run) else folder / found.name))
             if isinstance(found, Unfinished):
-                unfinished.append(found)
+                unfinished.append(_with_reason(folder, found))
                 continue
             earlier = finished.setdefault((found.task, found.method, found.seed), found)
             if earlier is not found:
@@ -182,6 +182,17 @@ def _online(run: Path, settings: Mapping[str, Any], folder: Path) -> Iterator[Ru
         online=True,
         path=run,
     )
+
+
+def _with_reason(folder: Path, run: Unfinished) -> Unfinished:
+    """What the state file of its job says, where it is a study's and has failed."""
+    for parent in (folder / run.name).parents:
+        if parent == folder:
+            break
+        told = read_object(parent / "state.json") or {}
+        if told.get("state") == "failed":
+            return replace(run, state=f"failed: {told.get('reason')}; {run.state}")
+    return run
 
 
 def _not_begun(folder: Path, begun: set[str]) -> Iterator[Unfinished]:

@@ -106,6 +106,13 @@ def test_what_a_plan_has_and_nobody_began_is_told(tmp_path: Path) -> None:
     assert (second.method, second.state) == ("S", "not started")
 
 
+def test_a_failed_run_says_why(tmp_path: Path) -> None:
+    offline_run(tmp_path / "offline/x/run/y", [[1.0]], finished=False)
+    (tmp_path / "offline/x/state.json").write_text('{"state": "failed", "reason": "no disk"}')
+    (left,) = read_runs([tmp_path]).unfinished
+    assert left.state == "failed: no disk; stopped or running, 10 of 30 updates"
+
+
 def test_a_run_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     offline_run(tmp_path / "a", [[1.0]])
     offline_run(tmp_path / "b", [[2.0]])
