@@ -36,12 +36,13 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    numbers: bool = True  # or text, after the first column
 
     def markdown(self) -> str:
         def line(cells: Iterable[str]) -> str:
             return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
-        rule = "|---|" + "---:|" * (len(self.header) - 1)
+        rule = "|---|" + ("---:|" if self.numbers else "---|") * (len(self.header) - 1)
         lines = [f"## {self.title}", "", line(self.header), rule, *map(line, self.rows)]
         return "\n".join([*lines, *(("", self.note) if self.note else ())]) + "\n"
 
@@ -57,7 +58,7 @@ class Table:
                 r"\begin{table}[t]",
                 r"\centering",
                 rf"\caption{{{latex_escaped(caption)}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(self.header) - 1)}}}",
+                rf"\begin{{tabular}}{{l{('r' if self.numbers else 'l') * (len(self.header) - 1)}}}",
                 r"\toprule",
                 line(self.header),
                 r"\midrule",
@@ -138,7 +139,7 @@ def scores_table(group: Group, runs: Runs, when: When) -> Table:
         note += " (as many as summary.json lists)"
     if any(cell.endswith(PARTIAL) for row in rows for cell in row):
         note += f"; {PARTIAL}: without its unfinished runs, listed below"
-    title = f"{group.name}, {'after the last update' if when == 'last' else 'best evaluation'}"
+    title = f"{group.name}, {when} evaluation"
     names = [f"{method} (published)" if theirs else method for method, theirs in columns]
     return Table(title, ("", *names), tuple(rows), note)
 
@@ -223,7 +224,8 @@ def unfinished_table(runs: Runs) -> Table | None:
     if not runs.unfinished:
         return None
     rows = tuple((each.name, each.task, each.method, each.state) for each in runs.unfinished)
-    return Table("Not finished, in no number above", ("run", "task", "method", "state"), rows)
+    header = ("run", "task", "method", "state")
+    return Table("Not finished, in no number above", header, rows, numbers=False)
 
 
 def _told(each: Estimate, digits: int = 1) -> str:
