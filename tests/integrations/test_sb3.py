@@ -1,6 +1,8 @@
 """Stable-Baselines3 itself, trained on real rows, on the mix, and on after loading."""
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +245,18 @@ def test_what_is_not_vectors_is_refused_at_the_door() -> None:
         SynthERCallback(config={"stepz": 1})
     with pytest.raises(ValueError, match="replay_buffer_class=SynthERReplayBuffer"):
         agent(replay_buffer_class=None, replay_buffer_kwargs=None).learn(10, callback=refills())
+
+
+def test_without_the_library_the_error_says_how_to_install_it() -> None:
+    script = """
+import sys
+sys.modules["stable_baselines3"] = None
+from synther.integrations.sb3 import SynthERCallback, SynthERReplayBuffer
+try:
+    SynthERCallback()
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    expected = "SynthERCallback needs Stable-Baselines3; run pip install 'synther[sb3]'"
+    assert done.stdout.strip() == expected, done.stderr
