@@ -20,7 +20,8 @@ import numpy as np
 
 from synther.checkpoint import CheckpointError
 from synther.commands import error_door
-from synther.datasets.vd4rl import FIRST, KEYS, LAST, MID, write_vd4rl
+from synther.datasets.vd4rl import read_vd4rl, write_vd4rl
+from synther.datasets.vd4rl_files import FIRST, KEYS, LAST, MID
 from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
 from synther.loggers import progress_bar
 from synther.pixels.state_policy import StatePolicy, load_state_policy
@@ -83,47 +84,53 @@ def collect(
     Files that are there already are kept, if they were made with the same settings and seed.
 
     Raises:
-        ValueError: a number of frames that is not positive.
+        ValueError: a number of frames that is not positive, or files of other settings.
         RenderingError: nothing can draw here.
     """
     if frames < 1:
         raise ValueError(f"--frames {frames}: expected 1 or more")
+    at_random = 1.0 if behaviour.policy is None else behaviour.random
+    acted = {"noise": behaviour.noise, "random": at_random}
+    described = {**asdict(settings), **acted, "seed": seed}
     files: list[Path] = []
-    number, done = 0, 0
+    done = 0
     with progress_bar(frames, "rendering", unit="frame") as bar:
         env = PixelEnv(settings)
         while done < frames:
             path = folder / f"episodes-{len(files):04d}.hdf5"
-            rows = _rows_of(path)
-            if rows is None:
-                rows = _write(path, env, behaviour, number, seed)
+            if path.is_file():  # of an earlier run; it appeared whole or not at all
+                rows = _rows_of(path, described)
+            else:
+                first = EPISODES_A_FILE * len(files)
+                rows = _write(
+                    path, env, behaviour, range(first, first + EPISODES_A_FILE), described
+                )
             files.append(path)
-            number += EPISODES_A_FILE
             done += rows
             bar.update(rows)
         env.close()
     return files
 
 
-def _rows_of(path: Path) -> int | None:
-    """Pictures in a file of an earlier run, which appears whole or not at all."""
-    from synther.datasets.vd4rl import read_vd4rl
+def _rows_of(path: Path, described: dict[str, Any]) -> int:
+    episodes = read_vd4rl([path])
+    differing = [key for key, value in described.items() if episodes.metadata.get(key) != value]
+    if differing:
+        raise ValueError(
+            f"{path} was rendered with another {', '.join(differing)}; choose another --level, or "
+            "remove the folder"
+        )
+    return len(episodes)
 
-    return len(read_vd4rl([path])) if path.is_file() else None
 
-
-def _write(path: Path, env: PixelEnv, behaviour: Behaviour, number: int, seed: int) -> int:
-    numbers = range(number, number + EPISODES_A_FILE)
+def _write(
+    path: Path, env: PixelEnv, behaviour: Behaviour, numbers: range, described: dict[str, Any]
+) -> int:
+    seed = described["seed"]
     episodes = [collect_episode(env, behaviour, each, seed) for each in numbers]
     columns = {key: np.concatenate([episode[key] for episode in episodes]) for key in KEYS}
-    metadata = {
-        **asdict(env.settings),
-        "seed": seed,
-        "noise": behaviour.noise,
-        "random": behaviour.random if behaviour.policy else 1.0,
-        "returns": [round(float(episode["reward"].sum()), 2) for episode in episodes],
-    }
-    write_vd4rl(path, columns, metadata)
+    returns = [round(float(episode["reward"].sum()), 2) for episode in episodes]
+    write_vd4rl(path, columns, {**described, "returns": returns})
     return len(columns["reward"])
 
 

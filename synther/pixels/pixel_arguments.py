@@ -4,6 +4,7 @@ of one line."""
 from __future__ import annotations
 
 import argparse
+import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -64,7 +65,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"{found}: holds a {type(content).__name__}, expected keys and values")
     keys, flat = _types(PixelConfig), {}
     for key, value in content.items():
-        inner = {f"{key}.{name}": each for name, each in value.items()} if key not in keys else {}
+        inner = (
+            {f"{key}.{name}": each for name, each in value.items()}
+            if isinstance(value, Mapping)
+            else {}
+        )
         for name, each in (inner or {key: value}).items():
             if name not in keys:
                 raise UsageError(f"{found}: no key '{name}'; see drq_bc.py --help")
@@ -102,13 +107,21 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     elif kind is bool and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     elif kind in (int, float) and not isinstance(value, bool):
-        try:
-            return kind(value) if isinstance(value, (str, kind)) or kind is float else int(value)
-        except (TypeError, ValueError):
-            pass
+        number = _number(value)
+        if number is not None and (kind is float or number.is_integer()):
+            return kind(number)
     elif kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
     raise UsageError(f"{where}: expected {_name(kind)}, got {value!r}")
+
+
+def _number(value: Any) -> float | None:
+    """A finite number or the text of one (YAML reads ``3e-5`` as text), else None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _name(kind: Any) -> str:

@@ -77,11 +77,16 @@ def _on_pictures(config: PixelConfig, device: torch.device) -> PixelRun:
 def open_data(config: PixelConfig) -> PixelEpisodes:
     """The data set that a configuration names."""
     files = find_vd4rl(config.root, config.task, config.level, config.image_size)
-    return read_vd4rl(
+    data = read_vd4rl(
         files,
         in_memory_bytes=int(config.ram_gb * 2**30),
         cache=Path(config.frames_cache) if config.frames_cache else None,
     )
+    if data.image_size != config.image_size:
+        raise TransitionError(
+            f"{data.source}: pictures of {data.image_size} pixels, expected {config.image_size}"
+        )
+    return data
 
 
 def open_replay(config: PixelConfig, device: torch.device) -> FrameReplay:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synther.datasets.vd4rl import FIRST, LAST, MID, PixelEpisodes, read_vd4rl, write_vd4rl
+from synther.datasets.vd4rl import PixelEpisodes, read_vd4rl, write_vd4rl
+from synther.datasets.vd4rl_files import FIRST, LAST, MID
 from synther.pixels.drq_bc import DrQBC
 from synther.pixels.pixel_config import PixelConfig
 
@@ -37,7 +38,7 @@ def columns(
 
 def data_set(root: Path, arrays: dict[str, NDArray[Any]] | None = None, task: str = "a_b") -> Path:
     """A root as V-D4RL has it, with one file."""
-    path = root / "main" / task / "mixed" / "84px" / "episodes-0.hdf5"
+    path = root / "main" / task / "mixed" / f"{SIZE}px" / "episodes-0.hdf5"
     return write_vd4rl(path, arrays or columns((40, 30)), {"env_id": "cartpole-swingup-v0"})
 
 
@@ -47,7 +48,7 @@ def episodes(tmp_path: Path, arrays: dict[str, NDArray[Any]]) -> PixelEpisodes:
 
 def config(**given: Any) -> PixelConfig:
     defaults: dict[str, Any] = {
-        "task": "a_b", "level": "mixed", "image_size": 84, "channels": 4, "latent_dim": 5,
+        "task": "a_b", "level": "mixed", "image_size": SIZE, "channels": 4, "latent_dim": 5,
         "hidden_width": 16, "batch_size": 6, "device": "cpu", "max_timesteps": 12, "log_every": 2,
         "checkpoint_every": 4, "eval_freq": 6, "n_episodes": 2,
     }  # fmt: skip
@@ -55,5 +56,5 @@ def config(**given: Any) -> PixelConfig:
 
 
 def agent(**given: Any) -> DrQBC:
-    settings = config(**{"image_size": SIZE, **given})
+    settings = config(**given)
     return DrQBC(settings, 2, torch.Generator().manual_seed(3))

@@ -112,7 +112,9 @@ def test_losses_are_those_of_an_independent_implementation() -> None:
         "critic_loss": critic_loss, "q": np.mean(q), "cloning_loss": cloning, "lambda": scale,
         "actor_loss": cloning - scale * smaller.mean(),
     }  # fmt: skip
-    assert {key: float(value) for key, value in metrics.items()} == pytest.approx(expected, rel=1e-4)
+    assert {key: float(value) for key, value in metrics.items()} == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_bc_is_the_cloning_term_alone() -> None:
@@ -195,6 +197,7 @@ def test_bf16_is_near_fp32() -> None:
     assert not torch.equal(plain, low)
 
 
+@pytest.mark.slow  # the compiler takes most of a minute
 def test_a_compiled_update_is_near_the_eager_one() -> None:
     results = []
     for mode in ("off", "default"):

@@ -89,7 +89,9 @@ def test_fine_tuning_changes_the_heads_and_nothing_else_by_a_bit() -> None:
     for step in range(1, 4):
         noise = tuned.noise(torch.Generator().manual_seed(step), 1)
         tuned.update(latent_batch(), tuple(each for each in noise), step)
-    moved = {name for name, old in before.items() if not torch.equal(old, learner.state_dict()[name])}
+    moved = {
+        name for name, old in before.items() if not torch.equal(old, learner.state_dict()[name])
+    }
     assert moved == {name for name in before if name.startswith("heads.")}
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from synther.datasets import DatasetNotFoundError
-from synther.datasets.vd4rl import KEYS, find_vd4rl, read_vd4rl, write_vd4rl
+from synther.datasets.vd4rl import find_vd4rl, read_vd4rl, write_vd4rl
+from synther.datasets.vd4rl_files import KEYS
 from synther.transitions import TransitionError
 from tests.pixels.helpers import columns, data_set
 
@@ -149,7 +150,8 @@ def test_missing_arrays_links_and_other_files_are_refused(tmp_path: Path) -> Non
 
 def test_files_of_different_sets_are_refused(tmp_path: Path) -> None:
     files = [
-        write_vd4rl(tmp_path / f"{actions}.hdf5", columns(actions=actions), {}) for actions in (1, 2)
+        write_vd4rl(tmp_path / f"{actions}.hdf5", columns(actions=actions), {})
+        for actions in (1, 2)
     ]
     with pytest.raises(TransitionError, match="different sets"):
         read_vd4rl(files)

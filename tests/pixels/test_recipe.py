@@ -1,0 +1,62 @@
+"""The recipe end to end, without a renderer; twice, to see that nothing is done again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synther.pixels import pixel_command, recipe
+from synther.pixels.pixel_config import PixelConfig, RecipeConfig
+from tests.pixels.helpers import config, data_set
+
+SMALL = (
+    "Trainer.train_num_steps = 4", "Trainer.small_batch_size = 8",
+    "ResidualMLPDenoiser.mlp_width = 16", "ResidualMLPDenoiser.num_layers = 1",
+    "SimpleDiffusionGenerator.num_sample_steps = 2",
+)  # fmt: skip
+
+
+class Interrupted(Exception):
+    pass
+
+
+def settings_of(tmp_path: Path) -> PixelConfig:
+    steps = RecipeConfig(
+        seeds=(0, 1), gin_params=SMALL, num_samples=50, finetune_timesteps=4, mix=0.5
+    )
+    return config(root=str(tmp_path), folder=str(tmp_path / "run"), eval_freq=0, recipe=steps)
+
+
+def test_every_step_runs_once_and_the_table_compares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    evaluated: list[str] = []
+
+    def evaluation(settings: PixelConfig, seen: Any) -> Any:
+        def evaluate(agent: Any) -> Any:
+            evaluated.append(Path(str(settings.folder)).name)
+            if len(evaluated) == 3 and not interrupted:
+                interrupted.append(True)
+                evaluated.pop()
+                raise Interrupted
+            return np.array([len(evaluated), len(evaluated) + 1.0])
+
+        return evaluate
+
+    interrupted: list[bool] = []
+    monkeypatch.setattr(pixel_command, "evaluation", evaluation)
+    data_set(tmp_path)
+    with pytest.raises(Interrupted):
+        recipe.run_recipe(settings_of(tmp_path))
+    partly = (tmp_path / "run" / "results.md").read_text()
+    assert "| 0 | 1.5 | 2.5 |  |  |" in partly
+    results = recipe.run_recipe(settings_of(tmp_path))
+    assert evaluated == ["agent", "real", "synthetic", "mixed"] * 2
+    assert [row["before"] for row in results["seeds"]] == [1.5, 5.5]
+    assert results["mean"]["mixed"] == 6.5
+    assert results["standard_error"]["mixed"] == pytest.approx(2.0)
+    assert 0 < results["seeds"][1]["fidelity"]["synthetic_marginal"] < 1
+    assert recipe.run_recipe(settings_of(tmp_path)) == results
+    assert len(evaluated) == 8
