@@ -16,6 +16,7 @@ from synther.datasets import d4rl
 from synther.datasets.files import HDF5_SUFFIXES, read_hdf5
 from synther.datasets.minari import load_minari
 from synther.datasets.qlearning import to_transitions
+from synther.envs import legacy
 from synther.envs.scores import env_id_of, reference_scores
 from synther.transitions import TransitionError, Transitions
 
@@ -63,8 +64,9 @@ def load_dataset(
 
     Args:
         name_or_path: a name from ``list_datasets()`` (what ships with the package, and D4RL's
-            names, downloaded where absent); a path to an ``.hdf5`` in D4RL's layout or an ``.npz``
-            of five arrays; a Minari id, such as ``mujoco/hopper/medium-v0`` or ``minari:NAME``.
+            names, downloaded where absent, by d4rl itself under ``SYNTHER_BACKEND=gym``); a path
+            to an ``.hdf5`` in D4RL's layout or an ``.npz`` of five arrays; a Minari id, such as
+            ``mujoco/hopper/medium-v0`` or ``minari:NAME``.
         terminate_on_end: D4RL's layout only: keep time-outs, with terminal 0, instead of dropping
             them.
         d4rl_exact: D4RL's layout only: the very arrays of d4rl 1.1's ``qlearning_dataset``. Without
@@ -144,7 +146,8 @@ def _resolve(name: str) -> tuple[Source, Path | None]:
     if name in _shipped_names():
         return "shipped", SHIPPED_DIR / f"{name}.npz"
     if name in d4rl.names():
-        return "d4rl", d4rl.locate(name)
+        locate = legacy.locate_d4rl if legacy.backend() == "gym" else d4rl.locate
+        return "d4rl", locate(name)
     path = Path(name).expanduser()
     if path.suffix in (*HDF5_SUFFIXES, ".npz"):
         if path.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from synther.envs import antmaze, dmc, locomotion, maze2d
+from synther.envs import antmaze, dmc, legacy, locomotion, maze2d
 from synther.envs.names import data_set_names, env_id_of
 from synther.envs.simulators import UnknownEnvironmentError, require
 from synther.envs.wrappers import standardise
@@ -34,6 +34,8 @@ def make_env(
         max_episode_steps: another time limit than the environment's own.
         kwargs: passed to the environment, such as ``render_mode="rgb_array"``.
 
+    ``SYNTHER_BACKEND=gym`` takes all but DeepMind Control from gym 0.23 and d4rl, see ``legacy.py``.
+
     Returns:
         An environment whose ``terminated`` is a true end and whose ``truncated`` is the time limit.
 
@@ -44,6 +46,10 @@ def make_env(
     """
     env_id = env_id_of(name)
     gymnasium = require("gymnasium")
+    if legacy.backend() == "gym" and not dmc.is_dmc(env_id):
+        return standardise(
+            legacy.make_legacy(env_id, max_episode_steps=max_episode_steps, **kwargs)
+        )
     for limits, make in _FAMILIES:
         if env_id in limits:
             env = make(env_id, **kwargs)

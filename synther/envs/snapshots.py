@@ -110,7 +110,7 @@ def _mujoco(env: Any) -> tuple[Any, Any]:
     if suite := suite_environment(simulation):
         return suite.physics.model.ptr, suite.physics.data.ptr
     model, data = getattr(simulation, "model", None), getattr(simulation, "data", None)
-    on_mujoco = type(data).__module__.startswith("mujoco")
+    on_mujoco = type(data).__module__.split(".")[0] == "mujoco"
     return (model, data) if on_mujoco else (None, None)
 
 
