@@ -35,6 +35,9 @@ def as_transitions(data: Any) -> Transitions:
     what followed a terminal (d3rlpy; Stable-Baselines3 with ``optimize_memory_usage``) have the
     terminal row's own observation in its place: no target of an agent ever looks at it.
 
+    Discrete actions are known by their type, so that those of a file, or one-hot ones, pass for
+    continuous ones; a model of them does not know that there is nothing in between.
+
     Raises:
         TypeError: something else.
         TransitionError: images, discrete actions, no rows, or what :class:`Transitions` refuses.

@@ -8,6 +8,8 @@
 
 Everything that a later session needs lies in the buffer, the diffusion model too: ``model.save``
 with ``model.save_replay_buffer``, and ``load`` with ``load_replay_buffer``, take all of it along.
+Returns of ``n_steps`` above 1 are not for it: Stable-Baselines3 leaves them out, with a warning,
+where the buffer is not its own.
 """
 
 from __future__ import annotations
