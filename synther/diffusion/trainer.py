@@ -122,6 +122,8 @@ class Trainer:
         self.diffusion_model = diffusion_model.to(self.device)
         # Where there are several processes, this gives all of them the first one's weights.
         self.model = self.accelerator.prepare_model(diffusion_model)
+        if self.processes.count > 1:
+            self._settle_order_of_sums()
         # Its step counter stays on the host, where reading it at each step makes nobody wait.
         self.ema = EMA(
             diffusion_model, beta=ema_decay, update_every=ema_update_every, use_foreach=True
@@ -136,6 +138,15 @@ class Trainer:
         self.processes.share(self.batch_size)  # before the first step, not in it
         self.totals = torch.zeros(2, device=self.device)  # of losses and gradient norms
         self.steps_in_totals = 0
+
+    def _settle_order_of_sums(self) -> None:
+        """After its first backward pass DDP lays the gradients out in the order in which they came,
+        and sums them in another order from then on. That pass is made here, for a run that resumes
+        to have the order of the one that it continues."""
+        row = torch.zeros(1, *self.diffusion_model.event_shape, device=self.device)
+        sigma = torch.ones(1, device=self.device)
+        self.accelerator.backward(self.model(row, sigma=sigma, noise=row))
+        self.model.zero_grad(set_to_none=True)
 
     def learning_rate(self, step: int) -> float:
         """Of the update that follows ``step`` updates; a function of the step, without state."""

@@ -136,6 +136,13 @@ def test_a_resumed_run_ends_with_the_same_bits(folder: Path, pair: list[dict[str
     assert list(checkpoint.steps(folder / "whole", "model")) == [150, STEPS]
 
 
+@pytest.mark.slow
+def test_sums_of_three_resume_to_the_same_bits(tmp_path: Path) -> None:
+    """Where, unlike with two, it shows in which order numbers are added."""
+    for each in launched(3, tmp_path):
+        assert equal(each["resumed"], each["whole"])
+
+
 def test_a_run_goes_on_in_another_number_of_processes(
     pair: list[dict[str, Any]], alone: dict[str, Any]
 ) -> None:
