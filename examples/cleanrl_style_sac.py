@@ -52,7 +52,7 @@ for step in range(STEPS):
     following, reward, terminated, truncated, _ = env.step(2 * action)
     replay[step] = [*state, *action, reward / 10, *following, terminated]
     state = env.reset()[0] if terminated or truncated else following
-    if step % 1_000 == 999:  # SynthER: learn what was seen, and draw ten times as much
+    if step and step % 1_000 == 0:  # SynthER: learn what was seen, and draw ten times as much
         seen = layout.unpack(replay[: step + 1])
         samples = synther.upsample(seen, 10 * len(seen), config={"steps": 1_000, "width": 128})
         synthetic = layout.pack(samples)

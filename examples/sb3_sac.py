@@ -32,7 +32,7 @@ model.save("sac.zip")
 model.save_replay_buffer("sac_replay.pkl")
 model = SAC.load("sac.zip", env=model.get_env(), device="cpu")
 model.load_replay_buffer("sac_replay.pkl")
-model.learn(1_500, callback=synther, reset_num_timesteps=False)
+model.learn(1_400, callback=synther, reset_num_timesteps=False)
 
 mean, std = evaluate_policy(model, model.get_env(), n_eval_episodes=5)
 console.print(f"return after {model.num_timesteps} steps: {mean:.0f} +- {std:.0f}")

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = {
     "upsample_your_data": ((), r"look like held-out real rows.*law of motion by 0\.[01]\d+"),
     "cleanrl_style_sac": ((), r"returns of the first and the last five episodes"),
-    "sb3_sac": (("stable_baselines3",), r"return after 4000 steps: -\d+"),
+    "sb3_sac": (("stable_baselines3",), r"return after 3900 steps: -\d+"),
     "d3rlpy_td3_bc": (("d3rlpy", "mujoco"), r"mean return of TD3\+BC in Hopper-v2: \d+"),
     "minari_dataset": (("minari",), r"synthetic-v0: 2000 steps, 2000 episodes"),
 }
