@@ -82,8 +82,10 @@ def fitting(path: str | os.PathLike[str], otherwise: str) -> Iterator[None]:
     """
     try:
         yield
-    except CheckpointError:
-        raise
+    except CheckpointError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
     except (torch.AcceleratorError, torch.OutOfMemoryError):
         raise
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:

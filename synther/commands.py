@@ -25,7 +25,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -141,6 +141,24 @@ def naming_last_checkpoint(folder: Path | None, *prefixes: str) -> Iterator[None
 def _leave(code: Exit, message: str) -> NoReturn:
     sys.stderr.write(f"\n{message}\n" if code is Exit.INTERRUPTED else f"error: {message}\n")
     raise SystemExit(int(code)) from None
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """The ``type`` of a flag that takes a whole number in these bounds."""
+
+    def number(text: str) -> int:
+        value = int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else lowest - 1
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(
+                f"{text!r:.40}: expected a whole number from {lowest} to {highest}"
+            )
+        return value
+
+    return number
+
+
+SEED = whole_number(0, 2**63 - 1)
+THREADS = whole_number(0, 1024)
 
 
 def add_wandb_arguments(

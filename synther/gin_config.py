@@ -6,9 +6,10 @@ import difflib
 import inspect
 import os
 import re
+import types
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import gin
 from gin import config_parser
@@ -50,6 +51,7 @@ def parse(
             _parse_text(read(path), str(path))
         for binding in bindings:
             _parse_text(binding, f"binding '{binding}'")
+    _check_types()
 
 
 def find(file: str | os.PathLike[str], beside: Path | None = None) -> Path:
@@ -58,7 +60,7 @@ def find(file: str | os.PathLike[str], beside: Path | None = None) -> Path:
     folders = [beside] if beside else []
     candidates = [folder / path for folder in (*folders, Path.cwd(), ROOT)]
     for candidate in candidates:  # an absolute path stands for itself in each of them
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # False, and no error, for names that no file can have
             return candidate.resolve()
     tried = ", ".join(dict.fromkeys(str(candidate) for candidate in candidates))
     raise GinError(f"gin file '{file}' is not there; looked for {tried}")
@@ -73,9 +75,16 @@ def read(path: Path, including: tuple[Path, ...] = ()) -> str:
         raise GinError(f"gin file '{path}' includes itself")
 
     def included(match: re.Match[str]) -> str:
-        return read(find(match["path"], beside=path.parent), (*including, path))
+        try:
+            return read(find(match["path"], beside=path.parent), (*including, path))
+        except GinError as error:
+            raise GinError(f"{path}: {error}") from error
 
-    return _INCLUDE.sub(included, path.read_text(encoding="utf-8"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise GinError(f"gin file '{path}' is not text ({error})") from error
+    return _INCLUDE.sub(included, text)
 
 
 def _parse_text(text: str, source: str) -> None:
@@ -86,7 +95,7 @@ def _parse_text(text: str, source: str) -> None:
 
 
 def _explain(message: str) -> str:
-    first_line = message.strip().splitlines()[0]
+    first_line = (message.strip().splitlines() or ["it cannot be parsed"])[0]
     if match := _UNKNOWN_PARAMETER.search(message):
         names = _parameters(match[1])
         return f"'{match[1]}' has no parameter '{match[2]}'{_nearest(match[2], names)}"
@@ -96,6 +105,44 @@ def _explain(message: str) -> str:
     if "malformed node" in message:
         return "the value is not a Python literal; text goes in quotes, such as name='text'"
     return first_line
+
+
+def _check_types() -> None:
+    """Compare what has been bound, where it is a plain value, with the annotations.
+
+    Without this a wrong type shows in the middle of a run, as an error of something else.
+    """
+    for (_, selector), bound in getattr(gin.config, "_CONFIG", {}).items():
+        annotations = _annotations(selector)
+        for name, value in bound.items():
+            kind = annotations.get(name)
+            if kind is not None and not _fits(value, kind):
+                short = selector.rsplit(".", 1)[-1]
+                readable = getattr(kind, "__name__", str(kind).replace("typing.", ""))
+                raise GinError(f"{short}.{name} is {value!r:.80}, expected {readable}")
+
+
+def _annotations(selector: str) -> dict[str, Any]:
+    try:
+        wrapped = _registry().get_match(selector).wrapped
+        return get_type_hints(wrapped.__init__ if inspect.isclass(wrapped) else wrapped)
+    except (AttributeError, KeyError, ValueError, NameError, TypeError):
+        return {}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a literal may stand for an annotation; of kinds that no literal has, anything may."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(_fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if not isinstance(value, (bool, int, float, str, type(None))):
+        return kind not in (bool, int, float, str) or not isinstance(value, (list, tuple, dict))
+    if kind in (bool, str, type(None)):
+        return isinstance(value, kind)
+    if kind in (int, float):  # a bool is an int to Python, and no number to anybody else
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return get_origin(kind) not in (tuple, list, dict)
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

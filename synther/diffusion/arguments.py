@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from synther.commands import add_wandb_arguments
+from synther.commands import SEED, THREADS, add_wandb_arguments
 from synther.diffusion.held_out import HELD_OUT_ROWS
 from synther.diffusion.presets import SAMPLER_NAMES
 
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="bindings that go over the files, such as Trainer.train_num_steps=2000",
     )
     add("--results_folder", type=Path, default=Path("results"), help="default: ./results")
-    add("--seed", type=int, default=0, help="default: 0")
+    add("--seed", type=SEED, default=0, help="default: 0")
     add(
         "--held_out",
         type=float,
@@ -75,7 +75,7 @@ def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
             help=f"the same as --device {device}",
         )
     group.add_argument(
-        "--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core"
+        "--threads", type=THREADS, default=0, help="of the CPU; 0, the default, takes every core"
     )
 
 

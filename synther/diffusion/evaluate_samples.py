@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from synther import atomic
-from synther.commands import error_door
+from synther.commands import SEED, THREADS, error_door
 from synther.datasets import load_dataset
 from synther.diffusion import plots
 from synther.diffusion.arguments import add_deterministic
@@ -111,9 +111,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the held-out rows under each model (.pt), into log_likelihood.json; minutes for "
         "a large one",
     )
-    add("--seed", type=int, default=0, help="default: 0")
+    add("--seed", type=SEED, default=0, help="default: 0")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
-    add("--threads", type=int, default=0, help="of the CPU; 0, the default, takes every core")
+    add("--threads", type=THREADS, default=0, help="of the CPU; 0, the default, takes every core")
     add_deterministic(parser)
     return parser
 

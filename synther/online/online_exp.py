@@ -86,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_deterministic(parser)
     add(
         "--threads",
-        type=int,
+        type=commands.THREADS,
         default=0,
         help="of the CPU for the diffusion model; 0, the default, takes every core "
         "(the agent's small networks are fastest on one)",

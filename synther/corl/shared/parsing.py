@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -19,6 +21,9 @@ from synther.corl.shared.config import ConfigError, DiffusionConfig, RunConfig
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+"""What a file holds may be large; with YAML's aliases larger than any memory."""
 _TEXT_OF_NONE = ("", "null", "none", "~")
 _ROOT = Path(__file__).resolve().parents[3]
 
@@ -37,7 +42,7 @@ def parse(config_class: type[ConfigT], arguments: Sequence[str]) -> ConfigT:
     given = _arguments_by_key(arguments)
     file = given.pop("config", None)
     values = {} if file is None else read_yaml(config_class, file)
-    values.update(_typed(config_class, given, "--{}"))
+    values.update(_typed(config_class, given, "--"))
     return _build(config_class, values)
 
 
@@ -52,21 +57,22 @@ def read_yaml(config_class: type[RunConfig], path: str | Path) -> dict[str, Any]
     A path that is not there is looked for from the project's root too, so that
     ``synther/corl/yaml/...`` works from any folder.
     """
-    found = next((each for each in (Path(path), _ROOT / path) if each.is_file()), None)
+    found = next((each for each in (Path(path), _ROOT / path) if os.path.isfile(each)), None)
     if found is None:
         raise ConfigError(f"--config {path}: no such file")
     try:
-        with open(found, encoding="utf-8") as stream:
-            content = pyrallis.cfgparsing.load_config(stream)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{found}: not YAML ({' '.join(str(error).split())})") from error
+        # Not pyrallis' own reading, whose loader looks up any name that a file asks for.
+        content = yaml.safe_load(found.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        what = " ".join(str(error).split())[:300]
+        raise ConfigError(f"{found}: not YAML ({what})") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{found}: holds a {type(content).__name__}, expected keys and values")
     flat: dict[str, Any] = {}
     for key, value in content.items():
         nested = isinstance(value, dict)
         flat.update({f"{key}.{name}": v for name, v in value.items()} if nested else {key: value})
-    return _typed(config_class, flat, f"{found}: {{}}")
+    return _typed(config_class, flat, f"{found}: ")
 
 
 def usage(config_class: type[RunConfig]) -> str:
@@ -110,11 +116,11 @@ def _typed(config_class: type[RunConfig], given: Mapping[str, Any], where: str) 
             known = [*types, *config_class.ALIASES, "config"]
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else f"; keys are {', '.join(known)}"
-            raise ConfigError(f"{where.format(name)}: no such key{hint}")
+            raise ConfigError(f"{where}{name}: no such key{hint}")
         try:
             typed[key] = coerce(value, types[key])
         except ConfigError as error:
-            raise ConfigError(f"{where.format(name)}: {error}") from None
+            raise ConfigError(f"{where}{name}: {error}") from None
     return typed
 
 
@@ -150,7 +156,7 @@ def coerce(value: Any, kind: Any) -> Any:
     if kind is str and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-    raise ConfigError(f"expected {expected}, got {value!r}")
+    raise ConfigError(f"expected {expected}, got {_SHORT.repr(value)}")
 
 
 def _number(value: Any) -> int | float | None:
