@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Backend = Literal["gymnasium", "gym"]
 VARIABLE = "SYNTHER_BACKEND"
 # d4rl registers its environments as its modules are imported, and its ``__init__`` leaves out the
-# MuJoCo ones where mjrl, which is not on PyPI, is missing. These are all that SynthER has names for.
+# MuJoCo ones where mjrl, which is not on PyPI, is missing. SynthER has names for these.
 _REGISTERING = ("d4rl.gym_mujoco", "d4rl.pointmaze", "d4rl.locomotion")
 
 

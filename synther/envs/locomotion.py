@@ -9,8 +9,8 @@ What is exact, and how it was measured (mujoco 3.17, ``tests/envs/test_locomotio
   Largest error 9e-12 in an observation, 3e-14 in a reward; every terminal equal.
 * Ant: 300 steps beside the real ``Ant-v2`` from the same states (``tests/envs/test_legacy.py``,
   gym 0.23.1, MuJoCo 2.1.0): rewards equal to 2e-15, observations to the last bit of float32.
-  MuJoCo 2.x left the contact forces at zero (gym issue 1541): the last 84 of 111 observation columns
-  are 0 and no contact cost is paid.
+  MuJoCo 2.x left the contact forces at zero (gym issue 1541): the last 84 of 111 observation
+  columns are 0 and no contact cost is paid.
 * Humanoid: the same 300 steps: rewards to 3e-7, observations to 3e-5 (of up to hundreds), all ends
   equal. Its last 84 of 376 columns are 0 for the same reason.
 """

@@ -34,7 +34,7 @@ def make_env(
         max_episode_steps: another time limit than the environment's own.
         kwargs: passed to the environment, such as ``render_mode="rgb_array"``.
 
-    ``SYNTHER_BACKEND=gym`` takes all but DeepMind Control from gym 0.23 and d4rl, see ``legacy.py``.
+    ``SYNTHER_BACKEND=gym`` takes all but DeepMind Control from gym 0.23 and d4rl: ``legacy.py``.
 
     Returns:
         An environment whose ``terminated`` is a true end and whose ``truncated`` is the time limit.
