@@ -110,7 +110,7 @@ def message_of(error: Exception, code: Exit) -> str:
         assert isinstance(error, OSError)
         advice = "free some space" if error.errno in FULL else "choose a folder that can be written"
         return f"{error.filename or 'writing'}: {error.strerror or error}; {advice}"
-    return str(error)
+    return str(error).split("\n  In call to configurable")[0]  # which gin adds, for programmers
 
 
 def is_device_failure(error: BaseException) -> bool:

@@ -1,0 +1,204 @@
+"""The table of docs/bad_input.md, made by giving each bad input to the code.
+
+python -m tests.fuzz.documented          # writes the table anew
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from synther import checkpoint
+from synther.commands import Exit, exit_code, message_of
+from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
+from synther.corl.shared.command import command
+from synther.datasets import load_dataset
+from synther.diffusion import train_diffuser
+from synther.diffusion.model_io import load_model
+from synther.online import online_exp
+from synther.transitions import Transitions
+from tests.data import random_transitions
+
+PAGE = Path(__file__).parents[2] / "docs" / "bad_input.md"
+BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
+ROWS = random_transitions(6)
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("true",)
+
+
+def _npz(path: Path, **changes: np.ndarray | None) -> Path:
+    arrays = {**ROWS.arrays(), **changes}
+    kept = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(path, **kept)  # type: ignore[arg-type]
+    return path
+
+
+def _with(array: np.ndarray, value: float) -> np.ndarray:
+    changed = array.copy()
+    changed[3] = value
+    return changed
+
+
+def _cut(path: Path, share: float = 0.5) -> Path:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    return path
+
+
+def _hdf5(path: Path, **changes: object) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, array in {**ROWS.arrays(), "timeouts": np.zeros(6, bool), **changes}.items():
+            if array is not None:
+                file[name] = array
+    return path
+
+
+def _flipped(path: Path) -> Path:
+    checkpoint.save(path, {"w": torch.zeros(1000)})
+    content = bytearray(path.read_bytes())
+    content[content.find(b"\0" * 2000) + 1000] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def _saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def _text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def _offline(*words: str) -> Callable[[Path], object]:
+    return lambda folder: command(TD3BCConfig, TD3BC, list(words))
+
+
+def _yaml(text: str) -> Callable[[Path], object]:
+    return lambda folder: command(
+        TD3BCConfig, TD3BC, ["--config", str(_text(folder / "run.yaml", text))]
+    )
+
+
+def _diffuser(*words: str) -> Callable[[Path], object]:
+    return lambda folder: train_diffuser.main([*words, "--results_folder", str(folder / "run")])
+
+
+def _online(*words: str) -> Callable[[Path], object]:
+    return lambda folder: online_exp.main([*words, "--results_folder", str(folder / "run")])
+
+
+F4 = np.float32
+CASES: dict[str, Callable[[Path], object]] = {
+    "A name that is no data set": lambda f: load_dataset("hoper-medium-v2"),
+    "A path that is not there": lambda f: load_dataset(f / "mine.npz"),
+    "A file of another kind": lambda f: load_dataset(_text(f / "mine.csv", "1,2")),
+    "`.npz`: cut off": lambda f: load_dataset(_cut(_npz(f / "mine.npz"))),
+    "`.npz`: an array missing": lambda f: load_dataset(_npz(f / "mine.npz", rewards=None)),
+    "`.npz`: objects, which only a pickle can hold": lambda f: load_dataset(
+        _npz(f / "mine.npz", rewards=np.array([None] * 6))
+    ),
+    "`.npz`: text for numbers": lambda f: load_dataset(
+        _npz(f / "mine.npz", rewards=np.array(["high"] * 6))
+    ),
+    "`.npz`: lengths that differ": lambda f: load_dataset(
+        _npz(f / "mine.npz", rewards=np.zeros(5, F4))
+    ),
+    "`.npz`: a NaN": lambda f: load_dataset(
+        _npz(f / "mine.npz", rewards=_with(ROWS.rewards, np.nan))
+    ),
+    "`.npz`: a terminal of 0.7": lambda f: load_dataset(
+        _npz(f / "mine.npz", terminals=_with(ROWS.terminals, 0.7))
+    ),
+    "`.npz`: no rows": lambda f: load_dataset(
+        Transitions.from_arrays({k: v[:0] for k, v in ROWS.arrays().items()}).save(f / "mine.npz")
+    ),
+    "HDF5: cut off": lambda f: load_dataset(_cut(_hdf5(f / "mine.hdf5"))),
+    "HDF5: not HDF5 but a web page": lambda f: load_dataset(
+        _text(f / "mine.hdf5", "<html>404 Not Found</html>")
+    ),
+    "HDF5: an array missing": lambda f: load_dataset(_hdf5(f / "mine.hdf5", actions=None)),
+    "HDF5: a link out of the file": lambda f: load_dataset(
+        _hdf5(f / "mine.hdf5", rewards=h5py.ExternalLink("/etc/passwd", "rewards"))
+    ),
+    "Checkpoint: cut off": lambda f: load_model(
+        _cut(checkpoint.save(f / "model-1.pt", {"w": torch.zeros(1000)}))
+    ),
+    "Checkpoint: a bit that flipped on the disk": lambda f: load_model(_flipped(f / "model-1.pt")),
+    "Checkpoint: a pickle that would run a command": lambda f: load_model(
+        _saved(f / "model-1.pt", {"ema": _Bomb()})
+    ),
+    "Checkpoint: of something else": lambda f: load_model(_saved(f / "model-1.pt", {"w": 1})),
+    "gin: an unknown parameter": _diffuser("--gin_params", "Trainer.train_steps=3"),
+    "gin: an unknown name": _diffuser("--gin_params", "Trainr.train_num_steps=3"),
+    "gin: a value of the wrong type": _diffuser("--gin_params", "Trainer.train_lr='fast'"),
+    "gin: text without quotes": _diffuser("--gin_params", "Trainer.lr_scheduler=cosine"),
+    "gin: a file that is not there": _diffuser("--gin_config_files", "/nowhere/a.gin"),
+    "gin: a setting out of its range": _online("--gin_params", "redq_sac.utd_ratio=0"),
+    "YAML: not YAML": _yaml("alpha: [1"),
+    "YAML: an unknown key": _yaml("alhpa: 1"),
+    "YAML: a value of the wrong type": _yaml("max_timesteps: soon"),
+    "YAML: a Python object": _yaml("alpha: !!python/object/apply:os.system ['true']"),
+    "Words: an unknown key": _offline("--alhpa", "1"),
+    "Words: a value out of its range": _offline("--discount", "1.5"),
+    "Words: an unknown device": _diffuser("--device", "gpu", "--dataset", "hopper-demo-v0"),
+    "Words: an unknown environment": _online("--env", "HalfCheeta-v2"),
+    "Words: `--resume` where there is no run": _diffuser(
+        "--resume", "--dataset", "hopper-demo-v0", "--gin_params", "ResidualMLPDenoiser.mlp_width=8"
+    ),
+}
+_OF_OTHERS = re.compile(r"\((?:File is|Unable|PytorchStream|while|Weights|checksum|could not).*\)")
+"""What a library says of a damaged file, which its next version may say otherwise."""
+
+
+def what_happens(case: Callable[[Path], object], folder: Path) -> tuple[int, str]:
+    """Exit code and message."""
+    err = io.StringIO()
+    code: int | None = None
+    with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        try:
+            case(folder)
+        except SystemExit as stop:
+            code, message = int(stop.code or 0), err.getvalue().strip().removeprefix("error: ")
+        except Exception as error:
+            kind = exit_code(error)
+            assert kind is not None
+            code, message = int(kind), message_of(error, Exit(kind))
+    assert code is not None, "it was taken for good input"
+    plain = " ".join(message.replace(str(folder), "…").split())
+    return code, _OF_OTHERS.sub("(…)", plain)
+
+
+def table() -> str:
+    lines = ["| Input | Exit code | What it says |", "|---|---|---|"]
+    for name, case in CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            code, message = what_happens(case, Path(folder))
+        shown = message.replace("|", "\\|").replace("`", "'")
+        lines.append(f"| {name} | {code} | `{shown}` |")
+    return "\n".join(lines) + "\n"
+
+
+def table_of_page() -> str:
+    """The table as the page has it."""
+    text = PAGE.read_text(encoding="utf-8")
+    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text(encoding="utf-8")
+    head, tail = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
+    PAGE.write_text(head + table() + tail, encoding="utf-8")
