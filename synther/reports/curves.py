@@ -40,9 +40,17 @@ def draw_curves(groups: Sequence[Group], path: str | os.PathLike[str]) -> Path:
         axis.set_xlabel("environment steps" if group.online else "updates", fontsize=8)
         axis.set_ylabel("normalised score" if group.measure == "score" else "return", fontsize=8)
         axis.tick_params(labelsize=7)
-        axis.legend(fontsize=7, frameon=False)
     for unused in axes[len(panels) :]:
         unused.set_axis_off()
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=max(2, columns),
+        fontsize=8, frameon=False, handlelength=3,
+    )  # fmt: skip
     with atomic.atomic_write(path) as file:
         figure.savefig(file, dpi=120, format="png")
     return Path(path)
@@ -65,8 +73,7 @@ def band(runs: Sequence[Run]) -> tuple[NDArray[np.int64], NDArray[np.float64], N
 def _draw_line(axis: Axes, runs: Sequence[Run], method: str, colour: str) -> None:
     steps, mean, error = band(runs)
     style = "-" if "SynthER" in method else "--"
-    label = f"{method} ({len(runs)} seed{'s' if len(runs) > 1 else ''})"
-    axis.plot(steps, mean, style, color=colour, marker="o", markersize=3, label=label)
+    axis.plot(steps, mean, style, color=colour, marker="o", markersize=3, label=method)
     axis.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
 
 
