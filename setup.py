@@ -29,6 +29,9 @@ EXTRAS = {
     "d3rlpy": ["d3rlpy>=2.6.2,<2.8"],
     # evaluate_samples.py --baselines gmm,vae,ctgan; ctgan is under the Business Source License
     "baselines": ["scikit-learn>=1.5", "ctgan>=0.11"],
+    # gym 0.23 and mujoco-py; d4rl 1.1 goes in with --no-deps: docs/legacy.md
+    "legacy": ["gym==0.23.1", "mujoco-py-cython3==2.1.2.15", "termcolor>=2.3", "click>=8.1"],
+    "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
     "wandb": ["wandb>=0.22"],
     "tensorboard": ["tensorboard>=2.17"],
     # Many runs: sweep.py on Ray, or job arrays for Slurm. Ray 2.60 gives its own helpers 15 seconds
