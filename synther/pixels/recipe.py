@@ -49,7 +49,7 @@ def run_recipe(config: PixelConfig) -> dict[str, Any]:
         rows.append({"seed": seed})
         for found in _Seed(config, seed).steps():
             rows[-1] |= found
-            results = _write(config.path, rows)
+            results = write_results(config.path, rows)
     sys.stdout.write((config.path / "results.md").read_text(encoding="utf-8"))
     return results
 
@@ -125,7 +125,8 @@ def _fidelity(path: Path) -> dict[str, float]:
     return found
 
 
-def _write(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def write_results(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """``results.json`` and ``results.md`` of what the seeds have found so far."""
     results: dict[str, Any] = {"seeds": rows, "mean": {}, "standard_error": {}}
     for stage in STAGES:
         values = np.array([row[stage] for row in rows if stage in row])

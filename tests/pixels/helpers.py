@@ -48,7 +48,7 @@ def episodes(tmp_path: Path, arrays: dict[str, NDArray[Any]]) -> PixelEpisodes:
 
 def config(**given: Any) -> PixelConfig:
     defaults: dict[str, Any] = {
-        "task": "a_b", "level": "mixed", "image_size": SIZE, "channels": 4, "latent_dim": 5,
+        "task": "a_b", "level": "mixed", "image_size": SIZE, "channels": 4, "latent_dim": 3,
         "hidden_width": 16, "batch_size": 6, "device": "cpu", "max_timesteps": 12, "log_every": 2,
         "checkpoint_every": 4, "eval_freq": 6, "n_episodes": 2,
     }  # fmt: skip

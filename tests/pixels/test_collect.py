@@ -83,10 +83,10 @@ def test_an_evaluation_depends_on_the_seed_and_the_episodes_number(
         return np.full((len(images), 1), 0.3, np.float32)
 
     found = []
-    for episodes, slots in ((3, 2), (2, 2)):
+    for episodes, slots in ((3, 2), (1, 1)):
         with PixelEvaluator(SETTINGS, episodes, max_envs=slots) as evaluator:
             found.append(evaluator.run(policy, seed=5))
-    assert np.array_equal(found[0][:2], found[1])
+    assert np.array_equal(found[0][:1], found[1])
     assert len(set(found[0])) == 3
 
 

@@ -52,7 +52,7 @@ def test_a_data_set_becomes_latent_transitions(tmp_path: Path) -> None:
 def test_the_layout_and_the_file_give_latents_back(tmp_path: Path) -> None:
     latents = encode_replay(agent(), replay_of(tmp_path), DISCOUNT)
     layout = TransitionLayout.of(latents)
-    assert layout.row_dim == 2 * 10 + 2 + 1 + 1  # [h, h | a | r | h, h | discount]
+    assert layout.row_dim == 2 * 6 + 2 + 1 + 1  # [h, h | a | r | h, h | discount]
     again = layout.unpack(layout.pack(latents))
     loaded = load_dataset(latents.save(tmp_path / "latents.npz"))
     for name, array in latents.arrays().items():
@@ -72,7 +72,7 @@ def test_discounts_are_flags_or_refused() -> None:
         discounts_to_terminals(np.array([DISCOUNT, 0.5], np.float32), DISCOUNT)
 
 
-def latent_batch(dim: int = 10) -> Batch:
+def latent_batch(dim: int = 6) -> Batch:
     generator = torch.Generator().manual_seed(1)
 
     def normal(width: int) -> Tensor:

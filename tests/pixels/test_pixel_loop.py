@@ -135,7 +135,7 @@ def test_the_commands_from_pictures_to_fine_tuned_heads(
     encode.main(["--load_agent", str(agent), "--out", str(latents), "--device", "cpu"])
     real = Transitions.load(latents)
     assert real.metadata["pixel_env_id"] == "cartpole-swingup-v0"
-    assert TransitionLayout.of(real).row_dim == 2 * 10 + 2 + 2
+    assert TransitionLayout.of(real).row_dim == 2 * 10 + 2 + 2  # --latent_dim 5
     before = checkpoint.load(checkpoint_in(agent))["agent"]["networks"]
     for mix in (0, 0.5):
         tuned = tmp_path / f"tuned-{mix}"
@@ -147,6 +147,7 @@ def test_the_commands_from_pictures_to_fine_tuned_heads(
         assert json.loads((tuned / "result.json").read_text())["steps"] == 8
 
 
+@pytest.mark.slow  # the recipe has the same steps, on samples
 def test_heads_learn_from_a_model_on_the_fly(tmp_path: Path) -> None:
     from synther.diffusion import train_diffuser
 

@@ -22,7 +22,7 @@ class Interrupted(Exception):
 
 def settings_of(tmp_path: Path) -> PixelConfig:
     steps = RecipeConfig(
-        seeds=(0, 1), gin_params=SMALL, num_samples=50, finetune_timesteps=4, mix=0.5
+        seeds=(0,), gin_params=SMALL, num_samples=50, finetune_timesteps=4, mix=0.5
     )
     return config(root=str(tmp_path), folder=str(tmp_path / "run"), eval_freq=0, recipe=steps)
 
@@ -53,10 +53,17 @@ def test_every_step_runs_once_and_the_table_compares(
     partly = (tmp_path / "run" / "results.md").read_text()
     assert "| 0 | 1.5 | 2.5 |  |  |" in partly
     results = recipe.run_recipe(settings_of(tmp_path))
-    assert evaluated == ["agent", "real", "synthetic", "mixed"] * 2
-    assert [row["before"] for row in results["seeds"]] == [1.5, 5.5]
-    assert results["mean"]["mixed"] == 6.5
-    assert results["standard_error"]["mixed"] == pytest.approx(2.0)
-    assert 0 < results["seeds"][1]["fidelity"]["synthetic_marginal"] < 1
+    assert evaluated == ["agent", "real", "synthetic", "mixed"]
+    assert [results["seeds"][0][stage] for stage in recipe.STAGES] == [1.5, 2.5, 3.5, 4.5]
+    assert 0 < results["seeds"][0]["fidelity"]["synthetic_marginal"] < 1
     assert recipe.run_recipe(settings_of(tmp_path)) == results
-    assert len(evaluated) == 8
+    assert len(evaluated) == 4
+
+
+def test_the_table_has_means_and_standard_errors(tmp_path: Path) -> None:
+    rows = [{"seed": 0, "before": 1.0, "real": 5.0}, {"seed": 1, "before": 4.0}]
+    results = recipe.write_results(tmp_path, rows)
+    assert results["mean"] == {"before": 2.5, "real": 5.0}
+    assert results["standard_error"] == {"before": pytest.approx(1.5)}
+    last = (tmp_path / "results.md").read_text().splitlines()[-1]
+    assert last.startswith("| mean | 2.5 +- 1.5 | 5.0 |")

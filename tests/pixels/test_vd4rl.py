@@ -10,7 +10,7 @@ from synther.datasets import DatasetNotFoundError
 from synther.datasets.vd4rl import find_vd4rl, read_vd4rl, write_vd4rl
 from synther.datasets.vd4rl_files import KEYS
 from synther.transitions import TransitionError
-from tests.pixels.helpers import columns, data_set
+from tests.pixels.helpers import SIZE, columns, data_set
 
 
 def compressed(path: Path, arrays: dict, **options: object) -> Path:
@@ -159,4 +159,4 @@ def test_files_of_different_sets_are_refused(tmp_path: Path) -> None:
 
 def test_find_lists_the_files_of_a_set(tmp_path: Path) -> None:
     path = data_set(tmp_path)
-    assert find_vd4rl(tmp_path, "a_b", "mixed") == [path]
+    assert find_vd4rl(tmp_path, "a_b", "mixed", SIZE) == [path]
