@@ -171,7 +171,8 @@ def aggregates(group: Group) -> tuple[list[str], dict[str, dict[str, Estimate]]]
     """
     tasks = [task for task in group.tasks if all(group.of(task, each) for each in group.methods)]
     statistics = {"mean": mean, "IQM": interquartile_mean, "optimality gap": optimality_gap}
-    if not tasks or group.measure != "score":  # returns of different tasks have no common scale
+    # There is nothing to compare, or no scale: returns of different tasks have none in common.
+    if not tasks or len(group.methods) < 2 or group.measure != "score":
         return tasks, {}
     found = {}
     for method in group.methods:

@@ -59,14 +59,12 @@ def finish_offline(run: Path, seeds: list[int], **more: Any) -> None:
 def finish_online(run: Path, epochs: int, *, steps: int, env: str = "Hopper-v2") -> None:
     """An online run of ``epochs`` epochs of 100 steps that has come to ``steps``."""
     run.mkdir(parents=True)
-    settings = {"env": env, "seed": 0, "redq_sac.start_steps": "100"}
+    settings = {
+        "env": env, "seed": 0, "redq_sac.epochs": str(epochs), "redq_sac.steps_per_epoch": "100"
+    }  # fmt: skip
     (run / "run.json").write_text(json.dumps(settings))
-    (run / "config.gin").write_text(
-        f"redq_sac.epochs = {epochs}\nredq_sac.steps_per_epoch = 100\nredq_sac.start_steps = 100\n"
-    )
     lines = [
         json.dumps({"step": step, "AverageTestEpRet": float(step)})
         for step in range(100, steps + 1, 100)
     ]
     (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    (run / f"checkpoint-{steps}.pt").write_bytes(b"")

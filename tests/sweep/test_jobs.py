@@ -35,17 +35,9 @@ def test_offline_is_done_with_the_result_of_its_seeds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("steps", "done"), [(100, False), (200, False), (300, True)])
-def test_online_is_done_with_its_last_checkpoint(steps: int, done: bool, tmp_path: Path) -> None:
+def test_online_is_done_with_its_last_epoch(steps: int, done: bool, tmp_path: Path) -> None:
     finish_online(ONLINE.run(tmp_path) / "x/x_s0", 3, steps=steps)
     assert ONLINE.is_done(tmp_path) == done
-
-
-def test_online_is_not_done_without_its_last_epoch(tmp_path: Path) -> None:
-    run = ONLINE.run(tmp_path) / "x/x_s0"
-    finish_online(run, 3, steps=300)
-    metrics = run / "metrics.jsonl"
-    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))
-    assert not ONLINE.is_done(tmp_path)
 
 
 def test_a_model_is_done_with_its_samples_and_its_last_file(tmp_path: Path) -> None:
