@@ -3,12 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow lint format bench figures clean
+.PHONY: help demo test test-slow docs lint format bench figures clean coverage test-lower-bounds test-newest \
+	test-matrix clean-clone-check
 
 help:
 	@echo "make demo       install; train, sample and learn on the data set that ships inside"
 	@echo "make test       install; ruff, mypy, import-linter and the tests"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make coverage   the tests with a floor under the share of lines that they run"
+	@echo "make test-matrix  oldest and newest versions, coverage, and a clean clone; an hour or two"
+	@echo "make docs       the site, into site/; a warning is an error"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make bench      speed, beside the machine's own matrix-multiply rate"
@@ -32,6 +36,30 @@ test: lint
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+# The floor is a little under what was measured; a change that drops below it lacks tests.
+COVERAGE_FLOOR ?= 85
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --cov=synther --cov-report=term:skip-covered \
+		--cov-fail-under=$(COVERAGE_FLOOR)
+
+# Oldest Python and oldest dependencies together, then the newest Python with the newest ones.
+OLDEST_PYTHON ?= python3.10
+NEWEST_PYTHON ?= python3.13
+test-lower-bounds:
+	bash .ci/lower_bounds.sh $(OLDEST_PYTHON) .venv-oldest
+
+test-newest:
+	$(MAKE) PYTHON=$(NEWEST_PYTHON) VENV=.venv-newest test
+
+clean-clone-check:
+	bash .ci/clean_clone.sh
+
+test-matrix: coverage test-lower-bounds test-newest clean-clone-check
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

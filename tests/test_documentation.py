@@ -1,0 +1,97 @@
+"""What README and docs tell people to type exists, and is understood as written."""
+
+import argparse
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from synther.corl.shared import command as offline_command
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+
+
+class Understood(Exception):
+    """The words were read without an error; what they ask for is not done here."""
+
+
+def blocks(language):
+    for page in PAGES:
+        for found, text in FENCE.findall(page.read_text(encoding="utf-8")):
+            if found == language:
+                yield page.name, text
+
+
+def commands():
+    """The words of each of the project's own commands, once."""
+    seen = {}
+    for page, block in blocks("bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            start = next((n for n, word in enumerate(words) if is_ours(word)), None)
+            if start is not None:
+                seen.setdefault(tuple(words[start:]), page)
+    return [pytest.param(list(words), id=f"{page}: {words[0]}") for words, page in seen.items()]
+
+
+def is_ours(word):
+    return word.endswith(".py") or word.startswith("synther.")
+
+
+@pytest.mark.parametrize("words", commands())
+def test_a_command_is_understood(words, monkeypatch):
+    parse = argparse.ArgumentParser.parse_known_args
+
+    def only_parse(self, *args, **kwargs):
+        parse(self, *args, **kwargs)
+        raise Understood
+
+    def do_not_run(*_):
+        raise Understood
+
+    script, *arguments = words
+    monkeypatch.setattr("sys.argv", words)
+    monkeypatch.chdir(ROOT)
+    if script.startswith(("tests", "examples/demo")):
+        assert (ROOT / script).exists()
+        return
+    if "corl/algorithms" in script:
+        monkeypatch.setattr(offline_command, "run", do_not_run)
+    else:
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", only_parse)
+    with pytest.raises(Understood):
+        if script.startswith("synther."):
+            runpy.run_module(script, run_name="__main__", alter_sys=True)
+        else:
+            assert (ROOT / script).exists(), script
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    targets = LINK.findall(page.read_text(encoding="utf-8"))
+    missing = [
+        target
+        for target in targets
+        if not target.startswith("http") and not (page.parent / target).exists()
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize(("page", "text"), list(blocks("python")))
+def test_python_examples_are_python(page, text):
+    compile(text, page, "exec")
+
+
+def test_make_targets_exist():
+    named = set()
+    for page in PAGES:
+        named |= set(re.findall(r"\bmake ([a-z][a-z-]*)`", page.read_text(encoding="utf-8")))
+        named |= set(re.findall(r"^make ([a-z][a-z-]*)", page.read_text(encoding="utf-8"), re.M))
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
+    assert named <= targets
