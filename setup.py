@@ -41,6 +41,7 @@ EXTRAS = {
     "dev": [
         "pytest>=8.3",
         "hypothesis>=6.112",
+        "pytest-cov>=5.0",
         "ruff==0.17.5",
         "mypy==2.4.1",
         "import-linter==2.16",

@@ -1,0 +1,24 @@
+"""The constraints of the oldest versions say what setup.py says."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def versions(text: str, relation: str) -> dict[str, str]:
+    """Lower-case name -> version of requirements such as ``numpy>=1.26``."""
+    found = re.findall(rf"^\W*([A-Za-z][\w.-]*)(?:\[\w+\])?{relation}([\d.]+)", text, re.MULTILINE)
+    return {name.lower(): version for name, version in found}
+
+
+def test_lower_bounds_are_those_of_setup_py() -> None:
+    setup = (ROOT / "setup.py").read_text().replace('"', '\n"')
+    admitted = versions(setup, ">=")
+    pinned = versions((ROOT / ".ci" / "lower-bounds.txt").read_text(), "==")
+    core = setup.split("EXTRAS")[0]
+    assert versions(core, ">=").keys() <= pinned.keys()
+    for name, version in pinned.items():
+        oldest = admitted[name]
+        # A bound of 1.26 is met first by 1.26.0, or by the first of its releases there is.
+        assert version == oldest or version.startswith(f"{oldest}."), (name, version, oldest)
