@@ -144,7 +144,6 @@ class PixelEvaluator:
             raise ValueError(f"episodes and max_envs must be positive, not {episodes}, {max_envs}")
         self.episodes = episodes
         self._envs = [PixelEnv(settings) for _ in range(min(episodes, max_envs))]
-        self.action_dim = self._envs[0].action_dim
 
     def run(self, policy: ImagePolicy, seed: int) -> NDArray[np.float64]:
         """Undiscounted returns ``[episodes]`` of the environment's own rewards."""
@@ -192,14 +191,3 @@ def choose_renderer() -> None:
         return
     if not find_library("EGL") and find_library("OSMesa"):
         os.environ["MUJOCO_GL"] = "osmesa"
-
-
-def can_render(env_id: str = "cartpole-swingup-v0") -> str | None:
-    """None where pictures can be drawn here, else why not."""
-    try:
-        env = PixelEnv(PixelSettings(env_id, image_size=8))
-        env.reset(seed=0)
-    except ImportError as error:
-        return str(error)
-    env.close()
-    return None

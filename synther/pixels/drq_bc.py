@@ -59,8 +59,6 @@ class DrQBC(Learner):
         self.target_trunk = copy.deepcopy(self.critic_trunk).requires_grad_(False)
         self.heads = Heads(config, self, action_dim, generator)
         self.to(device)
-        if config.precision == "bf16":
-            self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         forward = self.encoder.forward
         self._features = torch.compile(forward) if config.compile == "default" else forward
         encoder, actor = list(self.encoder.parameters()), list(self.actor_trunk.parameters())
@@ -72,6 +70,10 @@ class DrQBC(Learner):
 
     def features(self, images: Tensor) -> Tensor:
         """Pictures uint8 ``[N, C, H, W]`` -> features ``[N, F]`` float32."""
+        if self.config.precision == "bf16":
+            # The pictures', not the weights': a gradient laid out otherwise than its weight would
+            # mislead the fused Adam, and weights of 3 x 3 are turned round for nothing.
+            images = images.contiguous(memory_format=torch.channels_last)
         with autocast(images.device, self.config.precision):
             return self._features(images).float()
 

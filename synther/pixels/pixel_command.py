@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ from synther.pixels.pixel_loop import PREFIX, PixelRun, checkpoint_in, evaluatio
 from synther.runtime import cpu_threads, resolve_device
 from synther.streams import generators_for
 from synther.transitions import TransitionError, TransitionLayout
+
+OWN = (
+    "algo", "image_size", "frame_stack", "action_repeat", "channels", "latent_dim", "hidden_width",
+    "n_step", "discount",
+)  # fmt: skip
+"""Keys of an agent that fine-tuning takes over from it."""
 
 
 def command(argv: Sequence[str] | None = None) -> None:
@@ -54,11 +60,15 @@ def train(config: PixelConfig) -> dict[str, Any]:
 
     With ``resume``, a run that has finished is not trained again: its result is returned.
     """
+    device = resolve_device(config.device)
+    loaded = None if config.load_agent is None else load_agent(config.load_agent, device)
+    if loaded is not None:  # what the agent is made of is its own; how it goes on, config says
+        config = replace(config, **{key: getattr(loaded[1], key) for key in OWN})
     if (result := finished(config)) is not None:
         return result
-    device = resolve_device(config.device)
-    run = _on_pictures(config, device) if config.load_agent is None else _on_latents(config, device)
-    return run.train()
+    if loaded is None:
+        return _on_pictures(config, device).train()
+    return _on_latents(config, loaded[0], loaded[2], device).train()
 
 
 def _on_pictures(config: PixelConfig, device: torch.device) -> PixelRun:
@@ -123,19 +133,14 @@ def load_agent(
     return agent, config, {key: state[key] for key in ("step", "seen", "evaluations")}
 
 
-def _on_latents(config: PixelConfig, device: torch.device) -> PixelRun:
-    """Fine-tuning. What the agent is made of is its own; how it goes on, ``config`` says."""
-    assert config.load_agent is not None
-    agent, trained, about = load_agent(config.load_agent, device)
-    shapes = ("algo", "image_size", "frame_stack", "channels", "latent_dim", "hidden_width")
-    own = {key: getattr(trained, key) for key in (*shapes, "n_step", "discount")}
-    config = replace(config, **own)
+def _on_latents(
+    config: PixelConfig, agent: DrQBC, about: Mapping[str, Any], device: torch.device
+) -> PixelRun:
     agent.heads.config = config
     layout = TransitionLayout(agent.latent_dim, agent.heads.action_dim)
     source = latent_source(config, layout, device)
     learner = LatentAgent(config, agent, agent.heads, trained_steps=about["step"])
-    settings = replace(config.seen(about["seen"]), action_repeat=trained.action_repeat)
-    evaluate = evaluation(config, settings)
+    evaluate = evaluation(config, config.seen(about["seen"]))
     return PixelRun(config, learner, source, evaluate, device=device, about={})
 
 

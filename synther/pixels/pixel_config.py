@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synther.envs.pixels import PixelSettings, Rendering
-from synther.runtime import CompileMode, Precision
+from synther.runtime import Precision
 
 Algorithm = Literal["drq_bc", "bc"]
 
@@ -59,7 +59,7 @@ class PixelConfig:
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda or cuda:<n>
     threads: int = 1  # of the CPU; 0: all cores
-    compile: CompileMode = "off"  # off, or default: torch.compile of the encoder
+    compile: Literal["off", "default"] = "off"  # default: torch.compile of the encoder
     precision: Precision = "fp32"  # of the encoder; bf16 has its channels last, too
     max_timesteps: int = 500_000  # steps; there is an update at every update_every-th
     update_every: int = 2

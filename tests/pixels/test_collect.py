@@ -18,7 +18,17 @@ from synther.pixels import collect as collecting
 from synther.pixels.collect import Behaviour, collect, collect_episode
 from synther.pixels.state_policy import load_state_policy
 
-WHY_NOT = pixels.can_render()
+
+def why_not() -> str | None:
+    """None where pictures can be drawn here."""
+    try:
+        PixelEnv(PixelSettings("cartpole-swingup-v0", image_size=8)).reset(seed=0)
+    except ImportError as error:
+        return str(error)
+    return None
+
+
+WHY_NOT = why_not()
 rendered = pytest.mark.skipif(WHY_NOT is not None, reason=f"no renderer: {WHY_NOT}")
 SETTINGS = PixelSettings("cartpole-swingup-v0", image_size=16, rendering="plain")
 

@@ -197,6 +197,20 @@ def test_bf16_is_near_fp32() -> None:
     assert not torch.equal(plain, low)
 
 
+def test_an_update_in_bf16_moves_the_encoder_as_one_in_fp32_does() -> None:
+    moves = []
+    for precision in ("fp32", "bf16"):
+        learner = agent(precision=precision)
+        before = [each.clone() for each in learner.encoder.parameters()]
+        learner.update(batch_of(), noise_of(learner), 1)
+        after = learner.encoder.parameters()
+        changes = [(new - old).flatten() for new, old in zip(after, before, strict=True)]
+        moves.append(torch.cat(changes))
+    # Adam's first step is the gradient's sign, as good as.
+    agreeing = (moves[0].sign() == moves[1].sign()).float().mean()
+    assert agreeing > 0.9
+
+
 @pytest.mark.slow  # the compiler takes most of a minute
 def test_a_compiled_update_is_near_the_eager_one() -> None:
     results = []

@@ -14,6 +14,8 @@ from synther.checkpoint import CheckpointError, DivergedError
 from synther.loggers import read_metrics
 from synther.pixels import drq_bc, encode, pixel_command
 from synther.pixels.frame_replay import FrameReplay
+from synther.pixels.latents import LatentSource
+from synther.pixels.pixel_config import DiffusionSource, PixelConfig
 from synther.pixels.pixel_loop import checkpoint_in
 from synther.transitions import TransitionLayout, Transitions
 from tests.pixels.helpers import SIZE, columns, config, data_set
@@ -34,16 +36,16 @@ class Killed(Exception):
     pass
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
-    sample, left = FrameReplay.sample, [batches]
+def kill_at(monkeypatch: pytest.MonkeyPatch, batches: int, source: type = FrameReplay) -> None:
+    sample, left = source.sample, [batches]
 
-    def sample_or_die(self: FrameReplay) -> Any:
+    def sample_or_die(self: Any) -> Any:
         left[0] -= 1
         if left[0] < 0:
             raise Killed
         return sample(self)
 
-    monkeypatch.setattr(FrameReplay, "sample", sample_or_die)
+    monkeypatch.setattr(source, "sample", sample_or_die)
 
 
 def final(folder: Path) -> dict[str, Any]:
@@ -145,6 +147,28 @@ def test_the_commands_from_pictures_to_fine_tuned_heads(
         for name, old in before.items():
             assert torch.equal(old, after[f"encoder.{name}"]) != name.startswith("heads.")
         assert json.loads((tuned / "result.json").read_text())["steps"] == 8
+
+
+def test_fine_tuning_is_killed_and_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_set(tmp_path)
+    agent, latents = tmp_path / "agent", tmp_path / "latents.npz"
+    run("--root", tmp_path, "--folder", agent)
+    encode.main(["--load_agent", str(agent), "--out", str(latents), "--device", "cpu"])
+    given = {
+        "load_agent": str(agent), "diffusion": DiffusionSource(str(latents)), "device": "cpu",
+        "batch_size": 6, "max_timesteps": 8, "checkpoint_every": 2, "eval_freq": 0,
+    }  # fmt: skip
+    pixel_command.train(PixelConfig(folder=str(tmp_path / "whole"), **given))
+    cut = PixelConfig(folder=str(tmp_path / "cut"), resume=True, **given)
+    with monkeypatch.context() as patch:
+        kill_at(patch, 3, LatentSource)
+        with pytest.raises(Killed):
+            pixel_command.train(cut)
+    result = pixel_command.train(cut)
+    assert_same(final(tmp_path / "cut"), final(tmp_path / "whole"))
+    assert pixel_command.train(cut) == result
 
 
 @pytest.mark.slow  # the recipe has the same steps, on samples
