@@ -91,7 +91,7 @@ def estimate(statistic: Statistic, scores: Scores, seed: int = 0) -> Estimate:
         confidence_level=CONFIDENCE,
         method="percentile",
         vectorized=True,
-        rng=np.random.default_rng(seed),
+        random_state=np.random.default_rng(seed),  # called rng from scipy 1.15 on
     )
     low, high = (float(each) for each in found.confidence_interval)
     return Estimate(value, (low, high))
