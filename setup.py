@@ -22,7 +22,7 @@ CORE = [
 ]
 EXTRAS = {
     # imageio: gymnasium imports it for any MuJoCo environment, and does not ask for it itself
-    "envs": ["mujoco>=3.3,<4", "dm_control>=1.0.31", "shimmy>=2.0.1", "imageio>=2.14"],
+    "envs": ["mujoco>=3.3.3,<4", "dm_control>=1.0.31", "shimmy>=2.0.1", "imageio>=2.14"],
     "minari": ["minari[hdf5]>=0.5.3"],
     "sb3": ["stable-baselines3>=2.7"],
     # 2.8 asks for gymnasium 1.0.0 and no other
