@@ -4,8 +4,9 @@
 
 bf16 has the encoder's products in bfloat16 and its channels last. All take turns within each round,
 so that whatever else the machine does falls on all alike; gains are medians, over the rounds, of
-ratios to eager float32 within a round. An update on latents, the second stage's, is shown beside
-them, and what it costs to take a batch out of mapped files.
+ratios to eager float32 within a round. Beside them: an update on latents, the second stage's; a
+batch out of a mapped file; and a step of the environment, its picture included, where one can be
+drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from synther.datasets.vd4rl import read_vd4rl, write_vd4rl
 from synther.datasets.vd4rl_files import FIRST, LAST, MID
+from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
 from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import FrameReplay, PixelBatch
 from synther.pixels.latent_agent import LatentAgent
@@ -91,6 +94,22 @@ def batches(config: PixelConfig, device: torch.device, folder: Path) -> Work:
     return replay.sample
 
 
+def environment_step(env_id: str, rendering: Rendering) -> Work | None:
+    """One action and its picture; None where nothing can draw."""
+    try:
+        env = PixelEnv(PixelSettings(env_id, rendering=rendering))
+        env.reset(seed=0)
+    except ImportError:
+        return None
+
+    def work() -> None:
+        ended = any(env.step(np.zeros(env.action_dim, np.float32))[2:4])
+        if ended:
+            env.reset(seed=0)
+
+    return work
+
+
 def seconds_of(work: Work, repeats: int, device: torch.device) -> float:
     start = time.perf_counter()
     for _ in range(repeats):
@@ -108,6 +127,7 @@ def main() -> None:
     add("--batch", type=int, default=256)
     add("--channels", type=int, default=32)
     add("--hidden_width", type=int, default=1024)
+    add("--env", default="walker-walk-v0", help="of which pictures are drawn")
     add("--rounds", type=int, default=5)
     add("--repeats", type=int, default=None, help="updates in a turn (default: 2, CUDA 50)")
     add("--no_compile", action="store_true", help="the compiler takes a minute or two")
@@ -127,6 +147,9 @@ def main() -> None:
                 works[name] = pixel_update(config, device)
         works["latents, fp32 eager"] = latent_update(base, device)
         works["a batch of pictures"] = batches(base, device, Path(folder))
+        for rendering in get_args(Rendering):
+            if step := environment_step(args.env, rendering):
+                works[f"{args.env}, {rendering}"] = step
         for work in works.values():  # compiles, and warms up
             seconds_of(work, 2, device)
         rounds = [
@@ -141,7 +164,8 @@ def main() -> None:
     for name in works:
         rate = np.median([1 / each[name] for each in rounds])
         gain = np.median([each["fp32 eager"] / each[name] for each in rounds])
-        table.add_row(name, f"{rate:.4g}", f"{gain:.2f}")
+        same_work = name.startswith(("fp32", "bf16"))
+        table.add_row(name, f"{rate:.4g}", f"{gain:.2f}" if same_work else "")
     Console().print(table)
 
 
