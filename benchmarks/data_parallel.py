@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def updates_per_second(arguments: argparse.Namespace) -> float:
     model = construct_diffusion_model(
         rows,
         "standard",
-        lambda dim: ResidualMLPDenoiser(dim, mlp_width=arguments.width),
+        partial(ResidualMLPDenoiser, mlp_width=arguments.width),
         layout=LAYOUT,
     )
     trainer = Trainer(
