@@ -16,20 +16,12 @@ REPOSITORY = Path(__file__).parents[2]
 KILLS = int(os.environ.get("SYNTHER_FAULTS", "50"))
 
 
-def kill(moment: str, kills: int, folder: Path) -> None:
-    words = [sys.executable, "-m", "tests.faults.kill_chain", moment, str(kills), str(folder)]
-    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    counts = json.loads(done.stdout.splitlines()[-1])
-    assert counts["kills"] == kills
-    assert counts["runs_finished"] >= 1
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_random_moments_and_resumed_to_the_same_bits(moment: str, tmp_path: Path) -> None:
-    kill(moment, KILLS, tmp_path)
-
-
-def test_killed_while_saving_a_few_times(tmp_path: Path) -> None:
-    kill("saving", 4, tmp_path)
+    words = [sys.executable, "-m", "tests.faults.kill_chain", moment, str(KILLS), str(tmp_path)]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    counts = json.loads(done.stdout.splitlines()[-1])
+    assert counts["kills"] == KILLS
+    assert counts["runs_finished"] >= 1

@@ -23,11 +23,6 @@ UPDATES: dict[str, tuple[Any, str, int, str, Callable[[Any], torch.nn.Module]]] 
     "offline": (TD3BC, "update", 25, "checkpoint-20.pt", lambda run: run.actor),
     "online": (REDQRLPDAgent, "train_block", 25, "checkpoint-20.pt", lambda run: run.actor),
 }
-LOST = [
-    torch.AcceleratorError("CUDA error: unspecified launch failure"),
-    RuntimeError("CUDA error: device-side assert triggered\nCompile with TORCH_USE_CUDA_DSA"),
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-]
 
 
 def after_updates(
@@ -86,18 +81,16 @@ def assert_finite(tree: Any, where: str) -> None:
                 assert_finite(value, f"{where}/{key}")
 
 
-@pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_lost_device_names_the_checkpoint_that_resume_goes_on_from(
     kind: str,
-    error: Exception,
     data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def vanish(_: torch.nn.Module) -> None:
-        raise type(error)(*error.args)
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     run = KINDS[kind]
     with monkeypatch.context() as patch:
@@ -109,11 +102,10 @@ def test_a_lost_device_names_the_checkpoint_that_resume_goes_on_from(
     folder = tmp_path / "lost" / run.folder
     assert f"last good checkpoint: {folder / UPDATES[kind][3]}; --resume continues" in message
     assert "CUDA" in message
-    if error is LOST[0]:
-        run.start([*run.words(data, tmp_path / "lost"), "--resume"])
-        run.start(run.words(data, tmp_path / "whole"))
-        found, expected = outcome(folder), outcome(tmp_path / "whole" / run.folder)
-        assert difference(found, expected) is None
+    run.start([*run.words(data, tmp_path / "lost"), "--resume"])
+    run.start(run.words(data, tmp_path / "whole"))
+    found, expected = outcome(folder), outcome(tmp_path / "whole" / run.folder)
+    assert difference(found, expected) is None
 
 
 def test_a_weight_that_overflows_in_the_very_last_update_is_not_saved(tmp_path: Path) -> None:

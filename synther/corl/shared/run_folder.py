@@ -56,6 +56,8 @@ class RunFolder:
                 else:
                     return cls(path)
             raise ConfigError(f"{first}: all its numbers are taken")
+        except OSError as error:  # the hidden name would tell nobody anything
+            raise OSError(error.errno, error.strerror, os.fspath(first)) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
