@@ -17,9 +17,13 @@ REPOSITORY = Path(__file__).parents[1]
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(synther.__path__, prefix="synther.")
 )
-COMMANDS = ["synther/diffusion/train_diffuser.py", "synther/online/online_exp.py"] + [
-    f"synther/corl/algorithms/{name}.py" for name in ("td3_bc", "iql", "edac", "cql")
-]
+COMMANDS = [
+    "synther/diffusion/train_diffuser.py",
+    "synther/diffusion/evaluate_samples.py",
+    "synther/online/online_exp.py",
+    "synther/sweep.py",
+    "synther/report.py",
+] + [f"synther/corl/algorithms/{name}.py" for name in ("td3_bc", "iql", "edac", "cql")]
 SIMULATORS = ("gymnasium", "mujoco", "dm_control", "shimmy")
 OPTIONAL = (*SIMULATORS, "minari", "wandb", "tensorboard")
 
