@@ -22,7 +22,8 @@ from synther.pixels.latent_agent import LatentAgent
 from synther.pixels.latents import FixedRows, GeneratedRows, LatentSource, latent_buffer
 from synther.pixels.pixel_arguments import build_parser, config_of
 from synther.pixels.pixel_config import PixelConfig, from_dict
-from synther.pixels.pixel_loop import PREFIX, PixelRun, checkpoint_in, evaluation, finished
+from synther.pixels.pixel_folder import PREFIX, checkpoint_in, finished
+from synther.pixels.pixel_loop import PixelRun, evaluation
 from synther.runtime import cpu_threads, resolve_device
 from synther.streams import generators_for
 from synther.transitions import TransitionError, TransitionLayout
@@ -80,7 +81,7 @@ def _on_pictures(config: PixelConfig, device: torch.device) -> PixelRun:
     settings = config.seen(metadata)
     about = {"action_dim": action_dim, "seen": {"env_id": settings.env_id}}
     about["seen"]["rendering"] = settings.rendering
-    evaluate = evaluation(config, settings)
+    evaluate = evaluation(config, settings, action_dim)
     return PixelRun(config, agent, replay, evaluate, device=device, about=about)
 
 
@@ -140,7 +141,7 @@ def _on_latents(
     layout = TransitionLayout(agent.latent_dim, agent.heads.action_dim)
     source = latent_source(config, layout, device)
     learner = LatentAgent(config, agent, agent.heads, trained_steps=about["step"])
-    evaluate = evaluation(config, config.seen(about["seen"]))
+    evaluate = evaluation(config, config.seen(about["seen"]), agent.heads.action_dim)
     return PixelRun(config, learner, source, evaluate, device=device, about={})
 
 

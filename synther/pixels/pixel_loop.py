@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -13,17 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synther import atomic, checkpoint, loggers
-from synther.checkpoint import CheckpointError, DivergedError
+from synther.checkpoint import DivergedError
 from synther.clock import Clock
-from synther.envs.pixels import PixelEvaluator, PixelSettings
+from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings
 from synther.learner import Metrics
 from synther.pixels.pixel_config import PixelConfig, as_dict
+from synther.pixels.pixel_folder import PREFIX
 from synther.runtime import cpu_threads, keep_freed_memory
 from synther.streams import BlockStream, generators_for
-
-PREFIX = "checkpoint"
-MAY_DIFFER = {"folder", "resume", "device", "threads", "ram_gb", "frames_cache", "root"}
-"""Keys that a continued run may have otherwise: where it runs, not what it computes."""
 
 
 class PixelAgent(Protocol):
@@ -54,26 +50,24 @@ Evaluate = Callable[[PixelAgent], NDArray]
 """Undiscounted returns ``[episodes]`` of an agent."""
 
 
-def finished(config: PixelConfig) -> dict[str, Any] | None:
-    """The result of the run in the folder, if ``resume`` was asked for and it is done.
-
-    Raises:
-        CheckpointError: the folder holds a run of other settings.
-    """
-    if not config.resume:
-        return None
-    if config.path is None:
-        raise ValueError("--resume needs --folder, to know what to continue")
-    _require_same(config)
-    file = config.path / "result.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-
-def evaluation(config: PixelConfig, settings: PixelSettings) -> Evaluate:
+def evaluation(config: PixelConfig, settings: PixelSettings, action_dim: int) -> Evaluate:
     """Plays ``n_episodes`` episodes that depend on the seed alone.
 
-    The environments live as long as an evaluation: idle renderers hold memory.
+    The environments live as long as an evaluation: idle renderers hold memory. A first picture is
+    drawn at once, so that nothing is trained in vain.
+
+    Raises:
+        RenderingError: nothing can draw here.
+        ValueError: an environment with other actions than the data's.
     """
+    env = PixelEnv(settings)
+    env.reset(seed=config.seed)
+    env.close()
+    if env.action_dim != action_dim:
+        raise ValueError(
+            f"{settings.env_id} has {env.action_dim} action columns, the data {action_dim}; "
+            "choose another environment with --env"
+        )
 
     def evaluate(agent: PixelAgent) -> NDArray:
         with PixelEvaluator(settings, config.n_episodes) as evaluator:
@@ -217,33 +211,3 @@ class PixelRun:
             text = json.dumps(result, indent=1)
             atomic.write_text(self.config.path / "result.json", text + "\n")
         return result
-
-
-def _require_same(config: PixelConfig) -> None:
-    assert config.path is not None
-    file = config.path / "config.json"
-    if not file.is_file():
-        return
-    then, now = json.loads(file.read_text(encoding="utf-8")), as_dict(config)
-    differing = [
-        f"{key} (then {then.get(key)}, now {now[key]})"
-        for key in now
-        if key not in MAY_DIFFER and not key.startswith("recipe.") and then.get(key) != now[key]
-    ]
-    if differing:
-        raise CheckpointError(
-            f"{config.path}: --resume needs the settings that the run was started with; differing: "
-            + ", ".join(differing)
-        )
-
-
-def checkpoint_in(path: str | Path) -> Path:
-    """The file itself, or the latest checkpoint of a folder.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    file = checkpoint.latest(path, PREFIX) if Path(path).is_dir() else Path(path)
-    if file is None:
-        raise CheckpointError(f"{path}: has no {PREFIX}-<step>.pt of a pixel agent")
-    return file

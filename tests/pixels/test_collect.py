@@ -17,6 +17,7 @@ from synther.nets import StackedMLP
 from synther.pixels import collect as collecting
 from synther.pixels.collect import Behaviour, collect, collect_episode
 from synther.pixels.state_policy import load_state_policy
+from tests.pixels.helpers import config
 
 
 def why_not() -> str | None:
@@ -109,6 +110,21 @@ def test_no_renderer_says_what_to_install() -> None:
     env._physics = SimpleNamespace(render=render)
     with pytest.raises(RenderingError, match=r"no display.*apt install libegl1.*libosmesa6"):
         env.reset(seed=0)
+
+
+def test_a_run_that_could_not_be_evaluated_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    from synther.pixels import pixel_loop
+
+    monkeypatch.setattr(pixel_loop, "PixelEnv", Drawn)
+    with pytest.raises(ValueError, match="has 1 action columns, the data 6"):
+        pixel_loop.evaluation(config(), SETTINGS, 6)
+
+    def broken(self: PixelEnv) -> None:
+        raise RenderingError("install something")
+
+    monkeypatch.setattr(Drawn, "_draw", broken)
+    with pytest.raises(RenderingError):
+        pixel_loop.evaluation(config(), SETTINGS, 1)
 
 
 def test_only_dm_control_is_drawn() -> None:

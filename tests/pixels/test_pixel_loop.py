@@ -16,7 +16,7 @@ from synther.pixels import drq_bc, encode, pixel_command
 from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.latents import LatentSource
 from synther.pixels.pixel_config import DiffusionSource, PixelConfig
-from synther.pixels.pixel_loop import checkpoint_in
+from synther.pixels.pixel_folder import checkpoint_in
 from synther.transitions import TransitionLayout, Transitions
 from tests.pixels.helpers import SIZE, columns, config, data_set
 
@@ -25,7 +25,7 @@ from tests.pixels.helpers import SIZE, columns, config, data_set
 def played(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of the simulator: returns that depend on what the agent does."""
 
-    def evaluation(settings: Any, seen: Any) -> Callable[[Any], Any]:
+    def evaluation(settings: Any, seen: Any, action_dim: int) -> Callable[[Any], Any]:
         images = np.random.default_rng(0).integers(0, 256, (2, 9, SIZE, SIZE), dtype=np.uint8)
         return lambda agent: 100 + agent.act(images).sum(axis=1).astype(np.float64)
 

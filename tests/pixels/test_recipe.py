@@ -34,7 +34,7 @@ def test_every_step_runs_once_and_the_table_compares(
 
     evaluated: list[str] = []
 
-    def evaluation(settings: PixelConfig, seen: Any) -> Any:
+    def evaluation(settings: PixelConfig, seen: Any, action_dim: int) -> Any:
         def evaluate(agent: Any) -> Any:
             evaluated.append(Path(str(settings.folder)).name)
             if len(evaluated) == 3 and not interrupted:
