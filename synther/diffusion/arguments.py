@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from synther.commands import SEED, THREADS, add_wandb_arguments
 from synther.diffusion.held_out import HELD_OUT_ROWS
 from synther.diffusion.presets import SAMPLER_NAMES
+from synther.envs import Backend
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     device = parser.add_argument_group("device")
     _add_device_arguments(device)
     add_deterministic(device)
+    add_backend(device)
     _add_sample_arguments(parser.add_argument_group("samples"))
     add_wandb_arguments(parser, project="synther", group="diffusion_training")
     return parser
@@ -86,6 +89,16 @@ def add_deterministic(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="the same bits from every run on the same machine, also on CUDA, where it costs some "
         "speed; a CPU gives them anyway",
+    )
+
+
+def add_backend(parser: argparse._ActionsContainer) -> None:
+    """``--backend``, see :mod:`synther.envs.legacy`."""
+    parser.add_argument(
+        "--backend",
+        choices=get_args(Backend),
+        help="gym: environments and D4RL's data through gym 0.23, d4rl and mujoco-py, see "
+        "docs/legacy.md (default: $SYNTHER_BACKEND, else gymnasium)",
     )
 
 

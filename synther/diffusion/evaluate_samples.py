@@ -22,7 +22,7 @@ from synther import atomic
 from synther.commands import SEED, THREADS, error_door
 from synther.datasets import load_dataset
 from synther.diffusion import plots
-from synther.diffusion.arguments import add_deterministic
+from synther.diffusion.arguments import add_backend, add_deterministic
 from synther.diffusion.assessment import assess
 from synther.diffusion.baselines import make_baseline, parse_baseline
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
@@ -30,6 +30,7 @@ from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.held_out import split_like_training
 from synther.diffusion.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
+from synther.envs import use_backend
 from synther.runtime import cpu_threads, resolve_device, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
 
@@ -115,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
     add("--threads", type=THREADS, default=0, help="of the CPU; 0, the default, takes every core")
     add_deterministic(parser)
+    add_backend(parser)
     return parser
 
 
@@ -123,6 +125,7 @@ def run(args: argparse.Namespace) -> None:
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     if args.deterministic:
         use_deterministic_kernels()
+    use_backend(args.backend)
     for name in args.baselines:
         parse_baseline(name)  # a typing error is to be found before the work, not after it
     output: Path = args.output or args.synthetic[0].parent / "fidelity"

@@ -34,6 +34,7 @@ from synther.diffusion.plots import plot_marginals
 from synther.diffusion.processes import Processes, accelerator_for, one_report, one_voice
 from synther.diffusion.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
+from synther.envs import use_backend
 from synther.loggers import Logger
 from synther.runtime import (
     cpu_threads,
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     gin_config.parse(args.gin_config_files, args.gin_params)
     if args.deterministic:
         use_deterministic_kernels()
+    use_backend(args.backend)
     accelerator = accelerator_for(resolve_device(args.device))
     processes = Processes(accelerator)
     console.quiet = not processes.is_first

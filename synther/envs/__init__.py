@@ -4,6 +4,7 @@ Simulators are imported when an environment is made, not before.
 """
 
 from synther.envs.evaluation import Evaluator, evaluate, evaluate_stacked
+from synther.envs.legacy import Backend, use_backend
 from synther.envs.names import env_id_of
 from synther.envs.registry import make_env
 from synther.envs.scores import normalized_score, reference_scores
@@ -11,6 +12,7 @@ from synther.envs.simulators import MissingSimulatorError, UnknownEnvironmentErr
 from synther.envs.states import set_state_from_observation
 
 __all__ = [
+    "Backend",
     "Evaluator",
     "MissingSimulatorError",
     "UnknownEnvironmentError",
@@ -21,4 +23,5 @@ __all__ = [
     "normalized_score",
     "reference_scores",
     "set_state_from_observation",
+    "use_backend",
 ]

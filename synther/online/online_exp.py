@@ -28,11 +28,11 @@ from rich.console import Console
 from synther import atomic, commands, gin_config
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
-from synther.diffusion.arguments import add_deterministic
+from synther.diffusion.arguments import add_backend, add_deterministic
 from synther.diffusion.generator import SamplingError
 from synther.diffusion.refill import require_configured
 from synther.diffusion.utils import layout_of
-from synther.envs import make_env
+from synther.envs import make_env, use_backend
 from synther.online.online_config import OnlineConfig
 from synther.online.online_loop import OnlineRun
 from synther.online.run_state import PREFIX, claim
@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with the run of this name, env and seed")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
     add_deterministic(parser)
+    add_backend(parser)
     add(
         "--threads",
         type=commands.THREADS,
@@ -123,6 +124,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     config = OnlineConfig(**{key: value for key, value in given.items() if value is not None})
     if args.deterministic:
         use_deterministic_kernels()
+    use_backend(args.backend)
     device = resolve_device(args.device)
     # Before the run has a folder, or costs an earlier one its own.
     layout = _layout_of(config.env_name)

@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synther.corl.algorithms.td3_bc import TD3BCConfig
+from synther.corl.shared.config import ConfigError
+from synther.corl.shared.parsing import parse
 from synther.datasets import load_dataset
+from synther.diffusion import evaluate_samples, train_diffuser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, legacy, make_env
 from synther.envs.snapshots import Snapshots
+from synther.online import online_exp
 
 # It remembers whether gym was there when it was first imported; here that is before gym is hidden.
 pytest.importorskip("shimmy.openai_gym_compatibility")
@@ -162,3 +167,18 @@ def test_d4rl_itself_makes_the_same_transitions(name, gym_backend, monkeypatch, 
     theirs = d4rl.qlearning_dataset(gym.make(name))
     for key, values in exact.arrays().items():
         np.testing.assert_array_equal(values, theirs[key], err_msg=key)
+
+
+def test_offline_commands_take_the_backend():
+    config = parse(TD3BCConfig, ["--backend", "gym"])
+    assert config.backend == "gym"
+    with pytest.raises(ConfigError, match="backend"):
+        parse(TD3BCConfig, ["--backend", "mujoco"])
+
+
+@pytest.mark.parametrize("command", [train_diffuser.main, evaluate_samples.main, online_exp.main])
+def test_commands_take_the_backend(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        command(["--backend", "mujoco", "--dataset", "x"])
+    assert end.value.code == 2
+    assert "choose from" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Optional
 
+from synther.envs import Backend
 from synther.loggers import WandbMode
 from synther.runtime import CompileMode, Precision
 
@@ -63,6 +64,7 @@ class RunConfig:
     normalize_reward: bool = False  # rewards, by the data set's returns (antmaze: minus 1)
     compile: CompileMode = "off"  # of the update: off, default (torch.compile), cudagraph
     precision: Precision = "fp32"  # of products between hidden layers: fp32, or bf16, often faster
+    backend: Optional[Backend] = None  # of environments: gymnasium or gym; None: $SYNTHER_BACKEND
     deterministic: bool = False  # the same bits every time on CUDA too, where it costs some speed
     threads: int = 1  # CPU threads of the update; 0: all cores. More than 1 rarely pays
     project: str = "SynthER"  # wandb

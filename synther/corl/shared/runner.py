@@ -21,7 +21,7 @@ from synther.corl.shared.graphs import graphed
 from synther.corl.shared.result import diverged, evaluation_record, on_host, result_of
 from synther.corl.shared.run_folder import PREFIX, RunFolder, load_weights
 from synther.datasets import load_dataset
-from synther.envs import Evaluator
+from synther.envs import Evaluator, use_backend
 from synther.learner import Dims, Metrics
 from synther.runtime import (
     cpu_threads,
@@ -52,6 +52,7 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
         return finished
     if config.deterministic:
         use_deterministic_kernels()
+    use_backend(config.backend)
     with cpu_threads(config.threads):
         if folder is not None or config.checkpoints_path is None:
             training = _Run(config, build, folder)
