@@ -61,14 +61,23 @@ class UsageError(ValueError):
 
 
 @contextlib.contextmanager
-def error_door(*expected: type[Exception], resume: bool = True) -> Iterator[None]:
+def error_door(
+    *expected: type[Exception], resume: bool = True, launched: bool = False
+) -> Iterator[None]:
     """Turn what a command's user can mend into a message and an exit code.
 
     Args:
         expected: errors of the command's own, beside those that every command has.
         resume: whether the command has ``--resume``, to be named where it helps.
+        launched: whether the command shares its work among the processes of a launcher. Where it
+            does not they would all do all of it, in one folder, so it does not begin.
     """
     try:
+        if not launched and "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE") != "1":
+            raise UsageError(
+                "this command works in one process; start it without the launcher "
+                "(train_diffuser.py is the one that shares its work)"
+            )
         yield
     except KeyboardInterrupt:
         _leave(Exit.INTERRUPTED, f"stopped; {RESUME}" if resume else "stopped")

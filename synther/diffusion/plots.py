@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from synther import atomic
 from synther.diffusion.assessment import RowMeasures
 from synther.diffusion.distances import standardise
 from synther.diffusion.dynamics import draw
@@ -63,8 +64,13 @@ def plot_marginals(
         f"column 1 - D_KS, mean {fidelity.marginal:.4f}",
         fontsize=11,
     )
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
     return Path(path)
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    with atomic.atomic_write(path) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _histogram(axis: Axes, real: NDArray[np.float32], synthetic: NDArray[np.float32]) -> None:
@@ -111,7 +117,7 @@ def plot_correlations(
         shift = _matrix(axes[1, column], difference, layout, title, CORRELATION_SHIFT)
     figure.colorbar(image, ax=axes[0], label="correlation", shrink=0.9)
     figure.colorbar(shift, ax=axes[1], label="difference", shrink=0.9, extend="both")
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
     return Path(path)
 
 
@@ -164,7 +170,7 @@ def plot_projection(
     margin = 0.15 * (high - low)
     axes[0].set_xlim(low[0] - margin[0], high[0] + margin[0])
     axes[0].set_ylim(low[1] - margin[1], high[1] + margin[1])
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
     return Path(path)
 
 
@@ -209,7 +215,7 @@ def plot_novelty(measures: Mapping[str, RowMeasures], path: str | os.PathLike[st
     else:
         right.set_axis_off()
         right.text(0.5, 0.5, "dynamics error: not defined here", ha="center", color=REAL)
-    figure.savefig(path, dpi=110)
+    _save(figure, path)
     return Path(path)
 
 

@@ -51,6 +51,24 @@ def test_an_error_is_one_line_and_a_code(
     assert message.endswith("\n")
 
 
+def test_a_command_of_one_process_does_not_begin_under_a_launcher(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    begun = []
+    with pytest.raises(SystemExit) as stopped, error_door():
+        begun.append("alone")
+    assert stopped.value.code == 2
+    assert "one process" in capsys.readouterr().err
+    with error_door(launched=True):
+        begun.append("shared")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with error_door():
+        begun.append("a launcher of one")
+    assert begun == ["shared", "a launcher of one"]
+
+
 def test_ctrl_c_names_what_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     for resume in (True, False):
         with pytest.raises(SystemExit) as stopped, error_door(resume=resume):
