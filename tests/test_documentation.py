@@ -54,7 +54,7 @@ def test_a_command_is_understood(words, monkeypatch):
     def do_not_run(*_):
         raise Understood
 
-    script, *arguments = words
+    script = words[0]
     monkeypatch.setattr("sys.argv", words)
     monkeypatch.chdir(ROOT)
     if script.startswith(("tests", "examples/demo")):
@@ -64,12 +64,9 @@ def test_a_command_is_understood(words, monkeypatch):
         monkeypatch.setattr(offline_command, "run", do_not_run)
     else:
         monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", only_parse)
+    run = runpy.run_module if script.startswith("synther.") else runpy.run_path
     with pytest.raises(Understood):
-        if script.startswith("synther."):
-            runpy.run_module(script, run_name="__main__", alter_sys=True)
-        else:
-            assert (ROOT / script).exists(), script
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+        run(script, run_name="__main__")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
