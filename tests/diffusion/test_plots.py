@@ -19,7 +19,7 @@ LAYOUT = TransitionLayout.of(REAL)
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures in place of the files, whose drawing is what costs time."""
     drawn: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: drawn.append(figure))
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
     return drawn
 
 
