@@ -37,7 +37,8 @@ class RecipeConfig:
     collect_noise: float = 0.5
     collect_random: float = 0.2
     gin_config_files: tuple[str, ...] = ("config/resmlp_denoiser.gin",)  # of train_diffuser.py
-    gin_params: tuple[str, ...] = ()
+    # No episode of DeepMind Control's tasks truly ends, so that every discount is gamma^n.
+    gin_params: tuple[str, ...] = ("modelled_terminals = False",)
     num_samples: int = 5_000_000  # synthetic latents
     finetune_timesteps: int = 250_000  # of each fine-tuning
     mix: float = 0.5  # share of real latents in the third fine-tuning; 0 leaves it out
