@@ -5,7 +5,7 @@ observation that of the observation n steps later with the *target* critic's par
 n-step sum. Its discount is 0 after a true end and ``gamma^n`` otherwise, nothing else, and is
 stored as the terminal flag; so a sampled discount is one of the two, never something in between.
 Where no episode truly ends, as in DeepMind Control, let the diffusion model leave the flag out
-(``modelled_terminals = False``): one that it models is sometimes set, and cuts returns short.
+(``modelled_terminals = False``): a briefly trained model sets it where the data never does.
 """
 
 from __future__ import annotations
