@@ -21,6 +21,8 @@ COMMANDS = [
     "synther/diffusion/train_diffuser.py",
     "synther/diffusion/evaluate_samples.py",
     "synther/online/online_exp.py",
+    "synther/pixels/drq_bc.py",
+    "synther/pixels/encode.py",
     "synther/sweep.py",
     "synther/report.py",
 ] + [f"synther/corl/algorithms/{name}.py" for name in ("td3_bc", "iql", "edac", "cql")]
@@ -86,7 +88,7 @@ def test_import_synther_is_light() -> None:
     assert done.stdout.strip() == "False", done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("folder", ["diffusion", "corl/algorithms", "online"])
+@pytest.mark.parametrize("folder", ["diffusion", "corl/algorithms", "online", "pixels"])
 def test_no_file_beside_a_command_hides_a_module(folder: str) -> None:
     # Starting a file puts its folder first on sys.path.
     installed = set(importlib.metadata.packages_distributions()) | set(sys.stdlib_module_names)
