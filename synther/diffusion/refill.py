@@ -123,7 +123,7 @@ class SyntheticRefill:
         init_seed, train_seed, sample_seed, loss_seed = (int(each) % 2**63 for each in seeds)
         started = time.perf_counter()
         model = self._new_model(real, init_seed)
-        with runtime.cpu_threads(self.threads or _threads_for(model)):
+        with runtime.cpu_threads(self.threads or threads_for(model)):
             model = self._train(model, round_index, real, train_seed)
             trained = time.perf_counter()
             self._fill(synthetic, model, sample_seed)
@@ -220,7 +220,7 @@ class SyntheticRefill:
         return float(model(rows, generator=torch.Generator(self.device).manual_seed(seed)))
 
 
-def _threads_for(model: ElucidatedDiffusion) -> int:
+def threads_for(model: ElucidatedDiffusion) -> int:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return runtime.RL_THREADS if parameters < SMALL_NETWORK else 0
 

@@ -105,8 +105,7 @@ class Evaluator:
         return self._vector.envs[slot[0] * self.slots + slot[1]]
 
     def _begin(self, slot: tuple[int, ...], seeds: Sequence[int], episode: int) -> Any:
-        start = np.random.SeedSequence([seeds[slot[0]], episode]).generate_state(1)
-        return self._env(slot).reset(seed=int(start[0]))[0]
+        return self._env(slot).reset(seed=episode_seed(seeds[slot[0]], episode))[0]
 
     def _act(self, policy: Policy, observations: NDArray[np.float32]) -> NDArray[Any]:
         actions = np.asarray(policy(observations.copy()))  # the policy may keep what it was given
@@ -133,6 +132,12 @@ class Evaluator:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """Of the reset that begins an episode: its start depends on the seed and its own number
+    alone."""
+    return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
 
 
 def evaluate(

@@ -7,17 +7,15 @@ a display (``MUJOCO_GL=egl`` on a GPU's driver or on Mesa's software renderer, o
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
-from ctypes.util import find_library
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synther.envs.dmc import domain_and_task, suite_environment
+from synther.envs.evaluation import episode_seed
 from synther.envs.registry import make_env
 from synther.envs.simulators import MissingSimulatorError
 
@@ -71,7 +69,6 @@ class PixelEnv:
     """
 
     def __init__(self, settings: PixelSettings) -> None:
-        choose_renderer()
         self.settings = settings
         self._env = make_env(settings.env_id)
         inner = suite_environment(self._env.unwrapped)
@@ -151,7 +148,10 @@ class PixelEvaluator:
         slots = len(self._envs)
         for first in range(0, self.episodes, slots):
             playing = list(range(first, min(first + slots, self.episodes)))
-            seen = {each: self._begin(each - first, seed, each) for each in playing}
+            seen = {
+                each: self._envs[each - first].reset(seed=episode_seed(seed, each))[0]
+                for each in playing
+            }
             while playing:
                 actions = policy(np.stack([seen[each] for each in playing]))
                 for each, action in zip(list(playing), actions, strict=True):
@@ -162,32 +162,6 @@ class PixelEvaluator:
                         playing.remove(each)
         return returns
 
-    def _begin(self, slot: int, seed: int, episode: int) -> NDArray[np.uint8]:
-        start = np.random.SeedSequence([seed, episode]).generate_state(1)
-        return self._envs[slot].reset(seed=int(start[0]))[0]
-
     def close(self) -> None:
         for env in self._envs:
             env.close()
-
-    def __enter__(self) -> PixelEvaluator:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def choose_renderer() -> None:
-    """Set ``MUJOCO_GL`` where it is unset: EGL, or OSMesa where that alone is there.
-
-    dm_control reads it once, when it is first imported.
-    """
-    if "MUJOCO_GL" in os.environ or sys.platform != "linux":
-        return
-    if not find_library("EGL") and find_library("OSMesa"):
-        os.environ["MUJOCO_GL"] = "osmesa"

@@ -45,5 +45,7 @@ def _choose_renderer() -> None:
         return
     if find_library("EGL"):
         os.environ["MUJOCO_GL"] = "egl"
+    elif find_library("OSMesa"):
+        os.environ["MUJOCO_GL"] = "osmesa"
     elif "DISPLAY" not in os.environ:
         os.environ["MUJOCO_GL"] = "disabled"  # a picture is then an error, not an abort

@@ -70,7 +70,7 @@ def evaluation(config: PixelConfig, settings: PixelSettings, action_dim: int) ->
         )
 
     def evaluate(agent: PixelAgent) -> NDArray:
-        with PixelEvaluator(settings, config.n_episodes) as evaluator:
+        with contextlib.closing(PixelEvaluator(settings, config.n_episodes)) as evaluator:
             return evaluator.run(agent.act, config.seed)
 
     return evaluate

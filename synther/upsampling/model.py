@@ -16,7 +16,7 @@ from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_argu
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generator import SimpleDiffusionGenerator
 from synther.diffusion.norm import Normalizer
-from synther.diffusion.refill import SMALL_NETWORK
+from synther.diffusion.refill import threads_for
 from synther.diffusion.trainer import Trainer
 from synther.transitions import TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig
@@ -135,12 +135,6 @@ class FittedModel:
             config=UpsampleConfig(**fitted.pop("config")),
             **fitted,
         )
-
-
-def threads_for(model: ElucidatedDiffusion) -> int:
-    """Of the CPU: a single one for a small network, else every core."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return runtime.RL_THREADS if parameters < SMALL_NETWORK else 0
 
 
 def _new_model(

@@ -70,6 +70,16 @@ def test_a_headless_machine_gets_a_renderer(
     assert os.environ.get("MUJOCO_GL") == expected
 
 
+def test_osmesa_draws_where_egl_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "")
+    monkeypatch.delenv("MUJOCO_GL")
+    found = {"OSMesa": "libOSMesa.so.8"}
+    monkeypatch.setattr(simulators, "find_library", found.get)
+    monkeypatch.setattr(simulators.sys, "platform", "linux")
+    simulators.require("json")  # any environment may come before the first that is drawn
+    assert os.environ["MUJOCO_GL"] == "osmesa"
+
+
 def test_a_chosen_renderer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     simulators.require("json")

@@ -1,5 +1,6 @@
 """Environments seen in pictures, and data rendered from a state agent; skipped where none draws."""
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,7 +96,7 @@ def test_an_evaluation_depends_on_the_seed_and_the_episodes_number(
 
     found = []
     for episodes, slots in ((3, 2), (1, 1)):
-        with PixelEvaluator(SETTINGS, episodes, max_envs=slots) as evaluator:
+        with contextlib.closing(PixelEvaluator(SETTINGS, episodes, max_envs=slots)) as evaluator:
             found.append(evaluator.run(policy, seed=5))
     assert np.array_equal(found[0][:1], found[1])
     assert len(set(found[0])) == 3
