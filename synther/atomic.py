@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextlib.contextmanager
@@ -49,3 +50,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` as UTF-8, see :func:`atomic_write`."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write ``content`` as JSON for people and programs, see :func:`atomic_write`."""
+    write_text(path, json.dumps(content, indent=1) + "\n")

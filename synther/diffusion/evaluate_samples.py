@@ -11,7 +11,6 @@ novelty, beside the same for the real rows themselves and, on request, for other
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -228,8 +227,7 @@ def _likelihoods(
                 f"{name}: log-likelihood of {found[name].rows} held-out rows "
                 f"{found[name].mean:.2f} +- {found[name].standard_error:.2f} nats"
             )
-    text = json.dumps({name: asdict(each) for name, each in found.items()}, indent=1)
-    atomic.write_text(path, text + "\n")
+    atomic.write_json(path, {name: asdict(each) for name, each in found.items()})
     return path
 
 

@@ -6,7 +6,6 @@ reaches that ceiling, not 1.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -111,7 +110,7 @@ class FidelityReport:
             "reference": self.reference,
             **{name: asdict(fidelity) for name, fidelity in self.comparisons.items()},
         }
-        atomic.write_text(path, json.dumps(_without_nan(contents), indent=1) + "\n")
+        atomic.write_json(path, _without_nan(contents))
         return Path(path)
 
     def table(self) -> Table:

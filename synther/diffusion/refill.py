@@ -256,7 +256,7 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
             unfinished.unlink()
         return
     shutil.rmtree(folder, ignore_errors=True)
-    atomic.write_text(file, json.dumps(settings, indent=1) + "\n")
+    atomic.write_json(file, settings)
 
 
 def _digest(buffer: RowBuffer) -> str:

@@ -144,7 +144,7 @@ def _claim(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
     else:
         _set_aside(folder)
     atomic.write_text(folder / "config.gin", settings["gin"])
-    atomic.write_text(folder / "run.json", json.dumps(settings, indent=1) + "\n")
+    atomic.write_json(folder / "run.json", settings)
 
 
 def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:

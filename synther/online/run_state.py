@@ -147,7 +147,7 @@ def claim(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Path | 
             )
     elif checkpoint.is_used(folder):
         moved = checkpoint.set_aside(folder)
-    atomic.write_text(file, json.dumps(dict(settings), indent=1) + "\n")
+    atomic.write_json(file, dict(settings))
     return moved
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -124,8 +123,7 @@ class PixelRun:
             return
         if checkpoint.is_used(folder) and not self.config.resume:
             checkpoint.set_aside(folder)
-        text = json.dumps(as_dict(self.config), indent=1)
-        atomic.write_text(folder / "config.json", text + "\n")
+        atomic.write_json(folder / "config.json", as_dict(self.config))
 
     def train(self) -> dict[str, Any]:
         """All the steps that remain, then the result: ``steps seconds returns return_mean
@@ -208,6 +206,5 @@ class PixelRun:
             "evaluations": self.evaluations,
         }
         if self.config.path:
-            text = json.dumps(result, indent=1)
-            atomic.write_text(self.config.path / "result.json", text + "\n")
+            atomic.write_json(self.config.path / "result.json", result)
         return result

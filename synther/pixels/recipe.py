@@ -135,7 +135,7 @@ def write_results(folder: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
         if len(values) > 1:
             error = values.std(ddof=1) / np.sqrt(len(values))
             results["standard_error"][stage] = float(error)
-    atomic.write_text(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    atomic.write_json(folder / "results.json", results)
     atomic.write_text(folder / "results.md", _table(results))
     return results
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -83,7 +82,7 @@ class Job:
         told = {"script": self.script, "words": list(self.words), "seeds": list(self.seeds)}
         before = read_object(file)
         if before is None:
-            atomic.write_text(file, json.dumps(told, indent=1) + "\n")
+            atomic.write_json(file, told)
         elif before != told:
             raise StudyError(f"{self.home(root)}: {_difference(before, told)}")
 
@@ -97,7 +96,7 @@ def record(job: Job, root: Path) -> dict[str, Any]:
 def update_record(job: Job, root: Path, **values: Any) -> dict[str, Any]:
     """Put values into the state file, which is written whole or not at all."""
     content = {**record(job, root), **values}
-    atomic.write_text(job.home(root) / "state.json", json.dumps(content, indent=1) + "\n")
+    atomic.write_json(job.home(root) / "state.json", content)
     return content
 
 

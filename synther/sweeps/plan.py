@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -45,8 +44,8 @@ def build_plan(study: Study) -> list[Job]:
 def write_plan(study: Study, plan: list[Job], root: Path) -> None:
     """``plan.json`` in the study's folder: what there is to be done, for reports and people."""
     jobs = [{**dataclasses.asdict(job), "command": job.command(root)} for job in plan]
-    text = json.dumps({"study": study.name, "file": study.file, "jobs": jobs}, indent=1)
-    atomic.write_text(root / "plan.json", text + "\n")
+    content = {"study": study.name, "file": study.file, "jobs": jobs}
+    atomic.write_json(root / "plan.json", content)
 
 
 def with_gpus(study: Study, per_run: float | None, per_model: float | None) -> Study:
