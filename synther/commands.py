@@ -1,4 +1,4 @@
-"""What all commands share: how they end, and their wandb flags.
+"""What all commands share: how they end, and their logging flags.
 
 A command that fails says one thing on stderr, ``error: what, and what to do``, without a traceback,
 and its exit code says of which kind it was:
@@ -33,7 +33,7 @@ import torch
 
 from synther import checkpoint
 from synther.checkpoint import CheckpointError, DivergedError
-from synther.loggers import Adapter, default_wandb_mode, wandb_adapter
+from synther.loggers import Adapter, open_adapters
 
 RESUME = "--resume continues from the last checkpoint"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -170,15 +170,18 @@ SEED = whole_number(0, 2**63 - 1)
 THREADS = whole_number(0, 1024)
 
 
-def add_wandb_arguments(
+def add_logging_arguments(
     parser: argparse.ArgumentParser, *, project: str, group: str | None, names: tuple[str, ...] = ()
 ) -> None:
-    """The flags that :func:`wandb_of` reads; ``names`` are other names of ``--wandb-project``."""
-    wandb = parser.add_argument_group("wandb, beside metrics.jsonl")
-    wandb.add_argument("--wandb-project", *names, default=project)
-    wandb.add_argument("--wandb-entity", default=None)
-    wandb.add_argument("--wandb-group", default=group)
-    wandb.add_argument(
+    """The flags of :func:`adapters_of`; ``names`` are other names of ``--wandb-project``."""
+    places = parser.add_argument_group("logs, beside metrics.jsonl")
+    places.add_argument(
+        "--tensorboard", action="store_true", help="TensorBoard's events, in the run's folder"
+    )
+    places.add_argument("--wandb-project", *names, default=project)
+    places.add_argument("--wandb-entity", default=None)
+    places.add_argument("--wandb-group", default=group)
+    places.add_argument(
         "--wandb-mode",
         choices=("disabled", "offline", "online"),
         default=None,
@@ -186,16 +189,16 @@ def add_wandb_arguments(
     )
 
 
-def wandb_of(
+def adapters_of(
     args: argparse.Namespace, folder: str | os.PathLike[str], config: Mapping[str, Any]
 ) -> tuple[Adapter, ...]:
-    """A run of the folder's name where the flags ask for one."""
-    return wandb_adapter(
-        default_wandb_mode(args.wandb_mode, args.wandb_entity),
-        project=args.wandb_project,
+    """The places that the flags ask for."""
+    return open_adapters(
+        folder,
+        config,
+        wandb_mode=args.wandb_mode,
         entity=args.wandb_entity,
+        project=args.wandb_project,
         group=args.wandb_group,
-        name=Path(folder).name,
-        folder=folder,
-        config=config,
+        tensorboard=args.tensorboard,
     )

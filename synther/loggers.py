@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -33,7 +33,7 @@ class Logger:
     Args:
         folder: made if it is not there.
         name: of the file, without its ending.
-        adapters: further places, see :func:`wandb_adapter` and :func:`tensorboard_adapter`.
+        adapters: further places, see :func:`open_adapters`.
         resume_from: drop the records of later steps, and a half-written last line, that an
             interrupted run left behind. None starts the file anew.
     """
@@ -123,7 +123,7 @@ class _WandbAdapter:
 
 
 class _TensorBoardAdapter:
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -131,14 +131,18 @@ class _TensorBoardAdapter:
                 "TensorBoard logging was asked for and tensorboard is not installed: "
                 "pip install 'synther[tensorboard]'"
             ) from error
-        self._writer = SummaryWriter(str(folder))
+        self._open: Callable[[int], Any] = lambda step: SummaryWriter(str(folder), purge_step=step)
+        self._writer: Any = None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        if self._writer is None:  # what an interrupted run wrote from this step on is hidden
+            self._writer = self._open(step)
         for key, value in metrics.items():
             self._writer.add_scalar(key, value, step)
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> WandbMode:
@@ -151,26 +155,35 @@ def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> Wan
     return "offline" if entity or os.environ.get("WANDB_API_KEY") else "disabled"
 
 
-def wandb_adapter(
-    mode: WandbMode,
-    *,
-    project: str | None,
-    entity: str | None,
-    group: str | None,
-    name: str | None,
+def open_adapters(
     folder: str | os.PathLike[str],
     config: Mapping[str, Any],
+    *,
+    wandb_mode: WandbMode | None,
+    entity: str | None,
+    project: str | None,
+    group: str | None,
+    tensorboard: bool,
 ) -> tuple[Adapter, ...]:
-    """A tuple with a wandb run in it, or an empty one where the mode is disabled."""
-    if mode == "disabled":
-        return ()
-    settings = {"project": project, "entity": entity, "group": group, "name": name}
-    return (_WandbAdapter(mode=mode, dir=str(folder), config=dict(config), **settings),)
+    """wandb and TensorBoard, as far as they are asked for.
 
+    Args:
+        folder: of the run. Its name is the wandb run's; TensorBoard's events are written into it,
+            so that ``tensorboard --logdir`` on a folder of runs shows them by their names.
+        config: the settings that wandb shows.
+        wandb_mode, entity: see :func:`default_wandb_mode`.
 
-def tensorboard_adapter(folder: str | os.PathLike[str]) -> tuple[Adapter, ...]:
-    """A tuple with a TensorBoard writer into ``folder`` in it."""
-    return (_TensorBoardAdapter(folder),)
+    Raises:
+        ImportError: what was asked for is not installed.
+    """
+    path, adapters = Path(folder), list[Adapter]()
+    mode = default_wandb_mode(wandb_mode, entity)
+    if mode != "disabled":
+        run = {"project": project, "entity": entity, "group": group, "name": path.name}
+        adapters.append(_WandbAdapter(mode=mode, dir=str(path), config=dict(config), **run))
+    if tensorboard:
+        adapters.append(_TensorBoardAdapter(path))
+    return tuple(adapters)
 
 
 def progress_bar(total: int, description: str, *, initial: int = 0, unit: str = "step") -> tqdm:

@@ -4,18 +4,19 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from synther.loggers import (
-    Logger,
-    default_wandb_mode,
-    read_metrics,
-    tensorboard_adapter,
-    wandb_adapter,
-)
+from synther.loggers import Adapter, Logger, default_wandb_mode, open_adapters, read_metrics
+from tests.events import scalars
+
+
+def opened(folder: Path, **asked_for: Any) -> tuple[Adapter, ...]:
+    nothing = {"wandb_mode": None, "entity": None, "project": "p", "group": None}
+    return open_adapters(folder, {}, **{**nothing, "tensorboard": False, **asked_for})
 
 
 def test_records_are_on_disk_at_once_and_never_rewritten(tmp_path: Path) -> None:
@@ -77,15 +78,24 @@ def test_adapters_get_the_numbers_and_are_closed(tmp_path: Path) -> None:
     assert memory.closed
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+def test_tensorboard_gets_the_same_numbers_and_forgets_what_is_done_again(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    with Logger(tmp_path, adapters=opened(tmp_path, tensorboard=True)) as logger:
+        for step in (1, 2, 3):
+            logger.log({"loss": 0.5 * step, "note": "text"}, step=step)
+    resumed = opened(tmp_path, tensorboard=True)
+    with Logger(tmp_path, adapters=resumed, resume_from=1) as logger:
+        logger.log({"loss": 7.0}, step=2)
+    assert scalars(tmp_path) == {"loss": [(1, 0.5), (2, 7.0)]}
 
-    with Logger(tmp_path, adapters=tensorboard_adapter(tmp_path / "tb")) as logger:
-        logger.log({"loss": 0.5}, step=3)
-    events = EventAccumulator(str(tmp_path / "tb"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(3, 0.5)]
+
+def test_a_missing_tensorboard_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match=r"pip install 'synther\[tensorboard\]'"):
+        opened(tmp_path, tensorboard=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_wandb_is_never_online_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +112,6 @@ def test_a_missing_wandb_is_a_clear_error_and_disabled_needs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    settings = {"project": "p", "entity": None, "group": None, "name": None}
-    assert wandb_adapter("disabled", folder=tmp_path, config={}, **settings) == ()
+    assert opened(tmp_path, wandb_mode="disabled") == ()
     with pytest.raises(ImportError, match=r"pip install 'synther\[wandb\]'"):
-        wandb_adapter("offline", folder=tmp_path, config={}, **settings)
+        opened(tmp_path, wandb_mode="offline")

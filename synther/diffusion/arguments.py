@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from synther.commands import SEED, THREADS, add_wandb_arguments
+from synther.commands import SEED, THREADS, add_logging_arguments
 from synther.diffusion.held_out import HELD_OUT_ROWS
 from synther.diffusion.presets import SAMPLER_NAMES
 from synther.envs import Backend
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_deterministic(device)
     add_backend(device)
     _add_sample_arguments(parser.add_argument_group("samples"))
-    add_wandb_arguments(parser, project="synther", group="diffusion_training")
+    add_logging_arguments(parser, project="synther", group="diffusion_training")
     return parser
 
 

@@ -123,7 +123,7 @@ def _train(
                 Logger(
                     folder,
                     resume_from=trainer.step if args.resume else None,
-                    adapters=commands.wandb_of(args, folder, settings),
+                    adapters=commands.adapters_of(args, folder, settings),
                 )
             )
         trainer.train()

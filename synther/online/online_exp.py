@@ -98,7 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="write the real replay at the end: .hdf5, D4RL's layout with time-outs, or .npz",
     )
-    commands.add_wandb_arguments(
+    commands.add_logging_arguments(
         parser, project="synther-online", group=None, names=("--project_name",)
     )
     return parser
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
         device=device,
         threads=args.threads,
         resume=args.resume,
-        adapters=commands.wandb_of(args, folder, settings),
+        adapters=commands.adapters_of(args, folder, settings),
     )
     with commands.naming_last_checkpoint(folder, PREFIX):
         training.train()

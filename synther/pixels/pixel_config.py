@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from synther.envs.pixels import PixelSettings, Rendering
+from synther.loggers import WandbMode
 from synther.runtime import Precision
 
 Algorithm = Literal["drq_bc", "bc"]
@@ -86,6 +87,11 @@ class PixelConfig:
     hidden_width: int = 1024  # of the heads' two hidden layers
     ram_gb: float = 8.0  # compressed pictures beyond that are decoded into a file
     frames_cache: str | None = None  # folder of that file; .frames beside the data by default
+    tensorboard: bool = False  # its events, in the run's folder
+    project: str = "SynthER"  # wandb
+    group: str = "pixels"  # wandb
+    entity: str | None = None  # wandb
+    wandb_mode: WandbMode | None = None  # offline where an entity or key is set, else disabled
     load_agent: str | None = None  # folder or checkpoint: fine-tune its heads on latents
     latents: str | None = None  # the real latents of mix
     mix: float = 0.0  # share of real latents in each batch

@@ -11,7 +11,10 @@ from synther.checkpoint import CheckpointError
 from synther.pixels.pixel_config import PixelConfig, as_dict
 
 PREFIX = "checkpoint"
-MAY_DIFFER = {"folder", "resume", "device", "threads", "ram_gb", "frames_cache", "root"}
+MAY_DIFFER = {
+    "folder", "resume", "device", "threads", "ram_gb", "frames_cache", "root",
+    "tensorboard", "wandb_mode", "entity", "project", "group",
+}  # fmt: skip
 """Keys that a continued run may have otherwise: where it runs, not what it computes."""
 
 

@@ -25,6 +25,7 @@ from synther.envs import normalized_score
 from synther.loggers import read_metrics
 from synther.transitions import TransitionError, TransitionLayout
 from tests.corl.helpers import ALGORITHMS, write_dataset, write_model
+from tests.events import assert_shows
 
 COMMAND = [sys.executable, "synther/corl/algorithms/td3_bc.py"]
 ROOT = Path(__file__).parents[2]
@@ -127,6 +128,13 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     for key in ("last_return", "best_return", "mean", "standard_error", "steps"):
         assert whole[key] == cut[key]
     assert len(list((tmp_path / "runs").iterdir())) == 2  # it went on in its own folder
+
+
+def test_tensorboard_shows_what_metrics_jsonl_has(make: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(make(tensorboard=True), TD3BC)
+    folder = tmp_path / "runs" / "small-data-s0"
+    assert_shows(folder, read_metrics(folder / "metrics.jsonl"))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from synther.diffusion.train_diffuser import main
 from synther.loggers import read_metrics
 from synther.transitions import Transitions
 from tests.data import random_transitions
+from tests.events import assert_shows
 
 REPOSITORY = Path(__file__).parents[2]
 STEPS = 60
@@ -78,6 +79,13 @@ def test_one_command_trains_samples_and_reports(
     assert [each["step"] for each in read_metrics(folder / "metrics.jsonl")][-1] == STEPS
     assert "Trainer.train_num_steps = 60" in (folder / "config.gin").read_text()
     assert "marginals.png" in capsys.readouterr().out
+
+
+def test_tensorboard_shows_what_metrics_jsonl_has(dataset: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / "run"
+    main(arguments(dataset, folder, "--no_save_samples", "--tensorboard"))
+    assert_shows(folder, read_metrics(folder / "metrics.jsonl"))
 
 
 def test_a_killed_run_resumes_to_the_same_bits(dataset: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from synther.loggers import read_metrics
 from synther.online import online_exp
 from synther.online.online_exp import build_parser, main
 from synther.transitions import Transitions
+from tests.events import assert_shows
 from tests.online.helpers import logs, tiny_run
 
 SHORT = (
@@ -95,6 +96,13 @@ def test_debug_runs(file: str, env: str, refills: list[int], tmp_path: Path) -> 
     assert list(folder.glob("diffusion/round-0/model-20.pt")) == [
         folder / "diffusion" / "round-0" / "model-20.pt"
     ] * bool(refills)
+
+
+def test_tensorboard_shows_what_metrics_jsonl_has(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    main(words(tmp_path, "Counter-v0", "--exp_name", "try", "--tensorboard"))
+    folder = run_folder(tmp_path, "try_Counter-v0")
+    assert_shows(folder, read_metrics(folder / "metrics.jsonl"))
 
 
 def test_the_saved_replay_is_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from synther.pixels.latents import LatentSource
 from synther.pixels.pixel_config import DiffusionSource, PixelConfig
 from synther.pixels.pixel_folder import checkpoint_in
 from synther.transitions import TransitionLayout, Transitions
+from tests.events import assert_shows
 from tests.pixels.helpers import SIZE, columns, config, data_set
 
 
@@ -97,6 +98,14 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
     pixel_command.train(config(**settings))
     with pytest.raises(CheckpointError, match=r"differing: batch_size \(then 6, now 7\)"):
         pixel_command.train(config(**settings, resume=True, batch_size=7))
+
+
+def test_tensorboard_shows_what_metrics_jsonl_has(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    data_set(tmp_path)
+    folder = tmp_path / "run"
+    pixel_command.train(config(root=str(tmp_path), folder=str(folder), tensorboard=True))
+    assert_shows(folder, read_metrics(folder / "metrics.jsonl"))
 
 
 def test_an_earlier_run_is_set_aside(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ class RunConfig:
     backend: Optional[Backend] = None  # of environments: gymnasium or gym; None: $SYNTHER_BACKEND
     deterministic: bool = False  # the same bits every time on CUDA too, where it costs some speed
     threads: int = 1  # CPU threads of the update; 0: all cores. More than 1 rarely pays
+    tensorboard: bool = False  # its events, in the run's folder
     project: str = "SynthER"  # wandb
     group: str = "offline"  # wandb
     entity: Optional[str] = None  # wandb

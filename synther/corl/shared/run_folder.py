@@ -25,7 +25,8 @@ from synther.corl.shared.parsing import load_yaml
 
 PREFIX = "checkpoint"
 _MAY_DIFFER = {
-    "resume", "checkpoints_path", "device", "threads", "wandb_mode", "entity", "project", "group"
+    "resume", "checkpoints_path", "device", "threads",
+    "tensorboard", "wandb_mode", "entity", "project", "group",
 }  # fmt: skip
 """Keys that a continued run may have otherwise: where and how it runs, not what it computes."""
 

@@ -212,14 +212,14 @@ class _Run:
     def _open_logger(self) -> loggers.Logger:
         assert self.folder is not None
         config = self.config
-        adapters = loggers.wandb_adapter(
-            loggers.default_wandb_mode(config.wandb_mode, config.entity),
-            project=config.project,
+        adapters = loggers.open_adapters(
+            self.folder.path,
+            configuration.as_dict(config),
+            wandb_mode=config.wandb_mode,
             entity=config.entity,
+            project=config.project,
             group=config.group,
-            name=self.folder.path.name,
-            folder=self.folder.path,
-            config=configuration.as_dict(config),
+            tensorboard=config.tensorboard,
         )
         return loggers.Logger(self.folder.path, adapters=adapters, resume_from=self.step or None)
 
