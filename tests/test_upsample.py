@@ -220,7 +220,7 @@ def test_other_bad_input_is_refused(tmp_path: Path) -> None:
         upsample(related(400), 0)
     with pytest.raises(ValueError, match="device 'gpu'"):
         upsample(related(400), 10, device="gpu")
-    with pytest.raises(ValueError, match=re.escape("no setting 'step'; did you mean 'steps'?")):
+    with pytest.raises(ValueError, match=re.escape("no setting 'step'; did you mean steps?")):
         upsample(related(400), 10, config={"step": 3})
     with pytest.raises(ValueError, match=r"width is 1.5, expected int"):
         upsample(related(400), 10, config={"width": 1.5})

@@ -21,10 +21,11 @@ from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.latent_agent import LatentAgent
 from synther.pixels.latents import FixedRows, GeneratedRows, LatentSource, latent_buffer
 from synther.pixels.pixel_arguments import build_parser, config_of
-from synther.pixels.pixel_config import PixelConfig, from_dict
+from synther.pixels.pixel_config import PixelConfig
 from synther.pixels.pixel_folder import PREFIX, checkpoint_in, finished
 from synther.pixels.pixel_loop import PixelRun, evaluation
 from synther.runtime import cpu_threads, resolve_device
+from synther.settings import build, typed
 from synther.streams import generators_for
 from synther.transitions import TransitionError, TransitionLayout
 
@@ -125,7 +126,7 @@ def load_agent(
     file = checkpoint_in(path)
     state = checkpoint.load(file, device)
     try:
-        config = from_dict(state["config"])
+        config = build(PixelConfig, typed(PixelConfig, state["config"]))
         agent = DrQBC(config, state["action_dim"], torch.Generator(), device)
         agent.load_state_dict(state["agent"]["networks"])
     except (KeyError, TypeError, RuntimeError) as error:

@@ -5,7 +5,6 @@ Precedence: defaults, then the file of ``--config``, then the command line.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from synther.envs.pixels import PixelSettings, Rendering
 from synther.loggers import WandbMode
 from synther.runtime import Precision
+from synther.settings import ConfigError, require_positive
 
 Algorithm = Literal["drq_bc", "bc"]
 
@@ -104,14 +104,12 @@ class PixelConfig:
             "checkpoint_every", "batch_size", "n_step", "frame_stack", "action_repeat", "std_steps",
             "channels", "latent_dim", "hidden_width", "learning_rate",
         )  # fmt: skip
-        for key in positive:
-            if getattr(self, key) <= 0:
-                raise ValueError(f"{key} is {getattr(self, key)}, expected more than 0")
+        require_positive(self, *positive)
         for key in ("mix", "discount", "tau"):
             if not 0 <= getattr(self, key) <= 1:
-                raise ValueError(f"{key} is {getattr(self, key)}, expected 0 to 1")
+                raise ConfigError(f"{key} is {getattr(self, key)}, expected 0 to 1")
         if self.pad < 0 or self.eval_freq < 0 or self.seed < 0:
-            raise ValueError("pad, eval_freq and seed must not be negative")
+            raise ConfigError("pad, eval_freq and seed must not be negative")
 
     @property
     def n_step_discount(self) -> float:
@@ -137,32 +135,3 @@ class PixelConfig:
     @property
     def path(self) -> Path | None:
         return None if self.folder is None else Path(self.folder)
-
-
-def as_dict(config: PixelConfig) -> dict[str, Any]:
-    """Every key as plain values; nested ones as ``diffusion.path``."""
-    flat: dict[str, Any] = {}
-    for key, value in dataclasses.asdict(config).items():
-        inner = value.items() if isinstance(value, dict) else ()
-        flat.update({f"{key}.{name}": _plain(each) for name, each in inner} or {key: value})
-    return flat
-
-
-def from_dict(flat: Mapping[str, Any]) -> PixelConfig:
-    """The configuration of :func:`as_dict`; keys that are left out have their defaults.
-
-    Raises:
-        ValueError: an unknown key.
-    """
-    kinds = {"diffusion": DiffusionSource, "recipe": RecipeConfig}
-    outer = {key: value for key, value in flat.items() if "." not in key}
-    for name, kind in kinds.items():
-        prefix = f"{name}."
-        given = {k.removeprefix(prefix): v for k, v in flat.items() if k.startswith(prefix)}
-        tuples = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-        outer[name] = kind(**tuples)
-    return PixelConfig(**outer)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -8,7 +8,8 @@ from typing import Any
 
 from synther import checkpoint
 from synther.checkpoint import CheckpointError
-from synther.pixels.pixel_config import PixelConfig, as_dict
+from synther.pixels.pixel_config import PixelConfig
+from synther.settings import as_dict
 
 PREFIX = "checkpoint"
 MAY_DIFFER = {

@@ -15,9 +15,10 @@ from synther.checkpoint import DivergedError
 from synther.clock import Clock
 from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings
 from synther.learner import Metrics
-from synther.pixels.pixel_config import PixelConfig, as_dict
+from synther.pixels.pixel_config import PixelConfig
 from synther.pixels.pixel_folder import PREFIX
 from synther.runtime import cpu_threads, keep_freed_memory
+from synther.settings import as_dict
 from synther.streams import BlockStream, generators_for
 
 

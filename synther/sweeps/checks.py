@@ -9,7 +9,7 @@ from pathlib import Path
 
 from synther import gin_config
 from synther.corl.algorithms import cql, edac, iql, td3_bc
-from synther.corl.shared.config import ConfigError, RunConfig
+from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import parse
 from synther.datasets import DatasetNotFoundError, dataset_info
 from synther.diffusion import train_diffuser
@@ -18,6 +18,7 @@ from synther.envs import MissingSimulatorError, UnknownEnvironmentError, make_en
 from synther.gin_config import GinError
 from synther.online import online_exp
 from synther.online.online_config import OnlineConfig, OnlineConfigError
+from synther.settings import ConfigError
 from synther.sweeps.jobs import Job
 from synther.sweeps.sections import StudyError
 from synther.sweeps.study import Study

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from synther.settings import NAMES, ConfigError, load_yaml, nearest
 
 Scalar = str | int | float | bool
 
 
 class StudyError(ValueError):
     """A study that cannot be run as it is written; the message is one line."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose mappings may not have a key twice: the first would be lost without a word."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for number, key in enumerate(keys):
-        if key in keys[:number]:
-            raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is there twice")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def read_yaml(path: str | Path) -> Section:
@@ -38,13 +22,9 @@ def read_yaml(path: str | Path) -> Section:
         StudyError: no such file, not YAML, or not keys and values.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.load(file, _Loader)
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    return Section(content, str(path), "")
+        return Section(load_yaml(path), str(path), "")
+    except ConfigError as error:
+        raise StudyError(str(error)) from error
 
 
 class Section:
@@ -78,7 +58,7 @@ class Section:
         """
         if key not in self:
             if default is None:
-                raise self.error(key, f"missing, expected {_NAMES[kind]}")
+                raise self.error(key, f"missing, expected {NAMES[kind]}")
             return default
         return self._checked(key, self.content[key], kind)
 
@@ -86,7 +66,7 @@ class Section:
         """The entries of a list: not empty, and none of them twice."""
         if key not in self:
             if default is None:
-                raise self.error(key, f"missing, expected a list, each {_NAMES[kind]}")
+                raise self.error(key, f"missing, expected a list, each {NAMES[kind]}")
             return tuple(default)
         given = self.content[key]
         if not isinstance(given, list) or not given:
@@ -141,16 +121,5 @@ class Section:
         kinds = (int, float) if kind is float else (kind,)
         # A bool is an int to Python, and no number to anybody else.
         if not isinstance(value, kinds) or isinstance(value, bool) != (kind is bool):
-            raise self.error(key, f"expected {_NAMES[kind]}, got {value!r}")
+            raise self.error(key, f"expected {NAMES[kind]}, got {value!r}")
         return value
-
-
-def nearest(name: str, known: tuple[str, ...]) -> str:
-    """The end of a message about an unknown name."""
-    close = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-    if close:
-        return f"; did you mean {' or '.join(close)}?"
-    return f"; expected one of {', '.join(known)}"
-
-
-_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}

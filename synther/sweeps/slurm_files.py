@@ -15,8 +15,9 @@ from pathlib import Path
 
 from synther import atomic
 from synther.gin_config import ROOT as REPOSITORY
+from synther.settings import nearest
 from synther.sweeps.jobs import Job
-from synther.sweeps.sections import Scalar, StudyError, nearest
+from synther.sweeps.sections import Scalar, StudyError
 from synther.sweeps.study import KINDS, Study
 
 DEFAULTS: Mapping[str, Scalar] = {"time": 24 * 60}  # minutes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from synther.diffusion.presets import SAMPLER_NAMES
 from synther.diffusion.trainer import SMALL_DATA_SET_ROWS
+from synther.settings import ConfigError, nearest
 
 MIN_ROWS = 200
 """Below it neither a model nor a verdict on it means anything."""
@@ -52,13 +52,13 @@ class UpsampleConfig:
             value = getattr(self, field.name)
             kind = {"int": (int,), "float": (int, float), "str": (str,)}[str(field.type)]
             if not isinstance(value, kind) or isinstance(value, bool):
-                raise ValueError(f"config: {field.name} is {value!r}, expected {field.type}")
+                raise ConfigError(f"config: {field.name} is {value!r}, expected {field.type}")
             if not isinstance(value, str) and value <= 0:
-                raise ValueError(f"config: {field.name} is {value}, expected more than 0")
+                raise ConfigError(f"config: {field.name} is {value}, expected more than 0")
         if self.held_out > 0.5:
-            raise ValueError(f"config: held_out is {self.held_out}, expected 0.5 or less")
+            raise ConfigError(f"config: held_out is {self.held_out}, expected 0.5 or less")
         if self.sampler not in SAMPLER_NAMES:
-            raise ValueError(
+            raise ConfigError(
                 f"config: sampler is '{self.sampler}', expected one of {', '.join(SAMPLER_NAMES)}"
             )
 
@@ -94,7 +94,7 @@ def resolve_config(
         rows, device: see :func:`default_config`.
 
     Raises:
-        ValueError: a name that is none of the settings, or a value that cannot be.
+        ConfigError: a name that is none of the settings, or a value that cannot be.
         TypeError: another type.
     """
     if isinstance(config, UpsampleConfig):
@@ -108,7 +108,5 @@ def resolve_config(
     names = [field.name for field in fields(UpsampleConfig)]
     for name in overrides:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            raise ValueError(f"config: no setting '{name}'; {hint}There are {', '.join(names)}")
+            raise ConfigError(f"config: no setting '{name}'{nearest(name, names)}")
     return replace(default_config(rows, device), **overrides)

@@ -12,8 +12,9 @@ from synther.corl.algorithms.cql import CQLConfig
 from synther.corl.algorithms.edac import EDACConfig
 from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BCConfig
-from synther.corl.shared.config import ConfigError, DiffusionConfig, RunConfig, as_dict
-from synther.corl.shared.parsing import coerce, load_yaml, parse, usage
+from synther.corl.shared.config import DiffusionConfig, RunConfig
+from synther.corl.shared.parsing import load_yaml, parse, usage
+from synther.settings import ConfigError, as_dict, coerce
 from tests.conftest import GOLDEN
 
 YAML_FOLDER = Path(__file__).parents[2] / "synther" / "corl" / "yaml"
@@ -101,7 +102,7 @@ def test_flags_stand_alone_and_dashes_are_underscores() -> None:
         (["--discount", "1.5"], "discount is 1.5, expected 0 to 1"),
         (["--seed", "-1"], "seed is -1"),
         (["hopper"], "unexpected argument 'hopper'"),
-        (["--config", "nowhere.yaml"], "--config nowhere.yaml: no such file"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
 )
 def test_mistakes_are_one_clear_line(words: list[str], message: str) -> None:
@@ -120,6 +121,7 @@ def test_mistakes_are_one_clear_line(words: list[str], message: str) -> None:
         ("alpha: [1, 2]\n", "alpha: expected a number, got [1, 2]"),
         ("- env\n", "holds a list, expected keys and values"),
         ("env: [\n", "not YAML"),
+        ("env: a\nenv: b\n", "not YAML (key 'env' is there twice)"),
     ],
 )
 def test_mistakes_in_a_file_name_the_file(tmp_path: Path, text: str, message: str) -> None:

@@ -14,10 +14,10 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 import synther
 from synther.corl.algorithms.cql import CQL, CQLConfig
-from synther.corl.shared.config import ConfigError
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.learner import Dims
 from synther.replay import Batch
+from synther.settings import ConfigError
 from synther.streams import BlockStream, generators_for
 
 DIMS = Dims(3, 2)

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from synther.corl.algorithms.edac import EDAC, EDACConfig, similarity
-from synther.corl.shared.config import ConfigError
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.corl.shared.run_folder import RunFolder
 from synther.replay import Batch
+from synther.settings import ConfigError
 from synther.streams import BlockStream, generators_for
 from tests.corl.helpers import DIMS, random_batch
 from tests.test_nets import member

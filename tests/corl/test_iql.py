@@ -16,9 +16,9 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from synther.corl.algorithms.iql import IQL, IQLConfig
-from synther.corl.shared.config import ConfigError, as_dict
 from synther.corl.shared.parsing import parse
 from synther.replay import Batch
+from synther.settings import ConfigError, as_dict
 from tests.corl.helpers import DIMS, make_agent, random_batch
 from tests.corl.test_runner import same
 from tests.test_nets import member

@@ -19,10 +19,11 @@ from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import runner
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
-from synther.corl.shared.config import ConfigError, DiffusionConfig
+from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.runner import run
 from synther.envs import normalized_score
 from synther.loggers import read_metrics
+from synther.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout
 from tests.corl.helpers import ALGORITHMS, write_dataset, write_model
 from tests.events import assert_shows

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from synther.corl.shared.buffer import prepare_replay_buffer
-from synther.corl.shared.config import ConfigError, DiffusionConfig
+from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.sources import (
     LEAD,
     DiffusionGenerator,
@@ -16,6 +16,7 @@ from synther.corl.shared.sources import (
     ReplayBuffer,
 )
 from synther.replay import Batch, RowBuffer
+from synther.settings import ConfigError
 from synther.streams import generators_for
 from synther.transitions import TransitionLayout
 from tests.corl.helpers import write_model

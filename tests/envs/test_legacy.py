@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from synther.corl.algorithms.td3_bc import TD3BCConfig
-from synther.corl.shared.config import ConfigError
 from synther.corl.shared.parsing import parse
 from synther.datasets import load_dataset
 from synther.diffusion import evaluate_samples, train_diffuser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, legacy, make_env
 from synther.envs.snapshots import Snapshots
 from synther.online import online_exp
+from synther.settings import ConfigError
 
 # It remembers whether gym was there when it was first imported; here that is before gym is hidden.
 pytest.importorskip("shimmy.openai_gym_compatibility")

@@ -18,11 +18,12 @@ from synther.corl.algorithms.edac import EDACConfig
 from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import command as offline_command
-from synther.corl.shared.config import ConfigError, RunConfig
+from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.diffusion import evaluate_samples, train_diffuser
 from synther.gin_config import GinError
 from synther.online import online_exp
+from synther.settings import ConfigError
 from tests.fuzz.helpers import FUZZ, damaged, loads_or_says_why
 
 CONFIGS: list[type[RunConfig]] = [TD3BCConfig, IQLConfig, EDACConfig, CQLConfig]

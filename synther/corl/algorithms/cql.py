@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
-from synther.corl.shared.config import ConfigError, RunConfig, require_positive
+from synther.corl.shared.config import RunConfig
 from synther.learner import Dims, Metrics, adam
 from synther.nets import (
     Initializer,
@@ -36,6 +36,7 @@ from synther.nets import (
 )
 from synther.replay import Batch
 from synther.runtime import Precision
+from synther.settings import ConfigError, require_positive
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 ALPHA_PRIME_MAX = 1e6

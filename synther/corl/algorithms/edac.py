@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
-from synther.corl.shared.config import ConfigError, RunConfig, require_positive
+from synther.corl.shared.config import RunConfig
 from synther.learner import Dims, Metrics, adam
 from synther.nets import StackedMLP, move_targets, squashed_gaussian
 from synther.replay import Batch
+from synther.settings import ConfigError, require_positive
 
 HIDDEN_LAYERS = 3
 LOG_STD_BOUNDS = (-5.0, 2.0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from synther import checkpoint
-from synther.corl.shared.config import ConfigError, DiffusionConfig
+from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.normalizers import RewardNormalizer, StateNormalizer, row_function
 from synther.corl.shared.sources import (
     BatchSource,
@@ -24,6 +24,7 @@ from synther.corl.shared.sources import (
 from synther.loggers import progress_bar
 from synther.replay import RowBuffer
 from synther.runtime import cpu_threads
+from synther.settings import ConfigError
 from synther.streams import generators_for
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 

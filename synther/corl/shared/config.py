@@ -5,18 +5,14 @@ Precedence: defaults, then the file of ``--config``, then the command line.
 
 # ruff: noqa: UP045 - pyrallis 0.3 knows neither X | None nor annotations that are text.
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Optional
+from typing import ClassVar, Optional
 
 from synther.envs import Backend
 from synther.loggers import WandbMode
 from synther.runtime import CompileMode, Precision
-
-
-class ConfigError(ValueError):
-    """A key or value that a configuration cannot have; the message is one line."""
+from synther.settings import ConfigError, require_positive
 
 
 @dataclass
@@ -98,22 +94,3 @@ class RunConfig:
     def eval_seeds(self) -> list[int]:
         """Of the evaluation episodes, one a seed."""
         return self.seeds
-
-
-def require_positive(config: Any, *names: str, prefix: str = "") -> None:
-    """Raise ConfigError for the first of the fields that is 0 or less; None passes."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f"{prefix}{name} is {value}, expected more than 0")
-
-
-def as_dict(config: RunConfig) -> dict[str, Any]:
-    """Every key, flat (``diffusion.path``), as plain values."""
-    flat: dict[str, Any] = {}
-    for key, value in dataclasses.asdict(config).items():
-        nested = (
-            {f"{key}.{name}": each for name, each in value.items()} if key == "diffusion" else {}
-        )
-        flat.update(nested or {key: value})
-    return flat

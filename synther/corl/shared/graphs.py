@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from synther.corl.shared.agent import Agent
-from synther.corl.shared.config import ConfigError
 from synther.learner import Metrics
 from synther.replay import Batch
+from synther.settings import ConfigError
 
 WARM_UP = 3
 """Updates of each form that run eagerly first, so that optimiser states and workspaces exist."""

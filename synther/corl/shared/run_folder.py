@@ -20,8 +20,9 @@ import yaml
 
 from synther import atomic, checkpoint
 from synther.corl.shared.agent import Agent
-from synther.corl.shared.config import ConfigError, RunConfig, as_dict
+from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import load_yaml
+from synther.settings import ConfigError, as_dict
 
 PREFIX = "checkpoint"
 _MAY_DIFFER = {

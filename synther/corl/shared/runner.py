@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from synther import checkpoint, loggers
 from synther.clock import Clock
 from synther.commands import naming_last_checkpoint
-from synther.corl.shared import config as configuration
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.buffer import RewardNormalizer, StateNormalizer, prepare_replay_buffer
-from synther.corl.shared.config import ConfigError, RunConfig
+from synther.corl.shared.config import RunConfig
 from synther.corl.shared.graphs import graphed
 from synther.corl.shared.result import diverged, evaluation_record, on_host, result_of
 from synther.corl.shared.run_folder import PREFIX, RunFolder, load_weights
@@ -29,6 +28,7 @@ from synther.runtime import (
     resolve_device,
     use_deterministic_kernels,
 )
+from synther.settings import ConfigError, as_dict
 from synther.streams import BlockStream, generators_for
 from synther.transitions import Transitions
 
@@ -178,7 +178,7 @@ class _Run:
             "step": self.step,
             "seconds": self.seconds,
             "evaluations": self.evaluations,
-            "config": configuration.as_dict(self.config),
+            "config": as_dict(self.config),
             "agent": self.agent.training_state(),
             "source": self.source.state_dict(),
             "noise": self.noise.state_dict(),
@@ -214,7 +214,7 @@ class _Run:
         config = self.config
         adapters = loggers.open_adapters(
             self.folder.path,
-            configuration.as_dict(config),
+            as_dict(config),
             wandb_mode=config.wandb_mode,
             entity=config.entity,
             project=config.project,
