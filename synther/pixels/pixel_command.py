@@ -48,8 +48,7 @@ def command(argv: Sequence[str] | None = None) -> None:
 
             run_recipe(config)
             return
-        with naming_last_checkpoint(config.path, PREFIX):
-            result = train(config)
+        result = train(config)
         sys.stdout.write(
             f"{config.algo} on {config.task} {config.level}: return {result['return_mean']:.1f} "
             f"({len(result['returns'])} episodes, {result['steps']} steps, "
@@ -68,9 +67,10 @@ def train(config: PixelConfig) -> dict[str, Any]:
         config = replace(config, **{key: getattr(loaded[1], key) for key in OWN})
     if (result := finished(config)) is not None:
         return result
-    if loaded is None:
-        return _on_pictures(config, device).train()
-    return _on_latents(config, loaded[0], loaded[2], device).train()
+    with naming_last_checkpoint(config.path, PREFIX):
+        if loaded is None:
+            return _on_pictures(config, device).train()
+        return _on_latents(config, loaded[0], loaded[2], device).train()
 
 
 def _on_pictures(config: PixelConfig, device: torch.device) -> PixelRun:

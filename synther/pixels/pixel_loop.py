@@ -31,6 +31,8 @@ class PixelAgent(Protocol):
 
     def update(self, batch: Any, noise: tuple[Tensor, ...], step: int) -> Metrics: ...
 
+    def state_dict(self) -> dict[str, Any]: ...
+
     def training_state(self) -> dict[str, Any]: ...
 
     def load_training_state(self, state: dict[str, Any]) -> None: ...
@@ -160,12 +162,16 @@ class PixelRun:
                 last = self.step == config.max_timesteps
                 if metrics and (self.step % config.log_every == 0 or last):
                     self._log(metrics, clock.rate(self.step))
-                if last or (config.eval_freq and self.step % config.eval_freq == 0):
+                evaluate = last or bool(config.eval_freq and self.step % config.eval_freq == 0)
+                save = last or self.step % config.checkpoint_every == 0
+                if evaluate or save:
+                    self._require_finite(metrics)
+                if evaluate:
                     with clock.paused():
                         bar.set_postfix_str(self._evaluate())
-                if last or self.step % config.checkpoint_every == 0:
+                if save:
                     self.seconds = clock.seconds()
-                    self._save(metrics)
+                    self._save()
         return self._finish()
 
     def _log(self, metrics: Metrics, rate: float) -> None:
@@ -182,13 +188,16 @@ class PixelRun:
             self.logger.log(record, self.step)
         return f"return {record['eval_return']:.1f}"
 
-    def _save(self, metrics: Metrics) -> None:
-        folder = self.config.path
-        if not checkpoint.all_finite(metrics.values()):
+    def _require_finite(self, metrics: Metrics) -> None:
+        """Before an evaluation and a checkpoint: neither is worth anything with a NaN in it."""
+        if not checkpoint.all_finite([*metrics.values(), *self.agent.state_dict().values()]):
             raise DivergedError(
-                f"step {self.step}: a loss is not finite; the last good checkpoint is "
-                f"{checkpoint.latest(folder, PREFIX) if folder else 'none'}"
+                f"a loss or a weight is not finite, seen at step {self.step}; a lower "
+                "--learning_rate or fp32 may help"
             )
+
+    def _save(self) -> None:
+        folder = self.config.path
         if folder is None:
             return
         state = {

@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from synther import checkpoint
-from synther.checkpoint import CheckpointError, DivergedError
+from synther.checkpoint import CheckpointError
 from synther.loggers import read_metrics
 from synther.pixels import drq_bc, encode, pixel_command
+from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.latents import LatentSource
 from synther.pixels.pixel_config import DiffusionSource, PixelConfig
 from synther.pixels.pixel_folder import checkpoint_in
 from synther.transitions import TransitionLayout, Transitions
 from tests.events import assert_shows
-from tests.pixels.helpers import SIZE, columns, config, data_set
+from tests.pixels.helpers import SIZE, config, data_set
 
 
 @pytest.fixture(autouse=True)
@@ -116,13 +117,35 @@ def test_an_earlier_run_is_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "previous-1" / "result.json").is_file()
 
 
-def test_numbers_that_are_not_finite_end_the_run_and_are_not_saved(tmp_path: Path) -> None:
-    arrays = columns((40, 30))
-    arrays["reward"][:] = 1e30
-    data_set(tmp_path, arrays)
-    with pytest.raises(DivergedError, match="the last good checkpoint is None"):
-        pixel_command.train(config(root=str(tmp_path), folder=str(tmp_path / "run")))
-    assert checkpoint.latest(tmp_path / "run", "checkpoint") is None
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_weight_that_is_not_finite_ends_the_run_and_is_not_saved(
+    number: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """There is an update every 2 steps, and a checkpoint every 4."""
+    data_set(tmp_path)
+    update, updates = DrQBC.update, [0]
+
+    def spoiled(self: DrQBC, *given: Any) -> Any:
+        metrics = update(self, *given)
+        updates[0] += 1
+        if updates[0] == number:
+            with torch.no_grad():  # of a target, which no loss of this step has seen
+                list(self.heads.parameters())[-1].view(-1)[0] = float("nan")
+        return metrics
+
+    monkeypatch.setattr(DrQBC, "update", spoiled)
+    run_folder = tmp_path / "run"
+    with pytest.raises(SystemExit) as left:
+        run("--root", tmp_path, "--folder", run_folder, "--checkpoint_every", 4)
+    assert left.value.code == 3
+    last = checkpoint.latest(run_folder, "checkpoint")
+    assert (last is None) == (number == 1)
+    error = capsys.readouterr().err
+    assert f"seen at step {4 if number == 1 else 8}" in error
+    assert error.count(f"last good checkpoint: {last or 'none was written'}") == 1
 
 
 FLAGS = (
