@@ -4,14 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: help demo test test-slow docs lint format bench figures clean coverage test-lower-bounds test-newest \
-	test-matrix clean-clone-check
+	test-extras test-matrix clean-clone-check
 
 help:
 	@echo "make demo       install; train, sample and learn on the data set that ships inside"
 	@echo "make test       install; ruff, mypy, import-linter and the tests"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make coverage   the tests with a floor under the share of lines that they run"
-	@echo "make test-matrix  oldest and newest versions, coverage, and a clean clone; an hour or two"
+	@echo "make test-extras  each extra in an environment of its own, and what it is for"
+	@echo "make test-matrix  oldest and newest versions, coverage, extras, a clean clone; hours"
 	@echo "make docs       the site, into site/; a warning is an error"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make format     let ruff rewrite what it can"
@@ -52,10 +53,13 @@ test-lower-bounds:
 test-newest:
 	$(MAKE) PYTHON=$(NEWEST_PYTHON) VENV=.venv-newest test
 
+test-extras:
+	bash .ci/extras.sh
+
 clean-clone-check:
 	bash .ci/clean_clone.sh
 
-test-matrix: coverage test-lower-bounds test-newest clean-clone-check
+test-matrix: coverage test-lower-bounds test-newest test-extras clean-clone-check
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install -e '.[docs]'

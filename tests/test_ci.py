@@ -1,4 +1,4 @@
-"""The constraints of the oldest versions say what setup.py says."""
+"""What the long checks of .ci are given is what setup.py says."""
 
 import re
 from pathlib import Path
@@ -22,3 +22,13 @@ def test_lower_bounds_are_those_of_setup_py() -> None:
         oldest = admitted.get(name, version)  # two are none of ours
         # A bound of 1.26 is met first by 1.26.0, or by the first of its releases there is.
         assert version == oldest or version.startswith(f"{oldest}."), (name, version, oldest)
+
+
+def test_every_extra_is_tried_in_an_environment_of_its_own() -> None:
+    setup = (ROOT / "setup.py").read_text()
+    extras = set(re.findall(r'^    "(\w+)": \[', setup, re.MULTILINE))
+    script = (ROOT / ".ci" / "extras.sh").read_text()
+    (listed,) = re.findall(r"^all=\((.*)\)$", script, re.MULTILINE)
+    cases = set(re.findall(r"^    (\w+)\) install", script, re.MULTILINE))
+    assert "sb3" in extras
+    assert set(listed.split()) == cases == extras - {"dev", "legacy"} | {"core"}
