@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export PIP_NO_COMPILE=1 # of ten thousand files of torch few are imported
 # As on a machine without a GPU: the newest torch brings gigabytes of CUDA along.
 torch=$(grep --only-matching '^torch==[0-9.]*' requirements.txt)
 samples=$work/model/samples.npz

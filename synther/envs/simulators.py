@@ -28,9 +28,13 @@ def require(module: str) -> Any:
     _choose_renderer()
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
+    except Exception as error:
+        # gymnasium wraps it into an error of its own, which is no ImportError.
+        missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+        if not isinstance(missing, ModuleNotFoundError):
+            raise
         raise MissingSimulatorError(
-            f"'{module}' needs the package '{error.name}', which is not installed: "
+            f"'{module}' needs the package '{missing.name}', which is not installed: "
             "pip install 'synther[envs]'"
         ) from error
 

@@ -11,7 +11,7 @@ import importlib, pkgutil, sys
 
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("gymnasium", "mujoco", "dm_control", "shimmy"):
+        if name.split(".")[0] in MISSING:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Block())
@@ -38,9 +38,15 @@ def run(code: str, **environment: str) -> str:
     return result.stdout
 
 
-def test_everything_imports_without_a_simulator_and_says_what_to_install() -> None:
-    output = run(BLOCKED)
-    assert "'gymnasium', which is not installed: pip install 'synther[envs]'" in output
+@pytest.mark.parametrize(
+    "missing", [("gymnasium", "mujoco", "dm_control", "shimmy"), ("mujoco", "dm_control", "shimmy")]
+)
+def test_everything_imports_without_a_simulator_and_says_what_to_install(
+    missing: tuple[str, ...],
+) -> None:
+    """gymnasium is of the core, and turns a missing mujoco into an error of its own."""
+    output = run(f"MISSING = {missing}\n{BLOCKED}")
+    assert f"'{missing[0]}', which is not installed: pip install 'synther[envs]'" in output
 
 
 def test_importing_the_package_imports_no_simulator() -> None:
