@@ -10,7 +10,7 @@ import synther
 from synther.envs import make_env
 from synther.integrations.d3rlpy import to_mdp_dataset
 
-samples = synther.upsample("hopper-demo-v0", 20_000, config={"steps": 2_000})
+samples = synther.upsample("hopper-demo-v0", 20_000, config={"steps": 6_000})
 dataset = to_mdp_dataset(samples)
 
 agent = d3rlpy.algos.TD3PlusBCConfig(
