@@ -25,15 +25,14 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
 from synther import checkpoint
 from synther.checkpoint import CheckpointError, DivergedError
-from synther.loggers import Adapter, open_adapters
 
 RESUME = "--resume continues from the last checkpoint"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -173,32 +172,20 @@ THREADS = whole_number(0, 1024)
 def add_logging_arguments(
     parser: argparse.ArgumentParser, *, project: str, group: str | None, names: tuple[str, ...] = ()
 ) -> None:
-    """The flags of :func:`adapters_of`; ``names`` are other names of ``--wandb-project``."""
+    """Flags whose values are :class:`~synther.loggers.LogSettings`; ``names`` are other names of
+    ``--wandb-project``."""
     places = parser.add_argument_group("logs, beside metrics.jsonl")
     places.add_argument(
         "--tensorboard", action="store_true", help="TensorBoard's events, in the run's folder"
     )
-    places.add_argument("--wandb-project", *names, default=project)
-    places.add_argument("--wandb-entity", default=None)
-    places.add_argument("--wandb-group", default=group)
+    places.add_argument(
+        "--wandb-project", *names, dest="project", metavar="PROJECT", default=project
+    )
+    places.add_argument("--wandb-entity", dest="entity", metavar="ENTITY")
+    places.add_argument("--wandb-group", dest="group", metavar="GROUP", default=group)
     places.add_argument(
         "--wandb-mode",
         choices=("disabled", "offline", "online"),
         default=None,
         help="default: offline where an entity or WANDB_API_KEY is set, otherwise disabled",
-    )
-
-
-def adapters_of(
-    args: argparse.Namespace, folder: str | os.PathLike[str], config: Mapping[str, Any]
-) -> tuple[Adapter, ...]:
-    """The places that the flags ask for."""
-    return open_adapters(
-        folder,
-        config,
-        wandb_mode=args.wandb_mode,
-        entity=args.wandb_entity,
-        project=args.wandb_project,
-        group=args.wandb_group,
-        tensorboard=args.tensorboard,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,6 +25,30 @@ class Adapter(Protocol):
     def log(self, metrics: Mapping[str, float], step: int) -> None: ...
 
     def close(self) -> None: ...
+
+
+class LogSettings(Protocol):
+    """What a configuration, or parsed flags, say of the places beside the JSON lines."""
+
+    @property
+    def tensorboard(self) -> bool: ...
+
+    @property
+    def wandb_mode(self) -> WandbMode | None:
+        """See :func:`default_wandb_mode`."""
+
+    @property
+    def entity(self) -> str | None: ...
+
+    @property
+    def project(self) -> str | None: ...
+
+    @property
+    def group(self) -> str | None: ...
+
+
+LOG_KEYS = frozenset({"tensorboard", "wandb_mode", "entity", "project", "group"})
+"""The keys of :class:`LogSettings`; a run that is resumed may have others than before."""
 
 
 class Logger:
@@ -131,12 +156,12 @@ class _TensorBoardAdapter:
                 "TensorBoard logging was asked for and tensorboard is not installed: "
                 "pip install 'synther[tensorboard]'"
             ) from error
-        self._open: Callable[[int], Any] = lambda step: SummaryWriter(str(folder), purge_step=step)
+        self._open = functools.partial(SummaryWriter, str(folder))
         self._writer: Any = None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         if self._writer is None:  # what an interrupted run wrote from this step on is hidden
-            self._writer = self._open(step)
+            self._writer = self._open(purge_step=step)
         for key, value in metrics.items():
             self._writer.add_scalar(key, value, step)
 
@@ -156,32 +181,34 @@ def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> Wan
 
 
 def open_adapters(
-    folder: str | os.PathLike[str],
-    config: Mapping[str, Any],
-    *,
-    wandb_mode: WandbMode | None,
-    entity: str | None,
-    project: str | None,
-    group: str | None,
-    tensorboard: bool,
+    folder: str | os.PathLike[str], shown: Mapping[str, Any], settings: LogSettings
 ) -> tuple[Adapter, ...]:
     """wandb and TensorBoard, as far as they are asked for.
 
     Args:
         folder: of the run. Its name is the wandb run's; TensorBoard's events are written into it,
             so that ``tensorboard --logdir`` on a folder of runs shows them by their names.
-        config: the settings that wandb shows.
-        wandb_mode, entity: see :func:`default_wandb_mode`.
+        shown: the run's settings, for wandb to show.
+        settings: what is asked for.
 
     Raises:
         ImportError: what was asked for is not installed.
     """
     path, adapters = Path(folder), list[Adapter]()
-    mode = default_wandb_mode(wandb_mode, entity)
+    mode = default_wandb_mode(settings.wandb_mode, settings.entity)
     if mode != "disabled":
-        run = {"project": project, "entity": entity, "group": group, "name": path.name}
-        adapters.append(_WandbAdapter(mode=mode, dir=str(path), config=dict(config), **run))
-    if tensorboard:
+        adapters.append(
+            _WandbAdapter(
+                mode=mode,
+                dir=str(path),
+                config=dict(shown),
+                project=settings.project,
+                entity=settings.entity,
+                group=settings.group,
+                name=path.name,
+            )
+        )
+    if settings.tensorboard:
         adapters.append(_TensorBoardAdapter(path))
     return tuple(adapters)
 

@@ -4,19 +4,27 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from synther.loggers import Adapter, Logger, default_wandb_mode, open_adapters, read_metrics
+from synther.loggers import (
+    LOG_KEYS,
+    Adapter,
+    Logger,
+    default_wandb_mode,
+    open_adapters,
+    read_metrics,
+)
 from tests.events import scalars
 
 
 def opened(folder: Path, **asked_for: Any) -> tuple[Adapter, ...]:
-    nothing = {"wandb_mode": None, "entity": None, "project": "p", "group": None}
-    return open_adapters(folder, {}, **{**nothing, "tensorboard": False, **asked_for})
+    nothing = {**dict.fromkeys(LOG_KEYS), "tensorboard": False}
+    return open_adapters(folder, {}, SimpleNamespace(**{**nothing, **asked_for}))
 
 
 def test_records_are_on_disk_at_once_and_never_rewritten(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from synther.diffusion.processes import Processes, accelerator_for, one_report, 
 from synther.diffusion.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
 from synther.envs import use_backend
-from synther.loggers import Logger
+from synther.loggers import Logger, open_adapters
 from synther.runtime import (
     cpu_threads,
     resolve_device,
@@ -123,7 +123,7 @@ def _train(
                 Logger(
                     folder,
                     resume_from=trainer.step if args.resume else None,
-                    adapters=commands.adapters_of(args, folder, settings),
+                    adapters=open_adapters(folder, settings, args),
                 )
             )
         trainer.train()

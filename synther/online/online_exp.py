@@ -33,6 +33,7 @@ from synther.diffusion.generator import SamplingError
 from synther.diffusion.refill import require_configured
 from synther.diffusion.utils import layout_of
 from synther.envs import make_env, use_backend
+from synther.loggers import open_adapters
 from synther.online.online_config import OnlineConfig
 from synther.online.online_loop import OnlineRun
 from synther.online.run_state import PREFIX, claim
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
         device=device,
         threads=args.threads,
         resume=args.resume,
-        adapters=commands.adapters_of(args, folder, settings),
+        adapters=open_adapters(folder, settings, args),
     )
     with commands.naming_last_checkpoint(folder, PREFIX):
         training.train()

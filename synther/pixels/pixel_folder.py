@@ -8,14 +8,12 @@ from typing import Any
 
 from synther import checkpoint
 from synther.checkpoint import CheckpointError
+from synther.loggers import LOG_KEYS
 from synther.pixels.pixel_config import PixelConfig
 from synther.settings import as_dict
 
 PREFIX = "checkpoint"
-MAY_DIFFER = {
-    "folder", "resume", "device", "threads", "ram_gb", "frames_cache", "root",
-    "tensorboard", "wandb_mode", "entity", "project", "group",
-}  # fmt: skip
+MAY_DIFFER = LOG_KEYS | {"folder", "resume", "device", "threads", "ram_gb", "frames_cache", "root"}
 """Keys that a continued run may have otherwise: where it runs, not what it computes."""
 
 

@@ -135,15 +135,7 @@ class PixelRun:
         with contextlib.ExitStack() as stack:
             stack.enter_context(cpu_threads(config.threads))
             if config.path:
-                adapters = loggers.open_adapters(
-                    config.path,
-                    as_dict(config),
-                    wandb_mode=config.wandb_mode,
-                    entity=config.entity,
-                    project=config.project,
-                    group=config.group,
-                    tensorboard=config.tensorboard,
-                )
+                adapters = loggers.open_adapters(config.path, as_dict(config), config)
                 self.logger = stack.enter_context(
                     loggers.Logger(config.path, adapters=adapters, resume_from=self.step or None)
                 )

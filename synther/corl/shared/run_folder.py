@@ -22,13 +22,11 @@ from synther import atomic, checkpoint
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import load_yaml
+from synther.loggers import LOG_KEYS
 from synther.settings import ConfigError, as_dict
 
 PREFIX = "checkpoint"
-_MAY_DIFFER = {
-    "resume", "checkpoints_path", "device", "threads",
-    "tensorboard", "wandb_mode", "entity", "project", "group",
-}  # fmt: skip
+_MAY_DIFFER = LOG_KEYS | {"resume", "checkpoints_path", "device", "threads"}
 """Keys that a continued run may have otherwise: where and how it runs, not what it computes."""
 
 

@@ -212,16 +212,9 @@ class _Run:
     def _open_logger(self) -> loggers.Logger:
         assert self.folder is not None
         config = self.config
-        adapters = loggers.open_adapters(
-            self.folder.path,
-            as_dict(config),
-            wandb_mode=config.wandb_mode,
-            entity=config.entity,
-            project=config.project,
-            group=config.group,
-            tensorboard=config.tensorboard,
-        )
-        return loggers.Logger(self.folder.path, adapters=adapters, resume_from=self.step or None)
+        path = self.folder.path
+        adapters = loggers.open_adapters(path, as_dict(config), config)
+        return loggers.Logger(path, adapters=adapters, resume_from=self.step or None)
 
 
 def _device(name: str) -> torch.device:
