@@ -8,6 +8,7 @@ trap 'rm -rf "$work"' EXIT
 export PIP_NO_COMPILE=1 # of ten thousand files of torch few are imported
 # As on a machine without a GPU: the newest torch brings gigabytes of CUDA along.
 torch=$(grep --only-matching '^torch==[0-9.]*' requirements.txt)
+
 run() { "$work/venv/bin/python" "$@"; }
 
 install() {

@@ -45,7 +45,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def load_yaml(path: str | Path) -> dict[Any, Any]:
+def read_mapping(path: str | Path) -> dict[Any, Any]:
     """The keys and values of a file.
 
     A path that is not there is looked for from the project's root too, so that
@@ -72,7 +72,7 @@ def load_yaml(path: str | Path) -> dict[Any, Any]:
 def read_settings(config_class: type, path: str | Path) -> dict[str, Any]:
     """The typed values of a file by flat key; nothing for the keys that it leaves out."""
     flat: dict[str, Any] = {}
-    for key, value in load_yaml(path).items():
+    for key, value in read_mapping(path).items():
         nested = isinstance(value, dict)
         flat.update({f"{key}.{name}": v for name, v in value.items()} if nested else {key: value})
     return typed(config_class, flat, f"{path}: ")
@@ -106,10 +106,10 @@ def types_of(config_class: type) -> dict[str, Any]:
     """Flat key -> annotation."""
     flat: dict[str, Any] = {}
     for name, kind in _annotations(config_class).items():
-        nested = dataclasses.is_dataclass(kind)
-        flat.update(
-            {f"{name}.{k}": t for k, t in types_of(kind).items()} if nested else {name: kind}
-        )
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            flat.update({f"{name}.{key}": each for key, each in types_of(kind).items()})
+        else:
+            flat[name] = kind
     return flat
 
 

@@ -221,6 +221,7 @@ class SyntheticRefill:
 
 
 def threads_for(model: ElucidatedDiffusion) -> int:
+    """Of the CPU: a single one for a small network, else every core."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return runtime.RL_THREADS if parameters < SMALL_NETWORK else 0
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synther.settings import NAMES, ConfigError, load_yaml, nearest
+from synther.settings import NAMES, ConfigError, nearest, read_mapping
 
 Scalar = str | int | float | bool
 
@@ -22,7 +22,7 @@ def read_yaml(path: str | Path) -> Section:
         StudyError: no such file, not YAML, or not keys and values.
     """
     try:
-        return Section(load_yaml(path), str(path), "")
+        return Section(read_mapping(path), str(path), "")
     except ConfigError as error:
         raise StudyError(str(error)) from error
 

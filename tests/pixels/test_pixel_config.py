@@ -8,7 +8,7 @@ from synther.commands import UsageError
 from synther.datasets.vd4rl import LEVELS, TASKS
 from synther.pixels.pixel_arguments import build_parser, config_of
 from synther.pixels.pixel_config import PixelConfig
-from synther.settings import as_dict, build, load_yaml, typed
+from synther.settings import as_dict, build, read_mapping, typed
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,7 @@ def test_the_command_line_goes_over_the_file() -> None:
     config = parse("--config", file, *words)
     assert (config.batch_size, config.diffusion.path, config.resume) == (8, "a.pt", True)
     assert config.recipe.seeds == (4, 5)
-    assert config.recipe.num_samples == load_yaml(file)["recipe"]["num_samples"]
+    assert config.recipe.num_samples == read_mapping(file)["recipe"]["num_samples"]
     assert config.learning_rate == 1e-3
 
 
