@@ -25,7 +25,7 @@ from synther.pixels.pixel_config import PixelConfig
 from synther.pixels.pixel_folder import PREFIX, checkpoint_in, finished
 from synther.pixels.pixel_loop import PixelRun, evaluation
 from synther.runtime import cpu_threads, resolve_device
-from synther.settings import build, typed
+from synther.settings import ConfigError, build, typed
 from synther.streams import generators_for
 from synther.transitions import TransitionError, TransitionLayout
 
@@ -129,7 +129,7 @@ def load_agent(
         config = build(PixelConfig, typed(PixelConfig, state["config"]))
         agent = DrQBC(config, state["action_dim"], torch.Generator(), device)
         agent.load_state_dict(state["agent"]["networks"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, ConfigError) as error:
         first = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{file}: not an agent trained from pixels: {first}") from None
     return agent, config, {key: state[key] for key in ("step", "seen", "evaluations")}

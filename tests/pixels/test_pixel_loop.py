@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from synther import checkpoint
-from synther.checkpoint import CheckpointError
+from synther.checkpoint import CheckpointError, DivergedError
 from synther.loggers import read_metrics
 from synther.pixels import drq_bc, encode, pixel_command
 from synther.pixels.drq_bc import DrQBC
@@ -20,7 +20,7 @@ from synther.pixels.pixel_config import DiffusionSource, PixelConfig
 from synther.pixels.pixel_folder import checkpoint_in
 from synther.transitions import TransitionLayout, Transitions
 from tests.events import assert_shows
-from tests.pixels.helpers import SIZE, config, data_set
+from tests.pixels.helpers import SIZE, columns, config, data_set
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +115,15 @@ def test_an_earlier_run_is_set_aside(tmp_path: Path) -> None:
     pixel_command.train(settings)
     pixel_command.train(settings)
     assert (tmp_path / "run" / "previous-1" / "result.json").is_file()
+
+
+def test_numbers_that_are_not_finite_end_the_run_and_are_not_saved(tmp_path: Path) -> None:
+    arrays = columns((40, 30))
+    arrays["reward"][:] = 1e30
+    data_set(tmp_path, arrays)
+    with pytest.raises(DivergedError, match="is not finite, seen at step 4"):
+        pixel_command.train(config(root=str(tmp_path), folder=str(tmp_path / "run")))
+    assert checkpoint.latest(tmp_path / "run", "checkpoint") is None
 
 
 @pytest.mark.parametrize("number", [1, 3])
@@ -250,6 +259,17 @@ def test_what_is_wrong_is_said_in_one_line(
     assert left.value.code == code
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_an_agent_with_settings_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    data_set(tmp_path)
+    pixel_command.train(config(root=str(tmp_path), folder=str(tmp_path / "run"), max_timesteps=2))
+    file = checkpoint_in(tmp_path / "run")
+    state = checkpoint.load(file)
+    state["config"]["colour"] = "red"
+    checkpoint.save(file, state)
+    with pytest.raises(CheckpointError, match=rf"{file.name}: not an agent .*colour: no such key"):
+        pixel_command.load_agent(str(file))
 
 
 def test_latents_of_another_agent_are_refused(
