@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser
-from synther.diffusion.trainer import Trainer
+from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model
-from synther.runtime import cpu_threads
+from synther.runs.runtime import cpu_threads
 from synther.transitions import TransitionLayout
 
 LAYOUT = TransitionLayout(17, 6)  # HalfCheetah: rows of 42 columns

@@ -26,10 +26,10 @@ from rich.table import Table
 from torch import nn
 
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser
-from synther.diffusion.generator import SimpleDiffusionGenerator
-from synther.diffusion.trainer import Trainer
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model
-from synther.runtime import Precision, available_cpus, cpu_threads, resolve_device
+from synther.runs.runtime import Precision, available_cpus, cpu_threads, resolve_device
 from synther.transitions import TransitionLayout
 
 LAYOUT = TransitionLayout(17, 6)  # HalfCheetah: rows of 42 columns

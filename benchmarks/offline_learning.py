@@ -27,9 +27,9 @@ from threading import Lock
 from rich.console import Console
 from rich.table import Table
 
-from synther import atomic
 from synther.datasets import load_dataset
-from synther.runtime import Precision
+from synther.files import atomic
+from synther.runs.runtime import Precision
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks/results/offline_learning"

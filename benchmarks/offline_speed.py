@@ -33,10 +33,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from synther.corl.algorithms import cql, edac, iql, td3_bc
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
-from synther.corl.shared.graphs import graphed
-from synther.learner import Dims
-from synther.replay import Batch
-from synther.runtime import (
+from synther.learning.graphs import graphed
+from synther.learning.learner import Dims
+from synther.learning.replay import Batch
+from synther.learning.streams import BlockStream, generators_for
+from synther.runs.runtime import (
     CompileMode,
     Precision,
     available_cpus,
@@ -44,7 +45,6 @@ from synther.runtime import (
     keep_freed_memory,
     resolve_device,
 )
-from synther.streams import BlockStream, generators_for
 
 DIMS = Dims(17, 6)  # HalfCheetah
 BATCH = 256

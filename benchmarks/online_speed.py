@@ -27,10 +27,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from synther.envs import make_env
-from synther.learner import Dims
+from synther.learning.learner import Dims
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from synther.online.redq_sac import AgentConfig
-from synther.runtime import available_cpus, cpu_threads, keep_freed_memory, resolve_device
+from synther.runs.runtime import available_cpus, cpu_threads, keep_freed_memory, resolve_device
 
 ENV = "HalfCheetah-v2"
 ROWS = 20_000

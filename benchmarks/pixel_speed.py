@@ -27,12 +27,12 @@ from torch import Tensor
 from synther.datasets.vd4rl import read_vd4rl, write_vd4rl
 from synther.datasets.vd4rl_files import FIRST, LAST, MID
 from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
+from synther.learning.replay import Batch
+from synther.pixels.config import PixelConfig
 from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import FrameReplay, PixelBatch
 from synther.pixels.latent_agent import LatentAgent
-from synther.pixels.pixel_config import PixelConfig
-from synther.replay import Batch
-from synther.runtime import available_cpus, cpu_threads, keep_freed_memory, resolve_device
+from synther.runs.runtime import available_cpus, cpu_threads, keep_freed_memory, resolve_device
 
 ACTIONS = 6
 Work = Callable[[], object]

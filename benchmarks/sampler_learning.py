@@ -19,7 +19,7 @@ from offline_learning import SAMPLES, SEEDS, SHIPPED, UPDATES, start
 from rich.console import Console
 from rich.table import Table
 
-from synther import atomic
+from synther.files import atomic
 
 RESULTS = Path(__file__).parent / "results/sampler_learning"
 ALGORITHMS, SAMPLERS = ("td3_bc", "iql"), ("paper", "fast")

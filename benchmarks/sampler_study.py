@@ -22,14 +22,14 @@ from typing import Any
 from sampler_verdict import read
 
 from synther.datasets import load_dataset
-from synther.diffusion.distances import sliced_wasserstein
-from synther.diffusion.dynamics import dynamics_error
-from synther.diffusion.fidelity import compare
-from synther.diffusion.generator import SimpleDiffusionGenerator
-from synther.diffusion.held_out import split_like_training
+from synther.diffusion.fidelity.distances import sliced_wasserstein
+from synther.diffusion.fidelity.dynamics import dynamics_error
+from synther.diffusion.fidelity.held_out import split_like_training
+from synther.diffusion.fidelity.report import compare
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.generation.presets import Preset
 from synther.diffusion.model_io import load_model
-from synther.diffusion.presets import Preset
-from synther.runtime import cpu_threads
+from synther.runs.runtime import cpu_threads
 from synther.transitions import FIELDS, Transitions
 
 Record = dict[str, Any]

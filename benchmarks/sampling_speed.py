@@ -25,10 +25,10 @@ import torch
 
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.generator import SimpleDiffusionGenerator
-from synther.diffusion.presets import PRESETS
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.generation.presets import PRESETS
 from synther.diffusion.utils import construct_diffusion_model
-from synther.runtime import available_cpus, cpu_threads, resolve_device
+from synther.runs.runtime import available_cpus, cpu_threads, resolve_device
 from synther.transitions import TransitionLayout
 
 LAYOUT = TransitionLayout(17, 6)  # HalfCheetah: rows of 42 columns

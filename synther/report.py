@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from synther.commands import error_door
 from synther.reports.render import render
 from synther.reports.runs import read_runs
+from synther.runs.commands import error_door
 
 console = Console()
 

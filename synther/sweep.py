@@ -18,9 +18,9 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from synther.commands import Exit, error_door
 from synther.reports.render import render
 from synther.reports.runs import read_runs
+from synther.runs.commands import Exit, error_door
 from synther.sweeps.board import live_table, print_plan
 from synther.sweeps.checks import check
 from synther.sweeps.execute import FolderInUseError, locked, run_job

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from synther import npz
+from synther.files import npz
 
 FloatArray = NDArray[np.float32]
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from synther import checkpoint
 from synther.diffusion import train_diffuser
+from synther.files import checkpoint
 from tests.corl.helpers import write_dataset
 
 REPOSITORY = Path(__file__).parents[1]

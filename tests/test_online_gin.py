@@ -4,12 +4,12 @@ import gin
 import pytest
 import torch
 
-from synther import gin_config
 from synther.diffusion.model_io import load_model
-from synther.diffusion.refill import SyntheticRefill
-from synther.gin_config import ROOT
-from synther.online.online_config import OnlineConfig
-from synther.replay import RowBuffer
+from synther.learning.replay import RowBuffer
+from synther.online.config import OnlineConfig
+from synther.online.refill import SyntheticRefill
+from synther.runs import gin_config
+from synther.runs.gin_config import ROOT
 from tests.diffusion.models import LAYOUT, random_rows
 
 SAC = {

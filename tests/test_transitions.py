@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synther import npz
+from synther.files import npz
 from synther.transitions import FIELDS, TransitionError, TransitionLayout, Transitions
 
 FLOATS = st.floats(-1e6, 1e6, width=32)

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import synther
-from synther.checkpoint import CheckpointError
 from synther.datasets import load_dataset
-from synther.diffusion import trainer
 from synther.diffusion.model_io import load_model
+from synther.diffusion.training import trainer
+from synther.files.checkpoint import CheckpointError
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, Verdict, upsample
 from synther.upsampling.config import default_config, resolve_config

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.npz import LARGEST_COMPRESSION
+from synther.files.npz import LARGEST_COMPRESSION
 from synther.transitions import FloatArray, TransitionError
 
 HDF5_SUFFIXES = (".hdf5", ".h5")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.atomic import atomic_write
 from synther.datasets.files import METADATA_ATTRIBUTE
+from synther.files.atomic import atomic_write
 from synther.transitions import TransitionError, Transitions
 
 

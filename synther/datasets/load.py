@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from synther import npz
 from synther.datasets import d4rl
 from synther.datasets.files import HDF5_SUFFIXES, read_hdf5
 from synther.datasets.minari import load_minari
 from synther.datasets.qlearning import to_transitions
 from synther.envs import legacy
 from synther.envs.scores import env_id_of, reference_scores
+from synther.files import npz
 from synther.transitions import TransitionError, Transitions
 
 SHIPPED_DIR = Path(__file__).with_name("data")

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.atomic import atomic_write
 from synther.datasets.files import METADATA_ATTRIBUTE
 from synther.datasets.load import DatasetNotFoundError
 from synther.datasets.vd4rl_files import KEYS, WHERE, Images, read_part
+from synther.files.atomic import atomic_write
 from synther.transitions import FloatArray, TransitionError
 
 TASKS = ("walker_walk", "cheetah_run", "humanoid_walk")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synther import npz
-from synther.atomic import atomic_write
 from synther.datasets.files import METADATA_ATTRIBUTE, require_finite
+from synther.files import npz
+from synther.files.atomic import atomic_write
 from synther.transitions import TransitionError
 
 KEYS = ("observation", "action", "reward", "discount", "step_type")

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from synther.commands import SEED, THREADS, add_logging_arguments
-from synther.diffusion.held_out import HELD_OUT_ROWS
-from synther.diffusion.presets import SAMPLER_NAMES
+from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS
+from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.envs import Backend
+from synther.runs.commands import SEED, THREADS, add_logging_arguments
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,7 +83,7 @@ def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def add_deterministic(parser: argparse._ActionsContainer) -> None:
-    """``--deterministic``, see :func:`synther.runtime.use_deterministic_kernels`."""
+    """``--deterministic``, see :func:`synther.runs.runtime.use_deterministic_kernels`."""
     parser.add_argument(
         "--deterministic",
         action="store_true",

@@ -240,8 +240,8 @@ def __getattr__(name: str) -> Any:
     # Projects import the trainers from here. By name and on demand: the model does not depend on
     # how it is trained, and the trainer imports this module.
     homes = {
-        "Trainer": "synther.diffusion.trainer",
-        "REDQTrainer": "synther.diffusion.redq_trainer",
+        "Trainer": "synther.diffusion.training.trainer",
+        "REDQTrainer": "synther.diffusion.training.redq_trainer",
     }
     if name in homes:
         return getattr(importlib.import_module(homes[name]), name)

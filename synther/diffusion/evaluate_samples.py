@@ -17,20 +17,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from synther import atomic
-from synther.commands import SEED, THREADS, error_door
 from synther.datasets import load_dataset
-from synther.diffusion import plots
 from synther.diffusion.arguments import add_backend, add_deterministic
-from synther.diffusion.assessment import assess
-from synther.diffusion.baselines import make_baseline, parse_baseline
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
-from synther.diffusion.held_out import split_like_training
+from synther.diffusion.fidelity import plots
+from synther.diffusion.fidelity.assessment import assess
+from synther.diffusion.fidelity.baselines import make_baseline, parse_baseline
+from synther.diffusion.fidelity.held_out import split_like_training
+from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
 from synther.envs import use_backend
-from synther.runtime import cpu_threads, resolve_device, use_deterministic_kernels
+from synther.files import atomic
+from synther.runs.commands import SEED, THREADS, error_door
+from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
 
 LIKELIHOOD_ROWS = 1000

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synther import checkpoint, gin_config
-from synther.checkpoint import CheckpointError
 from synther.diffusion.denoiser_network import (
     NETWORKS,
     ResidualMLPDenoiser,
@@ -20,6 +18,9 @@ from synther.diffusion.denoiser_network import (
 )
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.norm import NORMALIZERS
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.runs import gin_config
 from synther.transitions import TransitionLayout
 
 _DIFFUSION_DEFAULTS = default_arguments(ElucidatedDiffusion.__init__)

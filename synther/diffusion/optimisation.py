@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synther.checkpoint import CheckpointError
+from synther.files.checkpoint import CheckpointError
 
 
 def adamw(

@@ -21,22 +21,23 @@ from typing import Any
 import gin
 from rich.console import Console
 
-from synther import atomic, checkpoint, commands, gin_config
-from synther.checkpoint import CheckpointError
 from synther.datasets import load_dataset
-from synther.diffusion import fidelity
 from synther.diffusion.arguments import build_parser
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
-from synther.diffusion.held_out import hold_out
+from synther.diffusion.fidelity.held_out import hold_out
+from synther.diffusion.fidelity.plots import plot_marginals
+from synther.diffusion.fidelity.report import report
+from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
-from synther.diffusion.plots import plot_marginals
-from synther.diffusion.processes import Processes, accelerator_for, one_report, one_voice
-from synther.diffusion.trainer import Trainer
+from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
 from synther.envs import use_backend
-from synther.loggers import Logger, open_adapters
-from synther.runtime import (
+from synther.files import atomic, checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.runs import commands, gin_config
+from synther.runs.loggers import Logger, open_adapters
+from synther.runs.processes import Processes, accelerator_for, one_report, one_voice
+from synther.runs.runtime import (
     cpu_threads,
     resolve_device,
     seed_everything,
@@ -223,7 +224,7 @@ def _report(
 ) -> None:
     # Rows are independent, so the head of the file stands for all of it.
     synthetic = Transitions.load(samples, limit=REPORT_ROWS)
-    scores = fidelity.report(training, synthetic, held_out, terminals=layout.terminals)
+    scores = report(training, synthetic, held_out, terminals=layout.terminals)
     scores.save(folder / "fidelity.json")
     picture = plot_marginals(
         held_out or training,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from synther.learner import Metrics
+from synther.learning.learner import Metrics
 
 WITH_SPREAD = ("Q1Vals", "LogPi")
 """The metrics of updates whose extremes are worth a column."""

@@ -25,19 +25,20 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from synther import atomic, commands, gin_config
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
 from synther.diffusion.arguments import add_backend, add_deterministic
-from synther.diffusion.generator import SamplingError
-from synther.diffusion.refill import require_configured
+from synther.diffusion.generation.generator import SamplingError
 from synther.diffusion.utils import layout_of
 from synther.envs import make_env, use_backend
-from synther.loggers import open_adapters
-from synther.online.online_config import OnlineConfig
-from synther.online.online_loop import OnlineRun
-from synther.online.run_state import PREFIX, claim
-from synther.runtime import resolve_device, seed_everything, use_deterministic_kernels
+from synther.files import atomic
+from synther.online.config import OnlineConfig
+from synther.online.loop import OnlineRun
+from synther.online.refill import require_configured
+from synther.online.run_files import PREFIX, claim
+from synther.runs import commands, gin_config
+from synther.runs.loggers import open_adapters
+from synther.runs.runtime import resolve_device, seed_everything, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
 
 DEFAULTS = ("redq_sac.target_entropy = 'auto'",)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from synther import atomic
+from synther.files import atomic
+from synther.online.config import OnlineConfig
 from synther.online.epoch_statistics import described
-from synther.online.online_config import OnlineConfig
 from synther.online.q_bias import BiasEvaluation
 
 

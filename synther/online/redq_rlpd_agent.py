@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from synther.learner import Dims
+from synther.learning.learner import Dims
+from synther.learning.replay import Batch, RowBuffer, sample_mixed
 from synther.online.redq_sac import AgentConfig, REDQSACAgent
-from synther.replay import Batch, RowBuffer, sample_mixed
 from synther.transitions import TransitionLayout
 
 

@@ -19,11 +19,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from synther.learner import Dims, Learner, Metrics, adam
-from synther.nets import StackedCritic, StackedMLP, move_targets, squashed_gaussian
-from synther.replay import Batch, RowBuffer
-from synther.runtime import CompileMode, Precision
-from synther.streams import Purpose, generators_for
+from synther.learning.learner import Dims, Learner, Metrics, adam
+from synther.learning.nets import StackedCritic, StackedMLP, move_targets, squashed_gaussian
+from synther.learning.replay import Batch, RowBuffer
+from synther.learning.streams import Purpose, generators_for
+from synther.runs.runtime import CompileMode, Precision
 from synther.transitions import TransitionLayout
 
 LOG_STD_BOUNDS = (-20.0, 2.0)

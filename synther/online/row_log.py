@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synther.atomic import atomic_write
-from synther.checkpoint import CheckpointError
-from synther.replay import RowBuffer
+from synther.files.atomic import atomic_write
+from synther.files.checkpoint import CheckpointError
+from synther.learning.replay import RowBuffer
 
 BLOCK_ROWS = 10_000
 

@@ -18,13 +18,13 @@ from typing import Any, get_args
 
 import numpy as np
 
-from synther.checkpoint import CheckpointError
-from synther.commands import error_door
 from synther.datasets.vd4rl import read_vd4rl, write_vd4rl
 from synther.datasets.vd4rl_files import FIRST, KEYS, LAST, MID
 from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
-from synther.loggers import progress_bar
+from synther.files.checkpoint import CheckpointError
 from synther.pixels.state_policy import StatePolicy, load_state_policy
+from synther.runs.commands import error_door
+from synther.runs.loggers import progress_bar
 
 EPISODES_A_FILE = 5
 

@@ -19,20 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synther.learner import Learner, Metrics, adam
-from synther.nets import move_targets
+from synther.learning.learner import Learner, Metrics, adam
+from synther.learning.nets import move_targets
+from synther.pixels.config import PixelConfig
 from synther.pixels.frame_replay import PixelBatch
 from synther.pixels.heads import Heads
-from synther.pixels.pixel_config import PixelConfig
-from synther.pixels.pixel_networks import ConvEncoder, Trunk, random_shift
-from synther.runtime import autocast
+from synther.pixels.networks import ConvEncoder, Trunk, random_shift
+from synther.runs.runtime import autocast
 
 
 class DrQBC(Learner):
     """The agent; a :class:`~synther.pixels.heads.LatentEncoder`, too.
 
     Args:
-        config: see :class:`~synther.pixels.pixel_config.PixelConfig`.
+        config: see :class:`~synther.pixels.config.PixelConfig`.
         action_dim: A.
         generator: of the weights, on the CPU.
         device: of the networks.
@@ -159,7 +159,7 @@ class DrQBC(Learner):
 # ---- main ----
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
-    from synther.pixels.pixel_command import command
+    from synther.pixels.stages import command
 
     command(argv)
 

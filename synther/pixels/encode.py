@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synther.commands import error_door
-from synther.diffusion.generator import fingerprint
+from synther.diffusion.generation.generator import fingerprint
 from synther.pixels.latents import encode_replay
-from synther.pixels.pixel_command import load_agent, open_replay
-from synther.runtime import cpu_threads, resolve_device
+from synther.pixels.stages import load_agent, open_replay
+from synther.runs.commands import error_door
+from synther.runs.runtime import cpu_threads, resolve_device
 
 
 def encode(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synther.datasets.vd4rl import PixelEpisodes
-from synther.streams import BlockStream
+from synther.learning.streams import BlockStream
 from synther.transitions import FloatArray, TransitionError
 
 

@@ -13,10 +13,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from synther.learner import Metrics
-from synther.nets import StackedCritic, StackedMLP
-from synther.pixels.pixel_config import PixelConfig
-from synther.pixels.pixel_networks import orthogonal_init, truncated_normal
+from synther.learning.learner import Metrics
+from synther.learning.nets import StackedCritic, StackedMLP
+from synther.pixels.config import PixelConfig
+from synther.pixels.networks import orthogonal_init, truncated_normal
 
 
 class LatentEncoder(Protocol):

@@ -6,11 +6,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synther.learner import Learner, Metrics, adam
-from synther.nets import move_targets
+from synther.learning.learner import Learner, Metrics, adam
+from synther.learning.nets import move_targets
+from synther.learning.replay import Batch
+from synther.pixels.config import PixelConfig
 from synther.pixels.heads import Heads, LatentEncoder
-from synther.pixels.pixel_config import PixelConfig
-from synther.replay import Batch
 
 
 class LatentAgent(Learner):

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synther.loggers import progress_bar
+from synther.learning.replay import Batch, RowBuffer
+from synther.learning.streams import BlockStream
 from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.heads import LatentEncoder
-from synther.replay import Batch, RowBuffer
-from synther.streams import BlockStream
+from synther.runs.loggers import progress_bar
 from synther.transitions import FloatArray, TransitionError, TransitionLayout, Transitions
 
 GenerateRows = Callable[[int, torch.Generator], Tensor]

@@ -6,9 +6,9 @@ import argparse
 import types
 from typing import Any, Literal, Union, get_args, get_origin
 
-from synther.commands import UsageError
-from synther.pixels.pixel_config import PixelConfig
-from synther.settings import NAMES, ConfigError, as_dict, build, read_settings, typed, types_of
+from synther.pixels.config import PixelConfig
+from synther.runs.commands import UsageError
+from synther.runs.settings import NAMES, ConfigError, as_dict, build, read_settings, typed, types_of
 
 
 def build_parser(description: str) -> argparse.ArgumentParser:

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from synther import checkpoint
-from synther.checkpoint import CheckpointError
-from synther.loggers import LOG_KEYS
-from synther.pixels.pixel_config import PixelConfig
-from synther.settings import as_dict
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.pixels.config import PixelConfig
+from synther.runs.loggers import LOG_KEYS
+from synther.runs.settings import as_dict
 
 PREFIX = "checkpoint"
 MAY_DIFFER = LOG_KEYS | {"folder", "resume", "device", "threads", "ram_gb", "frames_cache", "root"}

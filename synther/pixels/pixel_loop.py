@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synther import atomic, checkpoint, loggers
-from synther.checkpoint import DivergedError
-from synther.clock import Clock
 from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings
-from synther.learner import Metrics
-from synther.pixels.pixel_config import PixelConfig
+from synther.files import atomic, checkpoint
+from synther.files.checkpoint import DivergedError
+from synther.learning.learner import Metrics
+from synther.learning.streams import BlockStream, generators_for
+from synther.pixels.config import PixelConfig
 from synther.pixels.pixel_folder import PREFIX
-from synther.runtime import cpu_threads, keep_freed_memory
-from synther.settings import as_dict
-from synther.streams import BlockStream, generators_for
+from synther.runs import loggers
+from synther.runs.clock import Clock
+from synther.runs.runtime import cpu_threads, keep_freed_memory
+from synther.runs.settings import as_dict
 
 
 class PixelAgent(Protocol):

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from synther import atomic, checkpoint
 from synther.diffusion import train_diffuser
 from synther.envs.pixels import PixelSettings
+from synther.files import atomic, checkpoint
 from synther.pixels.collect import Behaviour, collect, data_folder
+from synther.pixels.config import PixelConfig
 from synther.pixels.encode import encode
-from synther.pixels.pixel_command import train
-from synther.pixels.pixel_config import PixelConfig
+from synther.pixels.stages import train
 from synther.pixels.state_policy import load_state_policy
 
 STAGES = ("before", "real", "synthetic", "mixed")

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synther import checkpoint
-from synther.checkpoint import CheckpointError
-from synther.nets import StackedMLP
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.learning.nets import StackedMLP
 
 StatePolicy = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A flat state ``[O]`` -> an action ``[A]``."""

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from synther import atomic
+from synther.files import atomic
 from synther.reports.runs import Run
 from synther.reports.tables import Group
 

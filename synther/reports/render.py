@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from synther import atomic
+from synther.files import atomic
 from synther.reports.curves import draw_curves
 from synther.reports.published import source
 from synther.reports.runs import Runs

@@ -16,8 +16,8 @@ import yaml
 from numpy.typing import NDArray
 
 from synther.envs import normalized_score, reference_scores
-from synther.loggers import read_metrics
-from synther.run_results import offline_result, online_steps, read_object
+from synther.reports.progress import offline_result, online_steps, read_object
+from synther.runs.loggers import read_metrics
 
 Measure = Literal["score", "return"]
 _KEYS = {"policy_noise": "td3_bc", "iql_tau": "iql", "num_critics": "edac", "cql_temp": "cql"}

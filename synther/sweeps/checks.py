@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from synther import gin_config
 from synther.corl.algorithms import cql, edac, iql, td3_bc
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import parse
@@ -15,10 +14,11 @@ from synther.datasets import DatasetNotFoundError, dataset_info
 from synther.diffusion import train_diffuser
 from synther.diffusion.arguments import build_parser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, make_env
-from synther.gin_config import GinError
 from synther.online import online_exp
-from synther.online.online_config import OnlineConfig, OnlineConfigError
-from synther.settings import ConfigError
+from synther.online.config import OnlineConfig, OnlineConfigError
+from synther.runs import gin_config
+from synther.runs.gin_config import GinError
+from synther.runs.settings import ConfigError
 from synther.sweeps.jobs import Job
 from synther.sweeps.sections import StudyError
 from synther.sweeps.study import Study

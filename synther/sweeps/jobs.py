@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from synther import atomic
-from synther.run_results import offline_result, online_steps, read_object
+from synther.files import atomic
+from synther.reports.progress import offline_result, online_steps, read_object
 from synther.sweeps.sections import StudyError
 from synther.sweeps.study import Kind, Resources
 

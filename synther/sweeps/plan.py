@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from synther import atomic
-from synther.gin_config import ROOT as REPOSITORY
+from synther.files import atomic
+from synther.runs.gin_config import ROOT as REPOSITORY
 from synther.sweeps.jobs import ROOT, Job
 from synther.sweeps.sections import Scalar, StudyError
 from synther.sweeps.study import KINDS, Agent, Kind, OfflineGrid, Study

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synther.settings import NAMES, ConfigError, nearest, read_mapping
+from synther.runs.settings import NAMES, ConfigError, nearest, read_mapping
 
 Scalar = str | int | float | bool
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from synther import atomic
-from synther.gin_config import ROOT as REPOSITORY
-from synther.settings import nearest
+from synther.files import atomic
+from synther.runs.gin_config import ROOT as REPOSITORY
+from synther.runs.settings import nearest
 from synther.sweeps.jobs import Job
 from synther.sweeps.sections import Scalar, StudyError
 from synther.sweeps.study import KINDS, Study

@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from synther.commands import error_door
 from synther.datasets import load_dataset
+from synther.runs.commands import error_door
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from synther.diffusion.presets import SAMPLER_NAMES
-from synther.diffusion.trainer import SMALL_DATA_SET_ROWS
-from synther.settings import ConfigError, nearest
+from synther.diffusion.generation.presets import SAMPLER_NAMES
+from synther.diffusion.training.trainer import SMALL_DATA_SET_ROWS
+from synther.runs.settings import ConfigError, nearest
 
 MIN_ROWS = 200
 """Below it neither a model nor a verdict on it means anything."""

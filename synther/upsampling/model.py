@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synther import runtime
 from synther.diffusion import model_io
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_arguments
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.generator import SimpleDiffusionGenerator
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.norm import Normalizer
-from synther.diffusion.refill import threads_for
-from synther.diffusion.trainer import Trainer
+from synther.diffusion.training.trainer import Trainer
+from synther.online.refill import threads_for
+from synther.runs import runtime
 from synther.transitions import TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig
 

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from synther import checkpoint, runtime
-from synther.checkpoint import CheckpointError
 from synther.datasets import as_transitions
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.held_out import HELD_OUT_ROWS
+from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import MIN_ROWS, UpsampleConfig, resolve_config
 from synther.upsampling.model import FittedModel, action_bounds, train

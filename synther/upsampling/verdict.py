@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from synther.diffusion.distances import standardise
-from synther.diffusion.fidelity import Fidelity, compare
-from synther.diffusion.novelty import Novelty, nearest_distances, novelty
+from synther.diffusion.fidelity.distances import standardise
+from synther.diffusion.fidelity.novelty import Novelty, nearest_distances, novelty
+from synther.diffusion.fidelity.report import Fidelity, compare
 from synther.transitions import TransitionLayout, Transitions
 
 # What samples may lack of what real rows score against the same held-out rows.
@@ -66,8 +66,8 @@ def judge(
     - their marginal similarity is more than 0.05 below the real one, or that of their worst column
       more than 0.2 below the same column's;
     - their correlation similarity (Pearson or Spearman) is more than 0.02 below the real one;
-    - they are memorised, see :class:`synther.diffusion.novelty.Novelty`, and as a whole nearer to
-      the training rows than held-out rows are, beyond its error (3 standard errors);
+    - they are memorised, see :class:`synther.diffusion.fidelity.novelty.Novelty`, and as a whole
+      nearer to the training rows than held-out rows are, beyond its error (3 standard errors);
     - terminals are less than half, or more than twice, as frequent as in the real rows, beyond the
       error of counting (3 standard errors).
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from synther import checkpoint
 from synther.corl.algorithms.cql import CQL, CQLConfig
 from synther.corl.algorithms.edac import EDAC, EDACConfig
 from synther.corl.algorithms.iql import IQL, IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
-from synther.learner import Dims
-from synther.replay import Batch
-from synther.streams import BlockStream, generators_for
+from synther.files import checkpoint
+from synther.learning.learner import Dims
+from synther.learning.replay import Batch
+from synther.learning.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
 from tests.data import random_transitions
 

@@ -13,9 +13,9 @@ from synther.corl.shared import buffer as buffer_module
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.buffer import prepare_replay_buffer
 from synther.corl.shared.config import DiffusionConfig
-from synther.corl.shared.graphs import graphed
-from synther.replay import Batch
-from synther.streams import BlockStream, generators_for
+from synther.learning.graphs import graphed
+from synther.learning.replay import Batch
+from synther.learning.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
 from tests.corl.helpers import ALGORITHMS, DIMS, follow, random_batch
 from tests.data import random_transitions

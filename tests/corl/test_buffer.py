@@ -16,9 +16,9 @@ from synther.corl.shared.buffer import (
     prepare_replay_buffer,
 )
 from synther.corl.shared.normalizers import episode_returns
-from synther.corl.shared.sources import BatchSource
-from synther.replay import Batch
-from synther.settings import ConfigError
+from synther.learning.replay import Batch
+from synther.learning.sources import BatchSource
+from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.corl.helpers import DIMS, write_model
 from tests.data import random_transitions

@@ -14,7 +14,7 @@ from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BCConfig
 from synther.corl.shared.config import DiffusionConfig, RunConfig
 from synther.corl.shared.parsing import load_yaml, parse, usage
-from synther.settings import ConfigError, as_dict, coerce
+from synther.runs.settings import ConfigError, as_dict, coerce
 from tests.conftest import GOLDEN
 
 YAML_FOLDER = Path(__file__).parents[2] / "synther" / "corl" / "yaml"

@@ -15,10 +15,10 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 import synther
 from synther.corl.algorithms.cql import CQL, CQLConfig
 from synther.corl.shared.parsing import load_yaml, parse
-from synther.learner import Dims
-from synther.replay import Batch
-from synther.settings import ConfigError
-from synther.streams import BlockStream, generators_for
+from synther.learning.learner import Dims
+from synther.learning.replay import Batch
+from synther.learning.streams import BlockStream, generators_for
+from synther.runs.settings import ConfigError
 
 DIMS = Dims(3, 2)
 YAML = Path(synther.__file__).parent / "corl" / "yaml" / "cql"

@@ -17,11 +17,11 @@ from torch.distributions import Normal
 from synther.corl.algorithms.edac import EDAC, EDACConfig, similarity
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.corl.shared.run_folder import RunFolder
-from synther.replay import Batch
-from synther.settings import ConfigError
-from synther.streams import BlockStream, generators_for
+from synther.learning.replay import Batch
+from synther.learning.streams import BlockStream, generators_for
+from synther.runs.settings import ConfigError
 from tests.corl.helpers import DIMS, random_batch
-from tests.test_nets import member
+from tests.learning.test_nets import member
 
 TINY: dict[str, Any] = {"batch_size": 8, "hidden_dim": 8, "num_critics": 3}
 

@@ -17,11 +17,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from synther.corl.algorithms.iql import IQL, IQLConfig
 from synther.corl.shared.parsing import parse
-from synther.replay import Batch
-from synther.settings import ConfigError, as_dict
+from synther.learning.replay import Batch
+from synther.runs.settings import ConfigError, as_dict
 from tests.corl.helpers import DIMS, make_agent, random_batch
 from tests.corl.test_runner import same
-from tests.test_nets import member
+from tests.learning.test_nets import member
 
 TINY: dict[str, Any] = {"batch_size": 8, "network_width": 8}
 SEEDS = [3, 5]

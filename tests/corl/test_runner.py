@@ -13,8 +13,6 @@ import pytest
 import torch
 import yaml
 
-from synther import checkpoint
-from synther.checkpoint import CheckpointError
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import runner
 from synther.corl.shared.agent import Agent
@@ -22,8 +20,10 @@ from synther.corl.shared.command import command
 from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.runner import run
 from synther.envs import normalized_score
-from synther.loggers import read_metrics
-from synther.settings import ConfigError
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.runs.loggers import read_metrics
+from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout
 from tests.corl.helpers import ALGORITHMS, write_dataset, write_model
 from tests.events import assert_shows
@@ -357,7 +357,8 @@ def test_importing_the_algorithms_pulls_in_no_simulator_and_no_other_room() -> N
     ).stdout.split()
     unwanted = {
         "gymnasium", "mujoco", "dm_control", "shimmy", "wandb", "gin", "accelerate",
-        "synther.online", "synther.diffusion.elucidated_diffusion", "synther.diffusion.generator",
+        "synther.online", "synther.diffusion.elucidated_diffusion",
+        "synther.diffusion.generation.generator",
     }  # fmt: skip
     assert unwanted.isdisjoint(loaded)
     assert "torch" in loaded

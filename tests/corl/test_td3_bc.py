@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
-from synther.nets import StackedMLP
-from synther.replay import Batch
+from synther.learning.nets import StackedMLP
+from synther.learning.replay import Batch
 from tests.corl.helpers import DIMS, make_agent, member_of, random_batch
-from tests.test_nets import member
+from tests.learning.test_nets import member
 
 CONFIG = TD3BCConfig(network_width=16, batch_size=8, max_action=0.7, noise_clip=0.3, discount=0.9)
 SEEDS = [3, 5]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.norm import MinMaxNormalizer, Normalizer
-from synther.diffusion.trainer import Trainer
+from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model
 from synther.transitions import TransitionLayout
 

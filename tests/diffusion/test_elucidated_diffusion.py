@@ -136,7 +136,8 @@ def test_a_samplers_parameters_reach_it_and_stay_with_the_model():
 
 
 def test_trainer_is_found_here_too():
-    from synther.diffusion import elucidated_diffusion, trainer
+    from synther.diffusion import elucidated_diffusion
+    from synther.diffusion.training import trainer
 
     assert Trainer is trainer.Trainer
     with pytest.raises(AttributeError, match="Trainor"):

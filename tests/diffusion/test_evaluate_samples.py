@@ -13,12 +13,12 @@ pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
 from synther.datasets import load_dataset
-from synther.diffusion import plots
 from synther.diffusion.evaluate_samples import main
-from synther.diffusion.held_out import hold_out
+from synther.diffusion.fidelity import plots
+from synther.diffusion.fidelity.held_out import hold_out
 from synther.diffusion.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
-from synther.diffusion.trainer import Trainer
+from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
 from synther.transitions import TransitionLayout, Transitions
 from tests.data import random_transitions

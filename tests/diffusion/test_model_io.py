@@ -2,9 +2,9 @@ import gin
 import pytest
 import torch
 
-from synther.checkpoint import CheckpointError
 from synther.diffusion import model_io
 from synther.diffusion.denoiser_network import NETWORKS
+from synther.files.checkpoint import CheckpointError
 from synther.transitions import TransitionLayout
 from tests.diffusion.models import LAYOUT, tiny_model, tiny_trainer
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from synther import checkpoint
 from synther.diffusion.train_diffuser import main
-from synther.loggers import read_metrics
+from synther.files import checkpoint
+from synther.runs.loggers import read_metrics
 from synther.transitions import Transitions
 from tests.data import random_transitions
 from tests.events import assert_shows

@@ -14,7 +14,7 @@ from synther.diffusion import evaluate_samples, train_diffuser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, legacy, make_env
 from synther.envs.snapshots import Snapshots
 from synther.online import online_exp
-from synther.settings import ConfigError
+from synther.runs.settings import ConfigError
 
 # It remembers whether gym was there when it was first imported; here that is before gym is hidden.
 pytest.importorskip("shimmy.openai_gym_compatibility")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from synther import checkpoint
 from synther.envs import make_env
 from synther.envs.snapshots import Snapshots
+from synther.files import checkpoint
 
 pytest.importorskip("mujoco")
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from synther import checkpoint
+from synther.files import checkpoint
 from synther.transitions import Transitions
 from tests.faults.runs import KINDS, difference, outcome, write_data
 

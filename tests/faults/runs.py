@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from synther import checkpoint
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared.command import command
 from synther.diffusion import train_diffuser
-from synther.loggers import read_metrics
+from synther.files import checkpoint
 from synther.online import online_exp
+from synther.runs.loggers import read_metrics
 from synther.transitions import Transitions
 from tests.data import random_transitions
 

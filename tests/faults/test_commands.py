@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from synther import checkpoint, commands
-from synther.checkpoint import CheckpointError, DivergedError
-from synther.commands import Exit, UsageError, error_door, exit_code, naming_last_checkpoint
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.runs import commands
+from synther.runs.commands import Exit, UsageError, error_door, exit_code, naming_last_checkpoint
 
 
 class Own(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from synther import atomic, checkpoint, npz
+from synther.files import atomic, checkpoint, npz
 from tests.faults.conftest import Mount
 from tests.faults.runs import KINDS, difference, outcome
 

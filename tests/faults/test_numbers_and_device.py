@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from synther import checkpoint
 from synther.corl.algorithms.td3_bc import TD3BC
-from synther.diffusion.trainer import Trainer, TrainingDivergedError
+from synther.diffusion.training.trainer import Trainer, TrainingDivergedError
+from synther.files import checkpoint
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from tests.diffusion.models import tiny_trainer
 from tests.faults.runs import KINDS, difference, outcome

@@ -17,14 +17,14 @@ import h5py
 import numpy as np
 import torch
 
-from synther import checkpoint
-from synther.commands import Exit, exit_code, message_of
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared.command import command
 from synther.datasets import load_dataset
 from synther.diffusion import train_diffuser
 from synther.diffusion.model_io import load_model
+from synther.files import checkpoint
 from synther.online import online_exp
+from synther.runs.commands import Exit, exit_code, message_of
 from synther.transitions import Transitions
 from tests.data import random_transitions
 

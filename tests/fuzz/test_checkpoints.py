@@ -13,13 +13,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synther import checkpoint
-from synther.checkpoint import CheckpointError
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared.run_folder import load_weights
 from synther.diffusion.model_io import load_model
-from synther.learner import Dims
-from synther.streams import generators_for
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.learning.learner import Dims
+from synther.learning.streams import generators_for
 from synther.transitions import TransitionLayout
 from tests.corl.helpers import write_model
 from tests.diffusion.models import tiny_trainer

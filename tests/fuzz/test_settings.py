@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synther import gin_config
 from synther.corl.algorithms.cql import CQLConfig
 from synther.corl.algorithms.edac import EDACConfig
 from synther.corl.algorithms.iql import IQLConfig
@@ -21,9 +20,10 @@ from synther.corl.shared import command as offline_command
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import load_yaml, parse
 from synther.diffusion import evaluate_samples, train_diffuser
-from synther.gin_config import GinError
 from synther.online import online_exp
-from synther.settings import ConfigError
+from synther.runs import gin_config
+from synther.runs.gin_config import GinError
+from synther.runs.settings import ConfigError
 from tests.fuzz.helpers import FUZZ, damaged, loads_or_says_why
 
 CONFIGS: list[type[RunConfig]] = [TD3BCConfig, IQLConfig, EDACConfig, CQLConfig]

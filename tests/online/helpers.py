@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synther import gin_config
-from synther.learner import Dims
-from synther.loggers import read_metrics
-from synther.online.online_config import OnlineConfig
-from synther.online.online_loop import OnlineRun
+from synther.learning.learner import Dims
+from synther.learning.replay import Batch
+from synther.online.config import OnlineConfig
+from synther.online.loop import OnlineRun
 from synther.online.redq_sac import AgentConfig, Noise, REDQSACAgent
-from synther.replay import Batch
+from synther.runs import gin_config
+from synther.runs.loggers import read_metrics
 
 DIMS = Dims(3, 2)
 TINY_AGENT: dict[str, Any] = {

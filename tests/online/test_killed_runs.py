@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from synther import checkpoint
-from synther.loggers import read_metrics
+from synther.files import checkpoint
+from synther.learning.replay import RowBuffer
 from synther.online.row_log import RowLog
-from synther.replay import RowBuffer
+from synther.runs.loggers import read_metrics
 from synther.transitions import TransitionLayout
 from tests.online.helpers import logs
-from tests.online.test_run_state import assert_equal
+from tests.online.test_run_files import assert_equal
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS = (

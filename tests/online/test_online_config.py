@@ -8,10 +8,10 @@ from typing import Any
 import gin
 import pytest
 
-from synther import gin_config
-from synther.gin_config import GinError
-from synther.learner import Dims
-from synther.online.online_config import OnlineConfig, OnlineConfigError
+from synther.learning.learner import Dims
+from synther.online.config import OnlineConfig, OnlineConfigError
+from synther.runs import gin_config
+from synther.runs.gin_config import GinError
 
 # SPEC section 8, the gin names that users bind, and a value for each that is not the default.
 SPEC_NAMES: dict[str, Any] = {

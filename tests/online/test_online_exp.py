@@ -15,9 +15,9 @@ import pytest
 
 from synther.datasets import load_dataset
 from synther.datasets.hdf5_writer import write_hdf5
-from synther.loggers import read_metrics
 from synther.online import online_exp
 from synther.online.online_exp import build_parser, main
+from synther.runs.loggers import read_metrics
 from synther.transitions import Transitions
 from tests.events import assert_shows
 from tests.online.helpers import logs, tiny_run

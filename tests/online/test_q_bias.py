@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from synther.learner import Dims
+from synther.learning.learner import Dims
 from synther.online.q_bias import BiasEvaluation, discounted
 from synther.online.redq_sac import AgentConfig, REDQSACAgent
 from tests.online import helpers

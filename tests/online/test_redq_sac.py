@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from synther.learning.replay import Batch
 from synther.online.redq_sac import REDQSACAgent
-from synther.replay import Batch
 from tests.online.helpers import DIMS, in_float64, make_agent, random_block, stirred
 from tests.online.twin import Twin
 

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synther.checkpoint import CheckpointError
+from synther.files.checkpoint import CheckpointError
+from synther.learning.replay import RowBuffer
 from synther.online.row_log import RowLog, load_rows, save_rows
-from synther.replay import RowBuffer
 from synther.transitions import TransitionLayout
 
 LAYOUT = TransitionLayout(2, 1)

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from synther.learning.replay import Batch
 from synther.online.redq_sac import REDQSACAgent
-from synther.replay import Batch
+from tests.learning.test_nets import member
 from tests.online.helpers import DIMS
-from tests.test_nets import member
 
 
 class Twin:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from synther.datasets.vd4rl import PixelEpisodes, read_vd4rl, write_vd4rl
 from synther.datasets.vd4rl_files import FIRST, LAST, MID
+from synther.pixels.config import PixelConfig
 from synther.pixels.drq_bc import DrQBC
-from synther.pixels.pixel_config import PixelConfig
 
 SIZE = 24
 

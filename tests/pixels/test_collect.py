@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from synther import checkpoint
-from synther.checkpoint import CheckpointError
 from synther.datasets.vd4rl import find_vd4rl, read_vd4rl
 from synther.envs import make_env, pixels
 from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings, RenderingError
-from synther.nets import StackedMLP
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.learning.nets import StackedMLP
 from synther.pixels import collect as collecting
 from synther.pixels.collect import Behaviour, collect, collect_episode
 from synther.pixels.state_policy import load_state_policy

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from synther.datasets import load_dataset
+from synther.learning.replay import Batch
 from synther.pixels.frame_replay import FrameReplay, stacked
 from synther.pixels.heads import Heads
 from synther.pixels.latent_agent import LatentAgent
@@ -20,7 +21,6 @@ from synther.pixels.latents import (
     encode_replay,
     latent_buffer,
 )
-from synther.replay import Batch
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.pixels.helpers import agent, columns, config, episodes
 

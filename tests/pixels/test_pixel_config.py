@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from synther.commands import UsageError
 from synther.datasets.vd4rl import LEVELS, TASKS
+from synther.pixels.config import PixelConfig
 from synther.pixels.pixel_arguments import build_parser, config_of
-from synther.pixels.pixel_config import PixelConfig
-from synther.settings import as_dict, build, read_mapping, typed
+from synther.runs.commands import UsageError
+from synther.runs.settings import as_dict, build, read_mapping, typed
 
 ROOT = Path(__file__).parents[2]
 

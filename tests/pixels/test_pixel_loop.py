@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from synther import checkpoint
-from synther.checkpoint import CheckpointError, DivergedError
-from synther.loggers import read_metrics
-from synther.pixels import drq_bc, encode, pixel_command
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.pixels import drq_bc, encode
+from synther.pixels import stages as pixel_command
+from synther.pixels.config import DiffusionSource, PixelConfig
 from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.latents import LatentSource
-from synther.pixels.pixel_config import DiffusionSource, PixelConfig
 from synther.pixels.pixel_folder import checkpoint_in
+from synther.runs.loggers import read_metrics
 from synther.transitions import TransitionLayout, Transitions
 from tests.events import assert_shows
 from tests.pixels.helpers import SIZE, columns, config, data_set

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from synther.pixels import pixel_command, recipe
-from synther.pixels.pixel_config import PixelConfig, RecipeConfig
+from synther.pixels import recipe
+from synther.pixels import stages as pixel_command
+from synther.pixels.config import PixelConfig, RecipeConfig
 from tests.pixels.helpers import config, data_set
 
 SMALL = (

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learner import Dims, Metrics, adam
-from synther.nets import (
+from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.nets import (
     Initializer,
     StackedCritic,
     StackedMLP,
@@ -34,9 +34,9 @@ from synther.nets import (
     squashed_gaussian_log_prob,
     torch_linear_init,
 )
-from synther.replay import Batch
-from synther.runtime import Precision
-from synther.settings import ConfigError, require_positive
+from synther.learning.replay import Batch
+from synther.runs.runtime import Precision
+from synther.runs.settings import ConfigError, require_positive
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 ALPHA_PRIME_MAX = 1e6

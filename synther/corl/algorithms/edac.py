@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learner import Dims, Metrics, adam
-from synther.nets import StackedMLP, move_targets, squashed_gaussian
-from synther.replay import Batch
-from synther.settings import ConfigError, require_positive
+from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.nets import StackedMLP, move_targets, squashed_gaussian
+from synther.learning.replay import Batch
+from synther.runs.settings import ConfigError, require_positive
 
 HIDDEN_LAYERS = 3
 LOG_STD_BOUNDS = (-5.0, 2.0)

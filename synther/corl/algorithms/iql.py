@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learner import Dims, Metrics, adam
-from synther.nets import StackedCritic, StackedMLP, move_targets
-from synther.replay import Batch
-from synther.settings import ConfigError, require_positive
+from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.nets import StackedCritic, StackedMLP, move_targets
+from synther.learning.replay import Batch
+from synther.runs.settings import ConfigError, require_positive
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 MAX_ADVANTAGE_WEIGHT = 100.0

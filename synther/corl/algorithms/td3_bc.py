@@ -15,10 +15,10 @@ from torch import Tensor
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learner import Dims, Metrics, adam
-from synther.nets import StackedCritic, StackedMLP, move_targets
-from synther.replay import Batch
-from synther.settings import require_positive
+from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.nets import StackedCritic, StackedMLP, move_targets
+from synther.learning.replay import Batch
+from synther.runs.settings import require_positive
 
 
 # ---- Config ----

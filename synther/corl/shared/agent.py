@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from synther.corl.shared.config import RunConfig
-from synther.learner import Learner, Metrics
-from synther.replay import Batch
+from synther.learning.learner import Learner, Metrics
+from synther.learning.replay import Batch
 
 
 class Agent(Learner):

@@ -12,20 +12,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synther import checkpoint
 from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.normalizers import RewardNormalizer, StateNormalizer, row_function
-from synther.corl.shared.sources import (
+from synther.files import checkpoint
+from synther.learning.replay import RowBuffer
+from synther.learning.sources import (
     BatchSource,
     DiffusionGenerator,
     GenerateRows,
     ReplayBuffer,
 )
-from synther.loggers import progress_bar
-from synther.replay import RowBuffer
-from synther.runtime import cpu_threads
-from synther.settings import ConfigError
-from synther.streams import generators_for
+from synther.learning.streams import generators_for
+from synther.runs.loggers import progress_bar
+from synther.runs.runtime import cpu_threads
+from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 
 __all__ = [
@@ -116,7 +116,7 @@ def _rows_of_model(
     diffusion: DiffusionConfig, layout: TransitionLayout, device: torch.device | str
 ) -> GenerateRows:
     # Not at the top: agents that train on files need neither the model's code nor gin.
-    from synther.diffusion.generator import SamplingError, SimpleDiffusionGenerator
+    from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
     from synther.diffusion.model_io import load_model
 
     assert diffusion.path is not None

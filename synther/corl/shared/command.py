@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from synther.commands import UsageError, error_door
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import parse, usage
 from synther.corl.shared.result import summary
 from synther.corl.shared.runner import BuildAgent, run
-from synther.settings import ConfigError
+from synther.runs.commands import UsageError, error_door
+from synther.runs.settings import ConfigError
 
 
 def command(

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Optional
 
 from synther.envs import Backend
-from synther.loggers import WandbMode
-from synther.runtime import CompileMode, Precision
-from synther.settings import ConfigError, require_positive
+from synther.runs.loggers import WandbMode
+from synther.runs.runtime import CompileMode, Precision
+from synther.runs.settings import ConfigError, require_positive
 
 
 @dataclass

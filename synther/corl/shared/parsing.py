@@ -1,7 +1,7 @@
 """From YAML files and command lines to the configuration of an offline run.
 
-Types are those of :mod:`synther.settings`: pyrallis' own reading, which only ``--help`` is left to,
-makes True of ``3e-5`` where a bool is expected, and looks up any name that a file asks for.
+Types are those of :mod:`synther.runs.settings`: pyrallis' own reading, which is left nothing but
+``--help``, makes True of ``3e-5`` where a bool is expected, and looks up any name a file asks for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeVar
 import pyrallis
 
 from synther.corl.shared.config import RunConfig
-from synther.settings import ConfigError, build, read_settings, typed
+from synther.runs.settings import ConfigError, build, read_settings, typed
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 

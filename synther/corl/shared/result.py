@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synther.checkpoint import DivergedError
 from synther.corl.shared.config import RunConfig
 from synther.envs import normalized_score, reference_scores
-from synther.learner import Metrics
-from synther.settings import as_dict
+from synther.files.checkpoint import DivergedError
+from synther.learning.learner import Metrics
+from synther.runs.settings import as_dict
 
 
 def evaluation_record(step: int, returns: NDArray[np.float64], env_id: str) -> dict[str, Any]:

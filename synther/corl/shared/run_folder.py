@@ -18,12 +18,12 @@ from typing import Any
 
 import yaml
 
-from synther import atomic, checkpoint
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import load_yaml
-from synther.loggers import LOG_KEYS
-from synther.settings import ConfigError, as_dict
+from synther.files import atomic, checkpoint
+from synther.runs.loggers import LOG_KEYS
+from synther.runs.settings import ConfigError, as_dict
 
 PREFIX = "checkpoint"
 _MAY_DIFFER = LOG_KEYS | {"resume", "checkpoints_path", "device", "threads"}

@@ -10,26 +10,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synther import checkpoint, loggers
-from synther.clock import Clock
-from synther.commands import naming_last_checkpoint
 from synther.corl.shared.agent import Agent
 from synther.corl.shared.buffer import RewardNormalizer, StateNormalizer, prepare_replay_buffer
 from synther.corl.shared.config import RunConfig
-from synther.corl.shared.graphs import graphed
 from synther.corl.shared.result import diverged, evaluation_record, on_host, result_of
 from synther.corl.shared.run_folder import PREFIX, RunFolder, load_weights
 from synther.datasets import load_dataset
 from synther.envs import Evaluator, use_backend
-from synther.learner import Dims, Metrics
-from synther.runtime import (
+from synther.files import checkpoint
+from synther.learning.graphs import graphed
+from synther.learning.learner import Dims, Metrics
+from synther.learning.streams import BlockStream, generators_for
+from synther.runs import loggers
+from synther.runs.clock import Clock
+from synther.runs.commands import naming_last_checkpoint
+from synther.runs.runtime import (
     cpu_threads,
     keep_freed_memory,
     resolve_device,
     use_deterministic_kernels,
 )
-from synther.settings import ConfigError, as_dict
-from synther.streams import BlockStream, generators_for
+from synther.runs.settings import ConfigError, as_dict
 from synther.transitions import Transitions
 
 BuildAgent = Callable[[Any, Dims, list[torch.Generator], torch.device], Agent]

@@ -1,0 +1,101 @@
+"""The full report on samples: similarity, dynamics and novelty, beside those of real rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synther.diffusion.fidelity.distances import standardise
+from synther.diffusion.fidelity.dynamics import draw, simulate
+from synther.diffusion.fidelity.held_out import RealRows
+from synther.diffusion.fidelity.novelty import nearest_distances, novelty
+from synther.diffusion.fidelity.report import SCORES, Fidelity, FidelityReport, compare
+from synther.runs.loggers import progress_bar
+from synther.transitions import TransitionLayout, Transitions
+
+
+@dataclass(frozen=True, eq=False)
+class RowMeasures:
+    """Of the same N rows: distance to the nearest training row, and squared dynamics error (NaN
+    where there is none)."""
+
+    distances: NDArray[np.float64]
+    errors: NDArray[np.float64]
+
+
+def assess(
+    real: RealRows,
+    samples: Mapping[str, Transitions],
+    *,
+    env_id: str | None,
+    terminals: bool = True,
+    max_rows: int = 10_000,
+    seed: int = 0,
+) -> tuple[FidelityReport, dict[str, RowMeasures]]:
+    """Samples against held-out real rows, in units of the real rows' standard deviations.
+
+    Distances are those of whole rows without the terminal flag, which is no coordinate. Where the
+    model may have seen the held-out rows, samples are measured against all real rows, and a real
+    row against all the others.
+
+    Args:
+        real: training and held-out rows.
+        samples: sets of rows by name.
+        env_id: of the simulator; None where unknown.
+        terminals: whether the terminal column counts in the similarities; False where it is not
+            modelled.
+        max_rows: of each set, drawn at random, go into the simulator and look for their nearest
+            training row; similarities use all rows.
+        seed: of the draw.
+
+    Returns:
+        The report, with the held-out rows themselves under ``held_out``, and what was measured row
+        by row.
+    """
+    measurement = _Measurement(real, env_id, terminals, max_rows, seed)
+    found = {"held_out": measurement.of("held_out", real.held_out, is_held_out=True)}
+    for name, rows in samples.items():
+        found[name] = measurement.of(name, rows)
+    unseen = found["held_out"][1].distances
+    comparisons = {
+        name: replace(fidelity, novelty=novelty(measures.distances, unseen))
+        for name, (fidelity, measures) in found.items()
+    }
+    report = FidelityReport("held-out real rows", comparisons)
+    return report, {name: measures for name, (_, measures) in found.items()}
+
+
+class _Measurement:
+    def __init__(
+        self, real: RealRows, env_id: str | None, terminals: bool, max_rows: int, seed: int
+    ) -> None:
+        self.real, self.env_id, self.terminals = real, env_id, terminals
+        self.max_rows, self.seed = max_rows, seed
+        self.everything = Transitions.concatenate([real.training, real.held_out])
+        self.layout = TransitionLayout.of(self.everything, terminals=False)
+        self.units = self.layout.pack(self.everything)
+        base = self.layout.pack(real.training) if real.unseen else self.units
+        self.base = standardise(base, self.units)
+
+    def of(
+        self, name: str, rows: Transitions, *, is_held_out: bool = False
+    ) -> tuple[Fidelity, RowMeasures]:
+        reference = self.real.training if is_held_out else self.real.held_out
+        with progress_bar(SCORES, f"{name}: similarity", unit="score") as bar:
+            fidelity = compare(reference, rows, terminals=self.terminals, advance=bar.update)
+        chosen = draw(len(rows), self.max_rows, self.seed)
+        drawn = rows.subset(chosen)
+        with progress_bar(len(drawn), f"{name}: simulator", unit="row") as bar:
+            dynamics, errors = simulate(drawn, self.env_id, self.everything, advance=bar.update)
+        in_base = is_held_out and not self.real.unseen
+        with progress_bar(len(drawn), f"{name}: nearest row", unit="row") as bar:
+            distances = nearest_distances(
+                standardise(self.layout.pack(drawn), self.units),
+                self.base,
+                own_rows=len(self.real.training) + chosen if in_base else None,
+                advance=bar.update,
+            )
+        return replace(fidelity, dynamics=dynamics), RowMeasures(distances, errors)

@@ -1,0 +1,248 @@
+"""New transitions out of a trained model: into memory, onto the device, or streamed to a file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import gin
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.generation.graphed_network import GraphedNetwork
+from synther.diffusion.generation.npz_stream import NpzStream
+from synther.diffusion.generation.presets import multiplies_bf16_fast, preset_of, sampling_settings
+from synther.diffusion.generation.row_noise import RowNoise
+from synther.diffusion.utils import layout_of, split_diffusion_samples
+from synther.runs import runtime
+from synther.runs.loggers import progress_bar
+from synther.runs.processes import ALONE, Processes
+from synther.transitions import FIELDS, TransitionLayout
+
+Array = NDArray[np.float32]
+FiveArrays = tuple[Array, Array, Array, Array, Array]
+
+
+class SamplingError(RuntimeError):
+    """The model gave rows that are not finite."""
+
+
+@gin.configurable
+class SimpleDiffusionGenerator:
+    """Draws transitions from a diffusion model.
+
+    A row's noise depends on the seed and the row's number alone (see ``row_noise.py``): the same
+    seed gives the same rows, up to the rounding of matrix products, in memory and in a file,
+    whatever the batches' size, also when writing was interrupted.
+
+    Args:
+        env: a layout, or an environment, whose ``action_space`` then bounds the actions.
+        ema_model: such as ``load_model(path).model`` or ``trainer.ema.ema_model``.
+        num_sample_steps: of the sampler; a preset has its own.
+        sample_batch_size: rows in one call of the model, which bounds the memory.
+        clip_actions: keep actions to their bounds, [-1, 1] where ``env`` is a layout.
+        precision: ``bf16`` takes the network's large products in bfloat16. None: what the preset
+            says, if the device multiplies bfloat16 fast; without a preset ``fp32``.
+        sampler: a preset (``paper``, ``fast``) or a sampler's name; None: as the model is set.
+        cuda_graph: replay the network as one CUDA graph.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        ema_model: ElucidatedDiffusion,
+        num_sample_steps: int = 128,
+        sample_batch_size: int = 100_000,
+        clip_actions: bool = True,
+        precision: runtime.Precision | None = None,
+        sampler: str | None = None,
+        cuda_graph: bool = False,
+    ) -> None:
+        if sample_batch_size < 1:
+            raise ValueError(f"sample_batch_size is {sample_batch_size}, expected 1 or more")
+        width = ema_model.event_shape[0]
+        layout = layout_of(env)
+        if not isinstance(env, TransitionLayout) and layout.row_dim == width + 1:
+            layout = layout_of(env, terminals=False)
+        if layout.row_dim != width:
+            raise ValueError(
+                f"the model's rows have {width} columns, {layout} has {layout.row_dim}"
+            )
+        self.layout = layout
+        self.num_sample_steps = num_sample_steps
+        self.sample_batch_size = sample_batch_size
+        self.clip_actions = clip_actions
+        self.model = ema_model
+        preferred: runtime.Precision = "fp32"
+        if sampler is not None:
+            preset = preset_of(sampler, ema_model, num_sample_steps)
+            self.num_sample_steps = preset.num_sample_steps
+            self.model = preset.applied_to(ema_model)
+            if preset.precision == "bf16" and multiplies_bf16_fast(ema_model.device):
+                preferred = "bf16"
+        self.precision = preferred if precision is None else precision
+        self.model = _in_precision(self.model, self.precision)
+        if cuda_graph:
+            self.model = _graphed(self.model)
+        space = getattr(env, "action_space", None)
+        bounds = (-1.0, 1.0) if space is None else (space.low, space.high)
+        self._low, self._high = (
+            torch.as_tensor(np.broadcast_to(bound, (layout.action_dim,)).astype(np.float32))
+            for bound in bounds
+        )
+
+    @property
+    def full_layout(self) -> TransitionLayout:
+        """Of the rows of :meth:`sample_rows`: always with a terminal column."""
+        return TransitionLayout(self.layout.observation_dim, self.layout.action_dim, True)
+
+    @torch.no_grad()
+    def sample_rows(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Rows ``[num_samples, 2 O + A + 2]`` on the model's device, in one call of it: actions
+        clipped, terminals 0 or 1 (0 where the model has none).
+
+        Raises:
+            SamplingError: a row is not finite.
+        """
+        return self._finished(
+            self.model.sample(num_samples, self.num_sample_steps, generator=generator)
+        )
+
+    def _finished(self, raw: Tensor) -> Tensor:
+        """What the model gave ``[N, D]`` as rows of ``full_layout``."""
+        bad = ~raw.isfinite().all(dim=1)
+        if bad.any():
+            raise SamplingError(
+                f"{int(bad.sum())} of {len(raw)} generated rows are not finite, first row "
+                f"{int(bad.nonzero()[0])}; the model may have diverged in training: use an earlier "
+                "checkpoint, or fp32"
+            )
+        observations, actions, rewards, next_observations, terminals = split_diffusion_samples(
+            raw, self.layout
+        )
+        if self.clip_actions:
+            actions = actions.clamp(self._low.to(actions), self._high.to(actions))
+        columns = [observations, actions, rewards[:, None], next_observations, terminals[:, None]]
+        return torch.cat(columns, dim=1)
+
+    def sample(self, num_samples: int, seed: int | None = None) -> FiveArrays:
+        """Observations ``[N, O]``, actions ``[N, A]``, rewards ``[N]``, next observations
+        ``[N, O]``, terminals ``[N]``, float32; any N.
+
+        Args:
+            num_samples: N.
+            seed: of the noise; drawn from torch's global generator where None.
+        """
+        seed = _seed_or_drawn(seed)
+        rows = np.empty((num_samples, self.full_layout.row_dim), np.float32)
+        with progress_bar(num_samples, "sampling", unit="row") as bar:
+            for start, stop in self._batches(0, num_samples):
+                rows[start:stop] = self._batch(start, stop, seed).cpu().numpy()
+                bar.update(stop - start)
+        fields = {name: rows[:, where] for name, where in self.full_layout.columns.items()}
+        flat = ("rewards", "terminals")
+        return tuple(  # type: ignore[return-value]
+            np.ascontiguousarray(fields[name][:, 0] if name in flat else fields[name])
+            for name in FIELDS
+        )
+
+    def sample_to_file(
+        self,
+        num_samples: int,
+        path: str | os.PathLike[str],
+        seed: int | None = None,
+        compress: bool = False,
+        metadata: dict[str, Any] | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        """Write ``num_samples`` rows as an ``.npz`` of transitions, in memory that does not grow
+        with their number; equal to :meth:`sample` with the same seed.
+
+        A run that was interrupted continues where it stood, if the seed was given and neither model
+        nor settings changed. The file appears whole or not at all.
+
+        Several ``processes`` sample a batch each at a time, for the first one to write: the rows
+        and their order are those of one process. Each has to call this with the same arguments.
+
+        Raises:
+            SamplingError: a row is not finite; nothing of its batch is written.
+        """
+        seed = processes.decided_by_first(_seed_or_drawn(seed))
+        if not processes.is_first:
+            for _ in self._rounds(processes.decided_by_first(0), num_samples, seed, processes):
+                pass
+            return
+        settings = {"rows": num_samples, "seed": seed, **self._settings()}
+        with (
+            NpzStream(path, self.full_layout, num_samples, settings) as stream,
+            progress_bar(num_samples, "sampling", unit="row", initial=stream.done) as bar,
+        ):
+            first = processes.decided_by_first(stream.done)
+            stream.extend(self._rounds(first, num_samples, seed, processes), bar.update)
+            stream.finish(compress=compress, metadata={**(metadata or {}), "generator": settings})
+
+    def _rounds(
+        self, first: int, num_samples: int, seed: int, processes: Processes
+    ) -> Iterator[Tensor]:
+        """Rows from ``first`` on, in order, on every process: a batch of each process a round."""
+        batches = self._batches(first, num_samples)
+        for at in range(0, len(batches), processes.count):
+            sizes = [stop - start for start, stop in batches[at : at + processes.count]]
+            mine = batches[at + processes.rank : at + processes.rank + 1]
+            # Messages have one size, that of the first batch: no other one is longer.
+            message = torch.empty(sizes[0], self.full_layout.row_dim, device=self.model.device)
+            for start, stop in mine:
+                message[: stop - start] = self._batch(start, stop, seed)
+            parts = zip(processes.gather(message), sizes, strict=False)
+            yield torch.cat([rows[:size] for rows, size in parts])
+
+    def _batches(self, first: int, num_samples: int) -> list[tuple[int, int]]:
+        size = self.sample_batch_size
+        return [(at, min(at + size, num_samples)) for at in range(first, num_samples, size)]
+
+    @torch.no_grad()
+    def _batch(self, start: int, stop: int, seed: int) -> Tensor:
+        noise = RowNoise(seed, start, stop, self.model.event_shape, self.model.device)
+        return self._finished(self.model.sample(stop - start, self.num_sample_steps, noise=noise))
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            **sampling_settings(self.model),
+            "steps": self.num_sample_steps,
+            "clip_actions": self.clip_actions,
+            "precision": self.precision,
+            "model": fingerprint(self.model),
+        }
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A short digest of a model's weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _in_precision(model: ElucidatedDiffusion, precision: runtime.Precision) -> ElucidatedDiffusion:
+    if precision == "fp32":
+        return model
+    low = copy.deepcopy(model)
+    low.net.products_in(torch.bfloat16)  # type: ignore[operator]
+    return low
+
+
+def _graphed(model: ElucidatedDiffusion) -> ElucidatedDiffusion:
+    twin = copy.deepcopy(model)
+    twin.net = GraphedNetwork(twin.net)
+    return twin
+
+
+def _seed_or_drawn(seed: int | None) -> int:
+    return int(torch.randint(2**62, ())) if seed is None else seed

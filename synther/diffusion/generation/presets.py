@@ -1,0 +1,111 @@
+"""Ways to sample by name: ``paper``, ``fast``, or a sampler with a model's own settings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.samplers import SAMPLERS, check_sampler, count_calls, karras_schedule
+from synther.runs.runtime import Precision
+
+
+@dataclass(frozen=True)
+class Preset:
+    """All that samples depend on beside the weights and the noise.
+
+    Args:
+        sampler: a name in ``SAMPLERS``.
+        num_sample_steps: N, of the schedule.
+        sigma_min, sigma_max, rho: of the schedule (EDM, equation 5).
+        params: of the sampler.
+        precision: of the network's products.
+    """
+
+    sampler: str
+    num_sample_steps: int
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    params: Mapping[str, float] = field(default_factory=dict)
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        check_sampler(self.sampler, self.params)
+
+    @property
+    def network_calls(self) -> int:
+        """What a row costs."""
+        sigmas = karras_schedule(self.num_sample_steps, self.sigma_min, self.sigma_max, self.rho)
+        return count_calls(SAMPLERS[self.sampler], sigmas, **self.params)
+
+    def applied_to(self, model: ElucidatedDiffusion) -> ElucidatedDiffusion:
+        """A copy of the model that samples this way; the precision is left to the generator."""
+        twin = copy.deepcopy(model)
+        twin.sampler, twin.sampler_params = self.sampler, dict(self.params)
+        twin.num_sample_steps = self.num_sample_steps
+        twin.sigma_min, twin.sigma_max, twin.rho = self.sigma_min, self.sigma_max, self.rho
+        return twin
+
+
+PRESETS: dict[str, Preset] = {
+    "paper": Preset(
+        "heun_stochastic",
+        128,
+        params={"S_churn": 80.0, "S_tmin": 0.05, "S_tmax": 50.0, "S_noise": 1.003},
+    ),
+    "fast": Preset(
+        "restart",
+        13,
+        sigma_min=0.1,
+        params={
+            "restart_low": 0.1,
+            "restart_high": 0.5,
+            "restart_count": 3,
+            "restart_steps": 2,
+            "S_noise": 1.0,
+        },
+        precision="bf16",
+    ),
+}
+"""``paper``: of SynthER (arXiv 2303.06614), 255 network calls. ``fast``: 12 steps of the ODE down
+to 0.1, 3 restarts of 2 steps from 0.5, one last denoising, 19 network calls; its quality beside the
+paper's is in ``benchmarks/results/sampler_study.md``."""
+
+SAMPLER_NAMES = (*PRESETS, *SAMPLERS)
+"""What ``--sampler`` takes."""
+
+
+def preset_of(name: str, model: ElucidatedDiffusion, num_sample_steps: int) -> Preset:
+    """The preset of that name; of a sampler's name, that sampler with the given steps and the
+    model's schedule.
+
+    Raises:
+        ValueError: a name that is neither.
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler '{name}': expected one of {', '.join(SAMPLER_NAMES)}")
+    own = model.sampler_params if name == model.sampler else {}
+    return Preset(name, num_sample_steps, model.sigma_min, model.sigma_max, model.rho, params=own)
+
+
+def multiplies_bf16_fast(device: torch.device) -> bool:
+    """Whether the device has units for products in bfloat16; others are slower in it than in
+    float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def sampling_settings(model: ElucidatedDiffusion) -> dict[str, Any]:
+    """What a model's samples depend on beside its weights and the number of steps, as plain
+    values."""
+    schedule = {name: getattr(model, name) for name in ("sigma_min", "sigma_max", "rho")}
+    return {"sampler": model.sampler, **schedule, **model.sampler_arguments}

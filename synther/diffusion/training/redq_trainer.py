@@ -1,0 +1,124 @@
+"""Training of the diffusion model from the replay buffer of an online agent."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Literal
+
+import gin
+from torch import Tensor
+
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.training.trainer import Trainer
+from synther.learning.replay import RowBuffer
+from synther.runs import runtime
+from synther.runs.loggers import Logger
+from synther.transitions import TransitionLayout
+
+
+def modelled_layout(buffer: RowBuffer, model_terminals: bool) -> TransitionLayout:
+    """Of the model's rows: the buffer's, whose last column is left out where terminals are not
+    modelled."""
+    return replace(buffer.layout, terminals=model_terminals)
+
+
+def modelled_rows(buffer: RowBuffer, model_terminals: bool) -> Tensor:
+    """All rows held, ``[size, D]``, as the model sees them: a view, nothing is copied."""
+    return buffer.valid_rows()[:, : modelled_layout(buffer, model_terminals).row_dim]
+
+
+@gin.configurable
+class REDQTrainer(Trainer):
+    """A :class:`Trainer` whose rows are those that a replay buffer holds, drawn where they are.
+
+    Args:
+        train_batch_size: rows a step, however many the buffer holds.
+        model_terminals: whether the model's rows have the buffer's terminal column.
+        results_folder, save_and_sample_every: None, the default, for no files, and for no model but
+            the finished one.
+        diffusion_model and the rest: as :class:`Trainer` has them; ``Trainer.*`` in gin files does
+            not reach this class.
+    """
+
+    def __init__(
+        self,
+        diffusion_model: ElucidatedDiffusion,
+        train_batch_size: int = 256,
+        train_num_steps: int = 100_000,
+        train_lr: float = 3e-4,
+        lr_scheduler: Literal["cosine"] | None = "cosine",
+        adam_betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        gradient_accumulate_every: int = 1,
+        ema_update_every: int = 10,
+        ema_decay: float = 0.995,
+        max_grad_norm: float = 1.0,
+        save_and_sample_every: int | None = None,
+        results_folder: str | os.PathLike[str] | None = None,
+        resume_every: float | None = 30.0,
+        precision: runtime.Precision = "fp32",
+        split_batches: bool = True,
+        max_checkpoints: int | None = None,
+        log_every: int = 100,
+        device: str = "auto",
+        seed: int | None = None,
+        model_terminals: bool = False,
+        logger: Logger | None = None,
+    ) -> None:
+        super().__init__(
+            diffusion_model,
+            dataset=None,
+            train_batch_size=train_batch_size,
+            small_batch_size=train_batch_size,
+            train_num_steps=train_num_steps,
+            train_lr=train_lr,
+            lr_scheduler=lr_scheduler,
+            adam_betas=adam_betas,
+            weight_decay=weight_decay,
+            gradient_accumulate_every=gradient_accumulate_every,
+            ema_update_every=ema_update_every,
+            ema_decay=ema_decay,
+            max_grad_norm=max_grad_norm,
+            save_and_sample_every=save_and_sample_every,
+            results_folder=results_folder,
+            resume_every=resume_every,
+            precision=precision,
+            split_batches=split_batches,
+            max_checkpoints=max_checkpoints,
+            log_every=log_every,
+            device=device,
+            seed=seed,
+            layout=None,
+            logger=logger,
+        )
+        self.model_terminals = model_terminals
+
+    def update_normalizer(self, buffer: RowBuffer) -> None:
+        """Fit the model's normaliser, and that of its average, to all rows that the buffer holds,
+        also after it has wrapped around."""
+        rows = self._rows_of(buffer)
+        self.diffusion_model.normalizer.reset(rows)
+        # Otherwise the average, which samples come from, would approach the new statistics slowly.
+        fitted = self.diffusion_model.normalizer.state_dict()
+        self.ema.ema_model.normalizer.load_state_dict(fitted)
+
+    def train_from_redq_buffer(self, buffer: RowBuffer, num_steps: int | None = None) -> None:
+        """Train on uniform batches of the rows that the buffer holds; see :meth:`Trainer.train`.
+
+        Raises:
+            ValueError: an empty buffer, or rows of another width than the model's.
+        """
+        self.rows.replace(self._rows_of(buffer))
+        self.layout = modelled_layout(buffer, self.model_terminals)
+        self.train(num_steps)
+
+    def _rows_of(self, buffer: RowBuffer) -> Tensor:
+        rows = modelled_rows(buffer, self.model_terminals)
+        (width,) = self.diffusion_model.event_shape
+        if rows.shape[1] != width:
+            raise ValueError(
+                f"the model's rows have {width} columns, the buffer's have {rows.shape[1]} with "
+                f"model_terminals = {self.model_terminals}"
+            )
+        return rows

@@ -1,0 +1,93 @@
+"""Named arrays in ``.npz`` files: written whole or not at all, read without executing anything."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synther.files.atomic import atomic_write
+
+LARGEST_COMPRESSION = 1100
+"""Deflate cannot shrink data more than about 1032 times: a file that declares more is lying."""
+
+
+class NpzError(ValueError):
+    """A file that is not a readable ``.npz`` of numbers; the message names the file."""
+
+
+def write(
+    path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]], *, compress: bool = False
+) -> Path:
+    """Write ``arrays``; a crash leaves the old file or the new one, never a part."""
+    with atomic_write(path) as file:
+        (np.savez_compressed if compress else np.savez)(file, **arrays)  # type: ignore[arg-type]
+    return Path(path)
+
+
+def read(
+    path: str | os.PathLike[str], names: Iterable[str], *, limit: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """The arrays of ``names`` that the file has, whole or their first ``limit`` rows.
+
+    Of an uncompressed file no more than those rows is read from the disk.
+
+    Raises:
+        FileNotFoundError: no such file.
+        NpzError: not an ``.npz``, truncated, or an object array (which would have to be executed).
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; expected an .npz of arrays")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = set(archive.namelist())
+            return {
+                name: _read_member(archive, name, str(path), limit)
+                for name in names
+                if f"{name}.npy" in members
+            }
+    except (NpzError, MemoryError):
+        raise
+    except Exception as error:  # of a damaged file zipfile and numpy raise a dozen kinds
+        what = str(error) or type(error).__name__
+        raise NpzError(
+            f"{path}: not a readable .npz ({what}); it may be truncated: fetch or write it again"
+        ) from error
+
+
+def _read_member(
+    archive: zipfile.ZipFile, name: str, source: str, limit: int | None
+) -> NDArray[Any]:
+    with cast(zipfile.ZipExtFile, archive.open(f"{name}.npy")) as member:
+        version = np.lib.format.read_magic(member)
+        if version == (1, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
+        else:
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(member)
+        if dtype.hasobject:
+            raise NpzError(
+                f"{source}: '{name}' is an object array, expected numbers; save it again with "
+                f"{name}.astype('float32')"
+            )
+        rows_first = bool(shape) and not fortran_order
+        kept = (min(limit, shape[0]), *shape[1:]) if rows_first and limit is not None else shape
+        # Before memory is asked for: what the file says of itself has to be possible.
+        declared, size = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy")
+        if declared > min(size.file_size, LARGEST_COMPRESSION * size.compress_size):
+            raise NpzError(
+                f"{source}: '{name}' ends early, it declares {declared} bytes in shape {shape}; "
+                "fetch or write the file again"
+            )
+        array = np.empty(math.prod(kept), dtype)
+        if member.readinto(array.view(np.uint8).data) != array.nbytes:
+            raise NpzError(f"{source}: '{name}' ends early; fetch or write the file again")
+        if kept == shape and member.read(1):
+            raise NpzError(f"{source}: '{name}' holds more than its shape {shape} says")
+    array = array.reshape(kept, order="F" if fortran_order else "C")
+    return array[:limit] if shape else array

@@ -1,0 +1,73 @@
+"""The update as CUDA graphs: one launch instead of some hundred small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from synther.corl.shared.agent import Agent
+from synther.learning.learner import Metrics
+from synther.learning.replay import Batch
+from synther.runs.settings import ConfigError
+
+WARM_UP = 3
+"""Updates of each form that run eagerly first, so that optimiser states and workspaces exist."""
+
+
+def graphed(agent: Agent) -> Callable[[Batch, tuple[Tensor, ...], Hashable], Metrics]:
+    """``agent.update``, each of its forms captured once and replayed from then on.
+
+    What changes from step to step comes in through fixed tensors: the batch and the random
+    numbers, drawn outside, so that each replay sees fresh ones. The metrics that it returns are
+    overwritten by the next call of the same form.
+
+    Raises:
+        ConfigError: the agent is not on a CUDA device.
+    """
+    if next(agent.parameters()).device.type != "cuda":
+        raise ConfigError("--compile cudagraph needs a CUDA device; use off or default")
+    return _GraphedUpdate(agent)
+
+
+class _GraphedUpdate:
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._inputs: tuple[Batch, tuple[Tensor, ...]] | None = None
+        self._seen: dict[Hashable, int] = {}
+        self._captured: dict[Hashable, tuple[Any, Metrics]] = {}
+        self._stream = torch.cuda.Stream()
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+        fixed_batch, fixed_noise = self._copied(batch, noise)
+        if form not in self._captured:
+            seen = self._seen[form] = self._seen.get(form, 0) + 1
+            if seen <= WARM_UP:
+                return self._aside(fixed_batch, fixed_noise, form)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                metrics = self._agent.update(fixed_batch, fixed_noise, form)
+            self._captured[form] = graph, metrics
+        graph, metrics = self._captured[form]
+        graph.replay()
+        return metrics
+
+    def _aside(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+        """An eager update on the stream of the capture, as CUDA graphs ask of a warm-up."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            metrics = self._agent.update(batch, noise, form)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return metrics
+
+    def _copied(self, batch: Batch, noise: tuple[Tensor, ...]) -> tuple[Batch, tuple[Tensor, ...]]:
+        if self._inputs is None:
+            clones = (each.clone(memory_format=torch.contiguous_format) for each in batch)
+            self._inputs = Batch(*clones), tuple(each.clone() for each in noise)
+        else:
+            fixed = [*self._inputs[0], *self._inputs[1]]
+            torch._foreach_copy_(fixed, [*batch, *noise])
+        return self._inputs

@@ -1,0 +1,100 @@
+"""What every learning agent is made of: networks, optimisers, and steps of these on losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from synther.runs.runtime import CompileMode
+
+Metrics = dict[str, Tensor]
+"""Name -> detached ``[seeds]``."""
+
+Loss = Callable[..., tuple[Tensor, Metrics]]
+"""Returns the scalar to minimise (the mean over the batch, the sum over the stack) and metrics."""
+
+Gradient = Callable[..., tuple[tuple[Tensor, ...], Metrics]]
+"""Returns the gradient of a loss for each parameter, and its metrics."""
+
+
+class Dims(NamedTuple):
+    """Columns of a state and of an action."""
+
+    state: int
+    action: int
+
+
+class Learner(nn.Module):
+    """A stack of independent agents: networks and optimisers that are attributes are saved and
+    restored by themselves.
+
+    Args:
+        compile: ``default`` compiles each loss together with its gradient.
+    """
+
+    def __init__(self, compile: CompileMode) -> None:
+        super().__init__()
+        self._compile = compile == "default"
+        self._compiled: dict[str, Gradient] = {}
+
+    def descend(self, optimizer: Optimizer, loss: Loss, *inputs: Any) -> Metrics:
+        """One step of ``optimizer`` on ``loss(*inputs)``; its metrics.
+
+        The gradient is taken for the optimiser's parameters alone: an actor's loss costs no
+        gradient of the critics' weights.
+        """
+        parameters = [each for group in optimizer.param_groups for each in group["params"]]
+        gradients, metrics = self._gradient_of(loss, parameters)(*inputs)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            # A gradient may come transposed, and the fused Adam reads it in storage order.
+            parameter.grad = gradient.contiguous()
+        optimizer.step()
+        return metrics
+
+    def _gradient_of(self, loss: Loss, parameters: list[Tensor]) -> Gradient:
+        """``loss`` and its gradient as one function, compiled where that was asked for."""
+
+        def gradient(*inputs: Any) -> tuple[tuple[Tensor, ...], Metrics]:
+            scalar, metrics = loss(*inputs)
+            return torch.autograd.grad(scalar, parameters), metrics
+
+        if not self._compile:
+            return gradient
+        name = loss.__name__
+        if name not in self._compiled:
+            # One graph of forward and backward together: apart they are hardly faster than eager.
+            torch._dynamo.config.trace_autograd_ops = True
+            # A code object of its own: the compiler takes what shares one for one function, again
+            # and again recompiled.
+            gradient.__code__ = gradient.__code__.replace(co_name=f"gradient_of_{name}")
+            self._compiled[name] = torch.compile(gradient, fullgraph=True)
+        return self._compiled[name]
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimisers among the attributes, by name."""
+        return {key: value for key, value in vars(self).items() if isinstance(value, Optimizer)}
+
+    def training_state(self) -> dict[str, Any]:
+        """Networks, targets and optimisers, for a checkpoint."""
+        optimizers = {key: value.state_dict() for key, value in self.optimizers().items()}
+        return {"networks": self.state_dict(), "optimizers": optimizers}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        self.load_state_dict(state["networks"])
+        for key, optimizer in self.optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][key])
+
+
+def adam(parameters: Iterable[Tensor], learning_rate: float) -> Adam:
+    """Adam for stacked parameters, in one fused call.
+
+    Its state is per element, so the members of a stack stay independent. (Anything that mixes
+    elements, such as clipping by the global norm, would couple them.)
+    """
+    listed = list(parameters)
+    capturable = listed[0].is_cuda  # for CUDA graphs
+    return Adam(listed, lr=learning_rate, fused=True, capturable=capturable)

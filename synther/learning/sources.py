@@ -1,0 +1,185 @@
+"""What hands out training batches: fixed rows, or rows that are generated when needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from synther.corl.shared.normalizers import RowFunction
+from synther.learning.replay import Batch, RowBuffer
+from synther.learning.streams import BlockStream
+from synther.transitions import TransitionLayout
+
+GenerateRows = Callable[[int, torch.Generator], Tensor]
+"""(n, generator) -> rows ``[n, 2 O + A + 2]``, not normalised, terminals 0 or 1."""
+
+
+class BatchSource(Protocol):
+    """What hands out batches, and can be stopped and continued."""
+
+    def sample(self) -> Batch: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def metrics(self, updates_per_second: float) -> dict[str, float]:
+        """What to log about the batches handed out since the last call."""
+        ...
+
+
+LEAD = 20
+"""Batches of a pool that are used before the next pool is begun in the background: by then the
+graphs of the update are captured, which nothing may happen beside."""
+
+
+class ReplayBuffer:
+    """Uniform batches ``[seeds, batch_size, ...]`` of fixed rows.
+
+    Args:
+        rows: normalised.
+        batch_size: of each seed.
+        generators: of the indices, one a seed.
+        pools: 1 where all seeds share the rows; the number of seeds where each has its own equal
+            part of them, in order.
+    """
+
+    def __init__(
+        self,
+        rows: RowBuffer,
+        batch_size: int,
+        generators: Sequence[torch.Generator],
+        pools: int = 1,
+    ) -> None:
+        self.rows = rows
+        size = len(rows) // pools
+        seeds = torch.arange(len(generators), device=rows.device)
+        self._first_row = (seeds * size * (pools > 1)).unsqueeze(1)
+
+        def draw(generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
+            shape = (updates, batch_size)
+            return (torch.randint(size, shape, generator=generator, device=generator.device),)
+
+        self._indices = BlockStream(draw, generators)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self) -> Batch:
+        (indices,) = self._indices.next()
+        return self.rows.gather(indices + self._first_row)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The order of the data alone: the rows come from their file again."""
+        return self._indices.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._indices.load_state_dict(state)
+
+    def metrics(self, updates_per_second: float) -> dict[str, float]:
+        return {}
+
+
+class DiffusionGenerator:
+    """Batches ``[seeds, batch_size, ...]`` of rows that are generated when needed and used once.
+
+    On CUDA the next pool of rows is generated in a stream of its own while training uses this one.
+    The rows are the same.
+
+    Args:
+        generate: makes rows, not normalised.
+        normalise: what to do with them.
+        layout: of the rows.
+        batch_size: of each seed.
+        generators: of the model's noise, one a seed.
+        batch_parallelism: batches of each seed that are generated at a time.
+        ahead: generate the next pool in the background; None: on CUDA.
+    """
+
+    def __init__(
+        self,
+        generate: GenerateRows,
+        normalise: RowFunction,
+        layout: TransitionLayout,
+        batch_size: int,
+        generators: Sequence[torch.Generator],
+        batch_parallelism: int = 100,
+        ahead: bool | None = None,
+    ) -> None:
+        self._generate, self._normalise, self._layout = generate, normalise, layout
+        self._batch_size, self._generators = batch_size, generators
+        self._pool_rows = batch_size * batch_parallelism
+        self._pool: Tensor | None = None  # [seeds, batch_parallelism * batch_size, row_dim]
+        self._position = 0
+        cuda = generators[0].device.type == "cuda"
+        self._ahead = cuda if ahead is None else ahead
+        self._worker = ThreadPoolExecutor(1, "generate-ahead")
+        self._stream = torch.cuda.Stream(generators[0].device) if cuda and self._ahead else None
+        self._coming: Future[Tensor] | None = None
+        self._states_before: list[Tensor] = []  # of the generators, before the coming pool
+        self._waited, self._batches = 0.0, 0  # since the last record of metrics
+
+    def sample(self) -> Batch:
+        if self._pool is None or self._position == self._pool_rows:
+            start = time.perf_counter()
+            self._pool, self._position = self._next_pool(), 0
+            self._waited += time.perf_counter() - start
+        stop = self._position + self._batch_size
+        batch = self._pool[:, self._position : stop]
+        self._position = stop
+        self._batches += 1
+        lead = min(LEAD * self._batch_size, self._pool_rows)
+        if self._ahead and self._coming is None and self._position >= lead:
+            self._states_before = self._states()
+            self._coming = self._worker.submit(self._new_pool_aside)
+        return Batch(*self._layout.split(batch).values())
+
+    def _next_pool(self) -> Tensor:
+        if self._coming is None:
+            return self._new_pool()
+        pool, self._coming = self._coming.result(), None
+        if self._stream is not None:
+            # Made in the other stream: its memory must not be used again before this one is done.
+            pool.record_stream(torch.cuda.current_stream(pool.device))
+        return pool
+
+    def _new_pool(self) -> Tensor:
+        rows = [self._generate(self._pool_rows, each) for each in self._generators]
+        return self._normalise(torch.stack(rows))
+
+    def _new_pool_aside(self) -> Tensor:
+        with torch.cuda.stream(self._stream):  # does nothing where there is none
+            pool = self._new_pool()
+        if self._stream is not None:
+            self._stream.synchronize()
+        return pool
+
+    def _states(self) -> list[Tensor]:
+        return [each.get_state() for each in self._generators]
+
+    def metrics(self, updates_per_second: float) -> dict[str, float]:
+        """``generation_share``: of the time of training, what it waited for rows."""
+        share = self._waited * updates_per_second / max(1, self._batches)
+        self._waited, self._batches = 0.0, 0
+        return {"generation_share": share}
+
+    def state_dict(self) -> dict[str, Any]:
+        """A pool that is under way is not in it: it is generated again."""
+        return {
+            "pool": self._pool,
+            "position": self._position,
+            "generators": self._states() if self._coming is None else self._states_before,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._coming is not None:
+            self._coming.result()  # its thread uses the generators
+            self._coming = None
+        self._pool, self._position = state["pool"], state["position"]
+        for generator, stored in zip(self._generators, state["generators"], strict=True):
+            generator.set_state(stored.cpu())

@@ -1,0 +1,189 @@
+"""The settings of an online run: everything that gin files call ``redq_sac``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import gin
+
+from synther.learning.learner import Dims
+from synther.online.redq_sac import AgentConfig, TargetMode
+from synther.runs.runtime import CompileMode, Precision
+
+MBPO_EPOCHS = {"Hopper": 125, "HalfCheetah": 400, "Walker2d": 300, "Ant": 300, "Humanoid": 300}
+MBPO_TARGET_ENTROPIES = {"Hopper": -1, "HalfCheetah": -3, "Walker2d": -3, "Ant": -4, "Humanoid": -2}
+"""By environment, of MBPO (Janner et al. 2019, arXiv 1906.08253, appendix C)."""
+OTHER_EPOCHS = 300
+_KINDS: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float)}
+"""What may be bound to a setting of such a type."""
+
+
+class OnlineConfigError(ValueError):
+    """A setting, or a combination of settings, that cannot be used."""
+
+
+@gin.configurable("redq_sac")
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Settings by their names in the gin files; those of the agent are :class:`AgentConfig`'s."""
+
+    env_name: str = "quadruped-walk-v0"
+    seed: int = 0
+    # The loop.
+    epochs: int | Literal["mbpo"] = "mbpo"  # mbpo: by environment, see MBPO_EPOCHS
+    steps_per_epoch: int = 1000
+    max_ep_len: int = 1000  # steps; the environment's own limit where that is lower
+    n_evals_per_epoch: int = 10  # episodes
+    reseed_each_epoch: bool = True  # every epoch's streams begin anew from (seed, epoch)
+    evaluate_bias: bool = False  # compare Q with Monte-Carlo returns after each epoch
+    n_mc_eval: int = 1000  # states that it is compared at
+    n_mc_cutoff: int = 350  # of each episode, the first: later ones see too little of their return
+    # The agent.
+    hidden_sizes: Sequence[int] = (256, 256)
+    replay_size: int = 1_000_000
+    batch_size: int = 256
+    lr: float = 3e-4
+    gamma: float = 0.99
+    polyak: float = 0.995
+    alpha: float = 0.2
+    auto_alpha: bool = True
+    target_entropy: float | Literal["auto", "mbpo"] = "mbpo"  # auto: -|A|
+    start_steps: int = 5000
+    delay_update_steps: int | Literal["auto"] = "auto"  # auto: start_steps
+    utd_ratio: int = 20
+    num_Q: int = 10
+    num_min: float = 2
+    q_target_mode: TargetMode = "min"
+    policy_update_delay: int = 20
+    precision: Precision = "fp32"  # of the agent's networks
+    compile: CompileMode = "off"
+    # SynthER.
+    disable_diffusion: bool = True
+    diffusion_buffer_size: int = 1_000_000
+    diffusion_sample_ratio: float = 0.5  # the synthetic share of every batch
+    diffusion_start: int = 0  # steps before the first diffusion model
+    retrain_diffusion_every: int = 10_000  # steps
+    num_samples: int = 100_000  # rows of a refill
+    diffusion_warm_start: bool = False  # go on from the weights of the model before
+    diffusion_warm_start_steps: int | None = None  # training steps of such a model
+    skip_reward_norm: bool = True
+    model_terminals: bool = False
+    print_buffer_stats: bool = True  # real against synthetic columns, at each refill
+    # Where the run goes on from, if it is killed.
+    checkpoint_every: float = 60.0  # seconds, more where writing one is slow
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        for name in (
+            *("steps_per_epoch", "max_ep_len", "n_evals_per_epoch", "n_mc_eval", "n_mc_cutoff"),
+            *("replay_size", "batch_size", "lr", "utd_ratio", "num_Q", "policy_update_delay"),
+            *("diffusion_buffer_size", "retrain_diffusion_every", "num_samples", "alpha"),
+        ):
+            self._require(name, 0 < getattr(self, name) < math.inf, "more than 0")
+        for name in ("seed", "start_steps", "diffusion_start", "checkpoint_every"):
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("gamma", "polyak", "diffusion_sample_ratio"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        widths = isinstance(self.hidden_sizes, Sequence) and all(map(_positive, self.hidden_sizes))
+        self._require("hidden_sizes", widths, "widths, such as (256, 256)")
+        self._require("epochs", self.epochs == "mbpo" or _positive(self.epochs), "a count or mbpo")
+        self._require("num_min", 1 <= self.num_min <= self.num_Q, f"from 1 to num_Q {self.num_Q}")
+        for name, kind in (
+            ("q_target_mode", TargetMode), ("precision", Precision), ("compile", CompileMode)
+        ):  # fmt: skip
+            self._require(name, getattr(self, name) in get_args(kind), f"one of {get_args(kind)}")
+        self._require("compile", self.compile != "cudagraph", "off or default online")
+        delay = self.delay_update_steps
+        self._require(
+            "delay_update_steps",
+            delay == "auto" or (isinstance(delay, int) and delay >= 0),
+            "0 or more, or auto",
+        )
+        first = max(self.start_steps, self.update_after)
+        self._require("replay_size", self.replay_size > first, f"more than {first} first steps")
+        entropy = self.target_entropy
+        self._require(
+            "target_entropy",
+            isinstance(entropy, (int, float))
+            or entropy == "auto"
+            or (entropy == "mbpo" and self._task in MBPO_TARGET_ENTROPIES),
+            f"auto or a number (mbpo has one for {', '.join(MBPO_TARGET_ENTROPIES)} only), "
+            f"the environment being {self.env_name}",
+        )
+        if not self.disable_diffusion:
+            self._require(
+                "num_samples",
+                self.num_samples <= self.diffusion_buffer_size,
+                f"at most diffusion_buffer_size {self.diffusion_buffer_size}",
+            )
+            self._require(
+                "diffusion_warm_start_steps",
+                not self.diffusion_warm_start or _positive(self.diffusion_warm_start_steps),
+                "a positive number with diffusion_warm_start",
+            )
+
+    def _check_types(self) -> None:
+        for field in fields(self):
+            if kinds := _KINDS.get(str(field.type)):
+                value = getattr(self, field.name)
+                # A bool is an int to Python, and no count to anybody else.
+                good = isinstance(value, kinds) and isinstance(value, bool) == (bool in kinds)
+                self._require(field.name, good, str(field.type))
+
+    def _require(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise OnlineConfigError(
+                f"redq_sac.{name} is {getattr(self, name)!r}, expected {expected}"
+            )
+
+    @property
+    def _task(self) -> str:
+        return self.env_name.rsplit("-", 1)[0]
+
+    @property
+    def update_after(self) -> int:
+        """Rows that the replay has to exceed before updates start."""
+        delay = self.delay_update_steps
+        return self.start_steps if delay == "auto" else delay
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps of the whole run."""
+        epochs = self.epochs
+        if epochs == "mbpo":
+            epochs = MBPO_EPOCHS.get(self._task, OTHER_EPOCHS)
+        return epochs * self.steps_per_epoch
+
+    def agent(self, dims: Dims) -> AgentConfig:
+        """The agent's part."""
+        entropy = self.target_entropy
+        if isinstance(entropy, str):
+            auto = entropy == "auto"
+            entropy = -dims.action if auto else MBPO_TARGET_ENTROPIES[self._task]
+        own: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in fields(AgentConfig)
+            if field.name not in ("target_entropy", "delay_update_steps", "hidden_sizes")
+        }
+        return AgentConfig(
+            target_entropy=float(entropy),
+            delay_update_steps=self.update_after,
+            hidden_sizes=tuple(self.hidden_sizes),
+            **own,
+        )
+
+    def refills_until(self, step: int) -> int:
+        """How many diffusion models are due by the end of step ``step``; none after the last step,
+        when nobody would learn from its samples."""
+        if self.disable_diffusion:
+            return 0
+        every, first = self.retrain_diffusion_every, max(self.diffusion_start, 1)
+        last = min(step, self.total_steps - 1)
+        return max(0, last // every - (first - 1) // every)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and value > 0

@@ -1,0 +1,269 @@
+"""SynthER's step in the online loop: learn the replay buffer, then refill the synthetic one.
+
+A round can be cut off at any moment. Asked for again with the same buffer and settings it goes on
+where it stood, and on a CPU ends with the same bits as if nothing had happened: training continues
+from its last resume point, sampling starts again from the finished model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gin
+import numpy as np
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from synther.diffusion import model_io
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator, fingerprint
+from synther.diffusion.training.redq_trainer import REDQTrainer, modelled_layout, modelled_rows
+from synther.diffusion.utils import construct_diffusion_model
+from synther.files import atomic
+from synther.learning.replay import RowBuffer
+from synther.online.column_statistics import as_metrics, as_table, compare_columns
+from synther.runs import runtime
+from synther.runs.loggers import progress_bar
+from synther.transitions import TransitionLayout
+
+LOSS_ROWS = 8192
+"""Rows that the finished model's loss is measured on."""
+
+SMALL_NETWORK = 1_000_000
+"""Parameters below which a network has too little work for a second CPU thread."""
+
+
+@dataclass(frozen=True)
+class RefillRecord:
+    """What a round has to tell.
+
+    Args:
+        metrics: ``loss`` of the finished model on stored rows, ``train_seconds`` and
+            ``sample_seconds`` of this call (less than the round took, where it was resumed),
+            ``real_rows``, ``synthetic_rows``, and the columns' statistics as
+            :func:`synther.online.column_statistics.as_metrics` names them.
+        table: the statistics, real against synthetic, for a terminal.
+    """
+
+    metrics: dict[str, float]
+    table: Table
+
+
+class SyntheticRefill:
+    """Trains a diffusion model on the real buffer and fills the synthetic one with its samples.
+
+    It sees the two buffers and nothing else of the online loop: neither the environment nor the
+    agent's observation, and no global random state. The real buffer is read in place.
+
+    Sizes come from gin: ``construct_diffusion_model``, ``ResidualMLPDenoiser``,
+    ``ElucidatedDiffusion``, ``REDQTrainer`` and ``SimpleDiffusionGenerator``.
+
+    Args:
+        seed: with the round's number, of all that is random in a round.
+        device: where the model is trained and sampled.
+        folder: holds ``round-{n}/`` with the resume point of a round that is under way, then
+            ``model-{step}.pt``, which replaces the model of the round before. None writes nothing.
+        num_samples: rows of a refill.
+        skip_reward_norm: leave the reward column out of the normaliser.
+        model_terminals: whether the model has a terminal column; without one every synthetic
+            terminal is 0.
+        warm_start: begin a round with the weights of the one before instead of fresh ones.
+        warm_start_steps: training steps of such a round, and of its learning rate's schedule.
+        threads: of the CPU, while this works; 0: every core, or a single one where the network has
+            fewer than ``SMALL_NETWORK`` parameters.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        device: torch.device | str,
+        folder: Path | None,
+        num_samples: int,
+        skip_reward_norm: bool,
+        model_terminals: bool,
+        warm_start: bool = False,
+        warm_start_steps: int | None = None,
+        threads: int = 0,
+    ) -> None:
+        if num_samples < 1:
+            raise ValueError(f"num_samples is {num_samples}, expected 1 or more")
+        if warm_start and not (warm_start_steps and warm_start_steps > 0):
+            raise ValueError(
+                f"warm_start needs warm_start_steps, a positive number, not {warm_start_steps}"
+            )
+        self.seed = seed
+        self.device = torch.device(device)
+        self.folder = folder
+        self.num_samples = num_samples
+        self.skip_reward_norm = skip_reward_norm
+        self.model_terminals = model_terminals
+        self.warm_start = warm_start
+        self.warm_start_steps = warm_start_steps
+        self.threads = threads
+        self._weights: dict[str, Tensor] | None = None  # of the round before, for a warm start
+
+    def __call__(self, round_index: int, real: RowBuffer, synthetic: RowBuffer) -> RefillRecord:
+        """One round: train, empty ``synthetic``, fill it with ``num_samples`` rows.
+
+        ``real`` has to be what it was, if the round was cut off and is asked for again.
+
+        Raises:
+            ValueError: nothing stored, buffers of different rows, or one too small for the samples.
+            TrainingDivergedError, SamplingError: of the trainer and the generator.
+        """
+        self._check(real, synthetic)
+        seeds = np.random.SeedSequence((self.seed, round_index)).generate_state(4, np.uint64)
+        init_seed, train_seed, sample_seed, loss_seed = (int(each) % 2**63 for each in seeds)
+        started = time.perf_counter()
+        model = self._new_model(real, init_seed)
+        with runtime.cpu_threads(self.threads or threads_for(model)):
+            model = self._train(model, round_index, real, train_seed)
+            trained = time.perf_counter()
+            self._fill(synthetic, model, sample_seed)
+            sampled = time.perf_counter()
+            if self.warm_start:
+                self._weights = {k: v.detach().cpu() for k, v in model.net.state_dict().items()}
+            columns = compare_columns(real.layout, real.valid_rows(), synthetic.valid_rows())
+            numbers = {
+                "loss": self._loss(model, real, loss_seed),
+                "train_seconds": trained - started,
+                "sample_seconds": sampled - trained,
+                "real_rows": float(len(real)),
+                "synthetic_rows": float(len(synthetic)),
+            }
+        title = f"Refill {round_index}: {len(real)} real, {len(synthetic)} synthetic rows"
+        return RefillRecord({**numbers, **as_metrics(columns)}, as_table(columns, title))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next round needs: the network's weights for a warm start."""
+        return {"weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._weights = state["weights"]
+
+    def _check(self, real: RowBuffer, synthetic: RowBuffer) -> None:
+        if len(real) == 0:
+            raise ValueError("the real buffer is empty, there is nothing to learn from")
+        if real.layout != synthetic.layout:
+            raise ValueError(f"real rows are {real.layout}, synthetic ones {synthetic.layout}")
+        if self.num_samples > synthetic.capacity:
+            raise ValueError(
+                f"num_samples is {self.num_samples}, the synthetic buffer holds "
+                f"{synthetic.capacity}: raise diffusion_buffer_size or lower num_samples"
+            )
+
+    def _new_model(self, real: RowBuffer, seed: int) -> ElucidatedDiffusion:
+        """With its normaliser fitted to all rows held."""
+        layout = modelled_layout(real, self.model_terminals)
+        skipped: dict[str, Any] = {}
+        if self.skip_reward_norm:
+            skipped["skip_dims"] = [layout.columns["rewards"].start]
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            rows = modelled_rows(real, self.model_terminals)
+            model = construct_diffusion_model(inputs=rows, layout=layout, **skipped)
+        if self._weights is not None:
+            model_io.load_weights(model.net, self._weights, "warm start from the round before")
+        return model
+
+    def _train(
+        self, model: ElucidatedDiffusion, round_index: int, real: RowBuffer, seed: int
+    ) -> ElucidatedDiffusion:
+        """The averaged model (EMA) at the end of the round's training."""
+        folder = None
+        if self.folder is not None:
+            folder = self.folder / f"round-{round_index}"
+            _claim(folder, {"model": fingerprint(model), "rows": _digest(real), "seed": seed})
+        shorter: dict[str, Any] = {}
+        if self._weights is not None:
+            shorter["train_num_steps"] = self.warm_start_steps
+        trainer = REDQTrainer(
+            model,
+            results_folder=folder,
+            device=str(self.device),
+            seed=seed,
+            model_terminals=self.model_terminals,
+            **shorter,
+        )
+        trainer.load_latest()
+        trainer.train_from_redq_buffer(real)
+        if folder is not None:
+            for other in folder.parent.glob("round-*"):
+                if other != folder:
+                    shutil.rmtree(other)
+        return trainer.ema.ema_model
+
+    def _fill(self, synthetic: RowBuffer, model: ElucidatedDiffusion, seed: int) -> None:
+        layout = modelled_layout(synthetic, self.model_terminals)
+        sampler = SimpleDiffusionGenerator(layout, model)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        synthetic.clear()
+        with progress_bar(self.num_samples, "sampling", unit="row") as bar:
+            while (missing := self.num_samples - len(synthetic)) > 0:
+                rows = sampler.sample_rows(min(sampler.sample_batch_size, missing), generator)
+                synthetic.insert(rows)
+                bar.update(len(rows))
+
+    @torch.no_grad()
+    def _loss(self, model: ElucidatedDiffusion, real: RowBuffer, seed: int) -> float:
+        chosen = real.draw_indices(
+            min(LOSS_ROWS, len(real)), [torch.Generator(real.device).manual_seed(seed)]
+        )
+        rows = modelled_rows(real, self.model_terminals)[chosen[0]].to(self.device)
+        return float(model(rows, generator=torch.Generator(self.device).manual_seed(seed)))
+
+
+def threads_for(model: ElucidatedDiffusion) -> int:
+    """Of the CPU: a single one for a small network, else every core."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return runtime.RL_THREADS if parameters < SMALL_NETWORK else 0
+
+
+def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:
+    """Build a diffusion model for rows of ``layout``, so that what gin does not say shows at once
+    and not at the first refill.
+
+    Raises:
+        ValueError: gin has no network or no normaliser for it, or one that cannot be made.
+    """
+    modelled = replace(layout, terminals=model_terminals)
+    try:
+        construct_diffusion_model(inputs=torch.zeros(2, modelled.row_dim), layout=modelled)
+    except (TypeError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"the diffusion model is not configured ({first_line}); a file such as "
+            "config/online/sac_synther_dmc.gin does that"
+        ) from error
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> None:
+    """Keep what an earlier try of the same round left in ``folder``; remove that of any other."""
+    settings = {**identity, "gin": gin.config_str()}
+    file = folder / "round.json"
+    try:
+        same = json.loads(file.read_text(encoding="utf-8")) == settings
+    except (OSError, ValueError):
+        same = False
+    if same:
+        for unfinished in folder.glob(".*.partial"):
+            unfinished.unlink()
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    atomic.write_json(file, settings)
+
+
+def _digest(buffer: RowBuffer) -> str:
+    """Of the rows held, in their order."""
+    digest = hashlib.sha256()
+    for block in buffer.valid_rows().split(1 << 16):
+        digest.update(block.cpu().numpy())
+    return digest.hexdigest()[:16]

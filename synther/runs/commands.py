@@ -1,0 +1,191 @@
+"""What all commands share: how they end, and their logging flags.
+
+A command that fails says one thing on stderr, ``error: what, and what to do``, without a traceback,
+and its exit code says of which kind it was:
+
+====  ==============================================================================
+0     done
+1     the input, a setting, or the run: a file, a data set, a missing package
+2     the command line
+3     training diverged: a loss, a gradient or a weight is not a finite number
+4     the disk: full, read-only, not permitted, or failing
+5     the device: lost, or out of memory
+130   interrupted (Ctrl-C)
+====  ==============================================================================
+
+What nobody foresaw keeps its traceback, and Python's exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import enum
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError, DivergedError
+
+RESUME = "--resume continues from the last checkpoint"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_DEVICE_ERROR = re.compile(
+    "CUDA error|CUDA out of memory|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|"
+    "DefaultCPUAllocator"
+)
+
+
+class Exit(enum.IntEnum):
+    """Exit codes; see the module."""
+
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    DIVERGED = 3
+    DISK = 4
+    DEVICE = 5
+    INTERRUPTED = 130
+
+
+class UsageError(ValueError):
+    """A command line that cannot be understood."""
+
+
+@contextlib.contextmanager
+def error_door(
+    *expected: type[Exception], resume: bool = True, launched: bool = False
+) -> Iterator[None]:
+    """Turn what a command's user can mend into a message and an exit code.
+
+    Args:
+        expected: errors of the command's own, beside those that every command has.
+        resume: whether the command has ``--resume``, to be named where it helps.
+        launched: whether the command shares its work among the processes of a launcher. Where it
+            does not they would all do all of it, in one folder, so it does not begin.
+    """
+    try:
+        if not launched and "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE") != "1":
+            raise UsageError(
+                "this command works in one process; start it without the launcher "
+                "(train_diffuser.py is the one that shares its work)"
+            )
+        yield
+    except KeyboardInterrupt:
+        _leave(Exit.INTERRUPTED, f"stopped; {RESUME}" if resume else "stopped")
+    except Exception as error:
+        code = exit_code(error, *expected)
+        if code is None:
+            raise
+        _leave(code, "; ".join([message_of(error, code), *getattr(error, "__notes__", [])]))
+
+
+def exit_code(error: Exception, *expected: type[Exception]) -> Exit | None:
+    """Of which kind an error is; None for one that nobody foresaw.
+
+    Args:
+        error: what was raised.
+        expected: further kinds whose message says all: code 1.
+    """
+    if isinstance(error, UsageError):
+        return Exit.USAGE
+    if isinstance(error, DivergedError):
+        return Exit.DIVERGED
+    if is_device_failure(error):
+        return Exit.DEVICE
+    if isinstance(error, OSError) and error.errno in (*FULL, *REFUSED, errno.EIO):
+        return Exit.DISK
+    known: tuple[type[Exception], ...] = (CheckpointError, OSError, ValueError, ImportError)
+    return Exit.ERROR if isinstance(error, (*known, *expected)) else None
+
+
+def message_of(error: Exception, code: Exit) -> str:
+    """What to tell a person about an error of that kind."""
+    if code is Exit.DEVICE:
+        first_line = (str(error).strip().splitlines() or ["out of memory"])[0]
+        return (
+            f"the device failed or its memory ran out ({first_line}); check it, or take less "
+            "memory with smaller batches"
+        )
+    if code is Exit.DISK:
+        assert isinstance(error, OSError)
+        advice = "free some space" if error.errno in FULL else "choose a folder that can be written"
+        return f"{error.filename or 'writing'}: {error.strerror or error}; {advice}"
+    return str(error).split("\n  In call to configurable")[0]  # which gin adds, for programmers
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether the device, or memory, is what failed."""
+    if isinstance(error, (MemoryError, torch.AcceleratorError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and bool(_DEVICE_ERROR.search(str(error)))
+
+
+@contextlib.contextmanager
+def naming_last_checkpoint(folder: Path | None, *prefixes: str) -> Iterator[None]:
+    """Note on what stopped a run (numbers, disk or device) which file of ``folder`` is good."""
+    try:
+        yield
+    except Exception as error:
+        code = exit_code(error)
+        if folder is not None and code in (Exit.DIVERGED, Exit.DISK, Exit.DEVICE):
+            last = checkpoint.furthest(folder, *prefixes)
+            note = f"last good checkpoint: {last or 'none was written'}"
+            if last and code is not Exit.DIVERGED:
+                note += f"; {RESUME}"
+            if note not in str(error):
+                # As BaseException.add_note does, which Python 3.10 does not have.
+                vars(error).setdefault("__notes__", []).append(note)
+        raise
+
+
+def _leave(code: Exit, message: str) -> NoReturn:
+    sys.stderr.write(f"\n{message}\n" if code is Exit.INTERRUPTED else f"error: {message}\n")
+    raise SystemExit(int(code)) from None
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """The ``type`` of a flag that takes a whole number in these bounds."""
+
+    def number(text: str) -> int:
+        value = int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else lowest - 1
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(
+                f"{text!r:.40}: expected a whole number from {lowest} to {highest}"
+            )
+        return value
+
+    return number
+
+
+SEED = whole_number(0, 2**63 - 1)
+THREADS = whole_number(0, 1024)
+
+
+def add_logging_arguments(
+    parser: argparse.ArgumentParser, *, project: str, group: str | None, names: tuple[str, ...] = ()
+) -> None:
+    """Flags whose values are :class:`~synther.runs.loggers.LogSettings`; ``names`` are other names
+    of ``--wandb-project``."""
+    places = parser.add_argument_group("logs, beside metrics.jsonl")
+    places.add_argument(
+        "--tensorboard", action="store_true", help="TensorBoard's events, in the run's folder"
+    )
+    places.add_argument(
+        "--wandb-project", *names, dest="project", metavar="PROJECT", default=project
+    )
+    places.add_argument("--wandb-entity", dest="entity", metavar="ENTITY")
+    places.add_argument("--wandb-group", dest="group", metavar="GROUP", default=group)
+    places.add_argument(
+        "--wandb-mode",
+        choices=("disabled", "offline", "online"),
+        default=None,
+        help="default: offline where an entity or WANDB_API_KEY is set, otherwise disabled",
+    )

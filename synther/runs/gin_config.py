@@ -1,0 +1,209 @@
+"""Reading gin files: found from any folder, with errors that name what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import re
+import types
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import gin
+from gin import config_parser
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The repository's root, where ``config/`` is."""
+
+_INCLUDE = re.compile(r"^include\s+(['\"])(?P<path>.+?)\1\s*(#.*)?$", re.MULTILINE)
+_UNKNOWN_CONFIGURABLE = re.compile(r"No configurable matching (?:reference )?'@?([\w./]+)")
+_UNKNOWN_PARAMETER = re.compile(r"Configurable '([\w./]+)' doesn't have a parameter named '(\w+)'")
+
+
+class GinError(ValueError):
+    """A gin file or binding that cannot be used; the message says which and why."""
+
+
+def parse(
+    files: Sequence[str | os.PathLike[str]] = (),
+    bindings: Iterable[str] = (),
+    *,
+    clear: bool = True,
+) -> None:
+    """Set gin's global configuration. For commands only; import the configurables first.
+
+    Args:
+        files: later ones win. A relative path is looked for in the working directory, then in the
+            repository's root; an ``include`` in the including file's folder, then in those two.
+        bindings: such as ``Trainer.train_num_steps = 2000``; they win over the files.
+        clear: forget what was configured before, so that a process can parse twice.
+
+    Raises:
+        GinError: a file that is not there, a syntax error, or an unknown name, with near ones.
+    """
+    if clear:
+        gin.clear_config()
+    with gin.unlock_config():
+        for file in files:
+            path = find(file)
+            _parse_text(read(path), str(path))
+        for binding in bindings:
+            _parse_text(binding, f"binding '{binding}'")
+    _check_types()
+
+
+def find(file: str | os.PathLike[str], beside: Path | None = None) -> Path:
+    """The path of a gin file, see :func:`parse`."""
+    path = Path(file).expanduser()
+    folders = [beside] if beside else []
+    candidates = [folder / path for folder in (*folders, Path.cwd(), ROOT)]
+    for candidate in candidates:  # an absolute path stands for itself in each of them
+        if os.path.isfile(candidate):  # False, and no error, for names that no file can have
+            return candidate.resolve()
+    tried = ", ".join(dict.fromkeys(str(candidate) for candidate in candidates))
+    raise GinError(f"gin file '{file}' is not there; looked for {tried}")
+
+
+def read(path: Path, including: tuple[Path, ...] = ()) -> str:
+    """The text of a gin file with its includes put in.
+
+    gin's own ``include`` looks in the working directory only, and fails with a TypeError elsewhere.
+    """
+    if path in including:
+        raise GinError(f"gin file '{path}' includes itself")
+
+    def included(match: re.Match[str]) -> str:
+        try:
+            return read(find(match["path"], beside=path.parent), (*including, path))
+        except GinError as error:
+            raise GinError(f"{path}: {error}") from error
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise GinError(f"gin file '{path}' is not text ({error})") from error
+    return _INCLUDE.sub(included, text)
+
+
+def _parse_text(text: str, source: str) -> None:
+    try:
+        gin.parse_config(text)
+    except Exception as error:  # gin raises several kinds, syntax errors among them
+        raise GinError(f"{source}: {_explain(str(error))}") from error
+
+
+def _explain(message: str) -> str:
+    first_line = (message.strip().splitlines() or ["it cannot be parsed"])[0]
+    if match := _UNKNOWN_PARAMETER.search(message):
+        names = _parameters(match[1])
+        return f"'{match[1]}' has no parameter '{match[2]}'{_nearest(match[2], names)}"
+    if match := _UNKNOWN_CONFIGURABLE.search(message):
+        names = [selector.rsplit(".", 1)[-1] for selector, _ in _registry().items()]
+        return f"nothing configurable is called '{match[1]}'{_nearest(match[1], names)}"
+    if "malformed node" in message:
+        return "the value is not a Python literal; text goes in quotes, such as name='text'"
+    return first_line
+
+
+def _check_types() -> None:
+    """Compare what has been bound, where it is a plain value, with the annotations.
+
+    Without this a wrong type shows in the middle of a run, as an error of something else.
+    """
+    for (_, selector), bound in getattr(gin.config, "_CONFIG", {}).items():
+        annotations = _annotations(selector)
+        for name, value in bound.items():
+            kind = annotations.get(name)
+            if kind is not None and not _fits(value, kind):
+                short = selector.rsplit(".", 1)[-1]
+                readable = getattr(kind, "__name__", str(kind).replace("typing.", ""))
+                raise GinError(f"{short}.{name} is {value!r:.80}, expected {readable}")
+
+
+def _annotations(selector: str) -> dict[str, Any]:
+    try:
+        wrapped = _registry().get_match(selector).wrapped
+        return get_type_hints(wrapped.__init__ if inspect.isclass(wrapped) else wrapped)
+    except (AttributeError, KeyError, ValueError, NameError, TypeError):
+        return {}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a literal may stand for an annotation; of kinds that no literal has, anything may."""
+    if get_origin(kind) in (Union, types.UnionType):
+        return any(_fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if not isinstance(value, (bool, int, float, str, type(None))):
+        return kind not in (bool, int, float, str) or not isinstance(value, (list, tuple, dict))
+    if kind in (bool, str, type(None)):
+        return isinstance(value, kind)
+    if kind in (int, float):  # a bool is an int to Python, and no number to anybody else
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return get_origin(kind) not in (tuple, list, dict)
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    lower = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
+    if close:
+        return "; did you mean " + " or ".join(f"'{lower[each]}'" for each in close) + "?"
+    return f"; there are {', '.join(sorted(names))}" if len(names) <= 30 else ""
+
+
+def _registry() -> Any:
+    # Not public in gin, and only used to make an error more helpful.
+    return getattr(gin.config, "_REGISTRY", {})
+
+
+def _parameters(selector: str) -> list[str]:
+    try:
+        entry = _registry().get_match(selector)
+        return [name for name in inspect.signature(entry.wrapper).parameters if name != "self"]
+    except (AttributeError, KeyError, ValueError):
+        return []
+
+
+class _Reference(str):
+    """``@name``: the name of something configurable, not looked up."""
+
+
+class _Macro(str):
+    """``%name``."""
+
+
+class _PlainValues(config_parser.ParserDelegate):
+    def configurable_reference(self, name: str, evaluate: bool) -> _Reference:
+        return _Reference(name)
+
+    def macro(self, name: str) -> _Macro:
+        return _Macro(name)
+
+
+def bindings_of(text: str, source: str = "gin text") -> dict[str, Any]:
+    """What a gin text binds, ``{'Trainer.train_lr': 3e-4, ...}``, leaving gin's global state.
+
+    Macros are put in; a reference ``@Name`` becomes the text ``Name``; a macro itself appears under
+    its own name. Module paths before the configurable's name are left out.
+    """
+    found: dict[str, Any] = {}
+    try:
+        for statement in config_parser.ConfigParser(text, _PlainValues()):
+            if isinstance(statement, config_parser.BindingStatement):
+                name = statement.selector.rsplit(".", 1)[-1]
+                key = f"{name}.{statement.arg_name}" if statement.arg_name else name
+                found[key] = statement.value
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise GinError(f"{source}: {str(error).strip().splitlines()[0]}") from error
+
+    def resolved(value: Any, depth: int = 0) -> Any:
+        if not isinstance(value, _Macro):
+            return str(value) if isinstance(value, _Reference) else value
+        name = str(value).removesuffix(".value")
+        if name not in found or depth > 20:
+            raise GinError(f"{source}: macro %{value} is not defined")
+        return resolved(found[name], depth + 1)
+
+    return {key: resolved(value) for key, value in found.items()}

@@ -1,0 +1,230 @@
+"""One Logger for every run: JSON lines always; TensorBoard and wandb beside them; progress bars."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from tqdm.auto import tqdm
+
+from synther.files import atomic
+
+WandbMode = Literal["disabled", "offline", "online"]
+
+
+class Adapter(Protocol):
+    """A second place for metrics."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LogSettings(Protocol):
+    """What a configuration, or parsed flags, say of the places beside the JSON lines."""
+
+    @property
+    def tensorboard(self) -> bool: ...
+
+    @property
+    def wandb_mode(self) -> WandbMode | None:
+        """See :func:`default_wandb_mode`."""
+
+    @property
+    def entity(self) -> str | None: ...
+
+    @property
+    def project(self) -> str | None: ...
+
+    @property
+    def group(self) -> str | None: ...
+
+
+LOG_KEYS = frozenset({"tensorboard", "wandb_mode", "entity", "project", "group"})
+"""The keys of :class:`LogSettings`; a run that is resumed may have others than before."""
+
+
+class Logger:
+    """Appends one JSON object a call to ``{folder}/{name}.jsonl``: ``step``, ``time`` (seconds
+    since the epoch) and the metrics, and hands the same to every adapter.
+
+    Args:
+        folder: made if it is not there.
+        name: of the file, without its ending.
+        adapters: further places, see :func:`open_adapters`.
+        resume_from: drop the records of later steps, and a half-written last line, that an
+            interrupted run left behind. None starts the file anew.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        name: str = "metrics",
+        *,
+        adapters: tuple[Adapter, ...] = (),
+        resume_from: int | None = None,
+    ) -> None:
+        self.path = Path(folder) / f"{name}.jsonl"
+        self._adapters = adapters
+        kept = "" if resume_from is None else _records_up_to(self.path, resume_from)
+        atomic.write_text(self.path, kept)
+        # Line buffering: a record is on disk when log() returns, and nothing is ever rewritten.
+        self._file = open(self.path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+
+    def log(self, metrics: Mapping[str, Any], step: int) -> None:
+        """Record numbers (Python, numpy or one-element tensors) or text under ``step``."""
+        plain = {key: _plain(value) for key, value in metrics.items()}
+        record = {"step": step, "time": round(time.time(), 3), **plain}
+        self._file.write(json.dumps(record) + "\n")
+        numbers = {key: value for key, value in plain.items() if isinstance(value, (int, float))}
+        for adapter in self._adapters:
+            adapter.log(numbers, step)
+
+    def close(self) -> None:
+        self._file.close()
+        for adapter in self._adapters:
+            adapter.close()
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file; a half-written last line is left out."""
+    return list(_complete_records(Path(path)))
+
+
+def _complete_records(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        return
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+
+def _records_up_to(path: Path, step: int) -> str:
+    kept = (record for record in _complete_records(path) if record["step"] <= step)
+    return "".join(json.dumps(record) + "\n" for record in kept)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()
+    # JSON has no NaN and no infinity; readers in other languages stop at Python's spelling of them.
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+class _WandbAdapter:
+    def __init__(self, **settings: Any) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ImportError(
+                "wandb logging was asked for and wandb is not installed: "
+                "pip install 'synther[wandb]', or --wandb-mode disabled"
+            ) from error
+        self._run = wandb.init(**settings)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _TensorBoardAdapter:
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoard logging was asked for and tensorboard is not installed: "
+                "pip install 'synther[tensorboard]'"
+            ) from error
+        self._open = functools.partial(SummaryWriter, str(folder))
+        self._writer: Any = None
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        if self._writer is None:  # what an interrupted run wrote from this step on is hidden
+            self._writer = self._open(purge_step=step)
+        for key, value in metrics.items():
+            self._writer.add_scalar(key, value, step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> WandbMode:
+    """What was asked for; else offline where an entity or key is set, and disabled otherwise.
+
+    Never online by itself: with a key and no network, wandb blocks for minutes.
+    """
+    if mode is not None:
+        return mode
+    return "offline" if entity or os.environ.get("WANDB_API_KEY") else "disabled"
+
+
+def open_adapters(
+    folder: str | os.PathLike[str], shown: Mapping[str, Any], settings: LogSettings
+) -> tuple[Adapter, ...]:
+    """wandb and TensorBoard, as far as they are asked for.
+
+    Args:
+        folder: of the run. Its name is the wandb run's; TensorBoard's events are written into it,
+            so that ``tensorboard --logdir`` on a folder of runs shows them by their names.
+        shown: the run's settings, for wandb to show.
+        settings: what is asked for.
+
+    Raises:
+        ImportError: what was asked for is not installed.
+    """
+    path, adapters = Path(folder), list[Adapter]()
+    mode = default_wandb_mode(settings.wandb_mode, settings.entity)
+    if mode != "disabled":
+        adapters.append(
+            _WandbAdapter(
+                mode=mode,
+                dir=str(path),
+                config=dict(shown),
+                project=settings.project,
+                entity=settings.entity,
+                group=settings.group,
+                name=path.name,
+            )
+        )
+    if settings.tensorboard:
+        adapters.append(_TensorBoardAdapter(path))
+    return tuple(adapters)
+
+
+def progress_bar(total: int, description: str, *, initial: int = 0, unit: str = "step") -> tqdm:
+    """A bar with rate and time left on stderr; one line every 30 s where that is not a terminal."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=description,
+        initial=initial,
+        unit=unit,
+        unit_scale=total >= 100_000,
+        mininterval=0.2 if terminal else 30.0,
+        ascii=not terminal,
+        dynamic_ncols=terminal,
+        ncols=None if terminal else 90,
+        smoothing=0.1,
+    )

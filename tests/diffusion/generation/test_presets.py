@@ -1,0 +1,93 @@
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from synther.diffusion.generation.presets import (
+    PRESETS,
+    SAMPLER_NAMES,
+    Preset,
+    preset_of,
+    sampling_settings,
+)
+from synther.diffusion.samplers import SAMPLERS
+from synther.diffusion.train_diffuser import main
+from synther.transitions import Transitions
+from tests.data import random_transitions
+from tests.diffusion.models import tiny_model
+
+
+def test_paper_is_the_papers_sampler_and_the_models_own_defaults():
+    paper = PRESETS["paper"]
+    assert paper.network_calls == 255
+    assert paper.precision == "fp32"
+    model = tiny_model()  # built with the defaults of ElucidatedDiffusion: those of the paper
+    assert sampling_settings(paper.applied_to(model)) == sampling_settings(model)
+    noise = [torch.randn(5, 10) for _ in range(200)]
+    ours = paper.applied_to(model).sample(5, noise=lambda i: noise[i])
+    assert torch.equal(ours, model.sample(5, 128, noise=lambda i: noise[i]))
+
+
+def test_fast_needs_at_most_a_tenth_of_the_calls():
+    assert 10 * PRESETS["fast"].network_calls <= PRESETS["paper"].network_calls
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_overrides_everything_that_the_model_says(name):
+    model = tiny_model()
+    other = tiny_model()
+    other.sampler, other.sampler_params = "restart", {"restart_count": 9}
+    other.sigma_min, other.sigma_max, other.rho, other.S_noise = 0.1, 7.0, 2.0, 1.5
+    preset = PRESETS[name]
+    noise = [torch.randn(5, 10) for _ in range(200)]
+    rows = [preset.applied_to(each).sample(5, noise=lambda i: noise[i]) for each in (model, other)]
+    assert torch.equal(*rows)
+    assert (other.sampler, other.sampler_params) == ("restart", {"restart_count": 9})
+
+
+def test_the_calls_are_those_that_the_network_sees():
+    for preset in PRESETS.values():
+        model = preset.applied_to(tiny_model())
+        seen = []
+        model.net.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        model.sample(2)
+        assert len(seen) == preset.network_calls
+
+
+def test_a_samplers_name_keeps_the_models_schedule():
+    model = tiny_model()
+    model.sigma_max, model.sampler = 30.0, "restart"
+    model.sampler_params = {"restart_count": 1}
+    assert preset_of("dpmpp_3m", model, 20) == Preset("dpmpp_3m", 20, sigma_max=30.0)
+    assert preset_of("restart", model, 20).params == {"restart_count": 1}
+    assert set(SAMPLER_NAMES) == {"paper", "fast", *SAMPLERS}
+    with pytest.raises(ValueError, match="sampler 'quick': expected one of paper, fast"):
+        preset_of("quick", model, 20)
+    with pytest.raises(ValueError, match="no parameter 'count'"):
+        Preset("restart", 8, params={"count": 1})
+
+
+@pytest.mark.parametrize("chosen", [None, "fast", "dpmpp_2m"])
+def test_the_command_samples_as_it_is_told(chosen: str | None, tmp_path: Path) -> None:
+    """An argument goes over gin, gin over the model."""
+    data = random_transitions(60).save(tmp_path / "data.npz")
+    sizes = ("mlp_width=16", "num_layers=1", "dim_t=8")
+    main(
+        [
+            *("--dataset", str(data), "--results_folder", str(tmp_path), "--no_use_gpu"),
+            *("--threads", "1", "--save_num_samples", "70", "--save_file_name", "samples.npz"),
+            *("--gin_params", *(f"ResidualMLPDenoiser.{size}" for size in sizes)),
+            *("Trainer.train_num_steps=4", "SimpleDiffusionGenerator.num_sample_steps=6"),
+            "SimpleDiffusionGenerator.sampler = 'heun_deterministic'",
+            *("--compress", *(("--sampler", chosen) if chosen else ())),
+        ]
+    )
+    found = Transitions.load(tmp_path / "samples.npz")
+    settings = found.metadata["generator"]
+    expected = {None: "heun_deterministic", "fast": PRESETS["fast"].sampler}.get(chosen, chosen)
+    assert settings["sampler"] == expected
+    assert settings["steps"] == (PRESETS["fast"].num_sample_steps if chosen == "fast" else 6)
+    with zipfile.ZipFile(tmp_path / "samples.npz") as archive:
+        assert archive.getinfo("actions.npy").compress_type == zipfile.ZIP_DEFLATED
+    assert len(found) == 70

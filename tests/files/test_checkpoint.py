@@ -1,0 +1,99 @@
+"""Checkpoints appear whole or not at all, and reading one never executes anything."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from synther.files import checkpoint
+
+
+def test_what_is_saved_is_loaded_and_no_other_file_stays(tmp_path: Path) -> None:
+    payload = {"step": 3, "nested": {"w": torch.arange(4.0)}, "names": ["a", "b"], "none": None}
+    checkpoint.save(tmp_path / "deep" / "model-3.pt", payload)
+    loaded = checkpoint.load(tmp_path / "deep" / "model-3.pt")
+    assert loaded["step"] == 3
+    assert loaded["names"] == ["a", "b"]
+    assert torch.equal(loaded["nested"]["w"], payload["nested"]["w"])
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["model-3.pt"]
+
+
+def test_a_failing_write_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "model-1.pt"
+    checkpoint.save(path, {"step": 1})
+
+    class Unpicklable:
+        def __reduce__(self) -> str:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.save(path, {"step": 2, "broken": Unpicklable()})
+    assert checkpoint.load(path) == {"step": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["model-1.pt"]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -1])
+def test_a_truncated_file_is_named(tmp_path: Path, kept: int) -> None:
+    path = checkpoint.save(tmp_path / "model-1.pt", {"w": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(checkpoint.CheckpointError, match=r"model-1\.pt"):
+        checkpoint.load(path)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(marker),)
+
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    torch.save({"model": Bomb()}, tmp_path / "zipped.pt")
+    for name in ("plain.pt", "zipped.pt"):
+        with pytest.raises(checkpoint.CheckpointError, match=name):
+            checkpoint.load(tmp_path / name)
+    assert not marker.exists()
+
+
+def test_a_missing_file_and_a_file_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(checkpoint.CheckpointError, match="no such checkpoint"):
+        checkpoint.load(tmp_path / "model-1.pt")
+    torch.save(torch.zeros(2), tmp_path / "tensor.pt")
+    with pytest.raises(checkpoint.CheckpointError, match="holds a Tensor, expected a dict"):
+        checkpoint.load(tmp_path / "tensor.pt")
+
+
+def test_latest_is_the_highest_step_not_the_last_name(tmp_path: Path) -> None:
+    assert checkpoint.latest(tmp_path, "model") is None
+    for step in (1000, 200, 30):
+        checkpoint.save(tmp_path / f"model-{step}.pt", {"step": step})
+    (tmp_path / "model-best.pt").touch()
+    (tmp_path / ".model-9999.pt.1.partial").touch()
+    assert list(checkpoint.steps(tmp_path, "model")) == [30, 200, 1000]
+    assert checkpoint.latest(tmp_path, "model") == tmp_path / "model-1000.pt"
+    assert checkpoint.latest(tmp_path / "nowhere", "model") is None
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_earlier_runs_are_set_aside_one_after_the_other(tmp_path: Path) -> None:
+    for run in range(1, 4):
+        (tmp_path / "logs").mkdir()
+        (tmp_path / "logs" / f"{run}.txt").touch()
+        assert checkpoint.set_aside(tmp_path) == tmp_path / f"previous-{run}"
+    assert names(tmp_path) == {f"previous-{run}/logs/{run}.txt" for run in range(1, 4)}
+
+
+def test_setting_aside_never_meets_a_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "previous-2").mkdir()  # the first was deleted
+    (tmp_path / "previous-2" / "a.txt").touch()
+    (tmp_path / "previous-notes.txt").touch()  # of the run itself
+    (tmp_path / "b.txt").touch()
+    assert checkpoint.set_aside(tmp_path) == tmp_path / "previous-3"
+    assert names(tmp_path) == {
+        "previous-2/a.txt", "previous-3/b.txt", "previous-3/previous-notes.txt",
+    }  # fmt: skip
