@@ -16,6 +16,7 @@ CORE = [
     "accelerate>=1.12",
     "ema-pytorch>=0.7.7",
     "torchdiffeq>=0.2.5",
+    "einops>=0.8",
     "tqdm>=4.66",
     "rich>=13.7",
     "matplotlib>=3.8",

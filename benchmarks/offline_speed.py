@@ -31,10 +31,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from synther.corl.algorithms import cql, edac, iql, td3_bc
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
 from synther.learning.graphs import graphed
-from synther.learning.learner import Dims
+from synther.learning.learner import Agent, Dims
 from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
 from synther.runs.runtime import (
@@ -113,7 +112,8 @@ def stacked_work(algorithm: Algorithm, seeds: int, device: torch.device, **optio
 
     def work(updates: int) -> None:
         for step in (next(done) for _ in range(updates)):
-            update(batch, noise.next(), agent.form(step))
+            agent.schedule(step)
+            update(batch, noise.next(), agent.variant(step))
 
     return work
 

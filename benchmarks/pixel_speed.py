@@ -29,8 +29,8 @@ from synther.datasets.vd4rl_files import FIRST, LAST, MID
 from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
 from synther.learning.replay import Batch
 from synther.pixels.config import PixelConfig
-from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import FrameReplay, PixelBatch
+from synther.pixels.image_agent import DrQBC
 from synther.pixels.latent_agent import LatentAgent
 from synther.runs.runtime import available_cpus, cpu_threads, keep_freed_memory, resolve_device
 
@@ -52,7 +52,7 @@ def pixel_update(config: PixelConfig, device: torch.device) -> Work:
         torch.full((1, count, 1), config.n_step_discount, device=device),
     )
     noise = drawn(agent, device)
-    return lambda: agent.update(batch, noise, 1)
+    return lambda: agent.update(batch, noise, None)
 
 
 def latent_update(config: PixelConfig, device: torch.device) -> Work:
@@ -66,7 +66,7 @@ def latent_update(config: PixelConfig, device: torch.device) -> Work:
     wide = agent.latent_dim
     batch = Batch(column(wide), column(ACTIONS), column(1), column(wide), 0 * column(1))
     noise = drawn(tuned, device)
-    return lambda: tuned.update(batch, noise, 1)
+    return lambda: tuned.update(batch, noise, None)
 
 
 def drawn(agent: DrQBC | LatentAgent, device: torch.device) -> tuple[Tensor, ...]:

@@ -8,21 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synther.corl.shared.agent import Agent
-from synther.learning.learner import Metrics
+from synther.learning.learner import Agent, Metrics
 from synther.learning.replay import Batch
 from synther.runs.settings import ConfigError
 
 WARM_UP = 3
-"""Updates of each form that run eagerly first, so that optimiser states and workspaces exist."""
+"""Updates of each variant that run eagerly first, so that optimiser states and workspaces exist."""
 
 
 def graphed(agent: Agent) -> Callable[[Batch, tuple[Tensor, ...], Hashable], Metrics]:
-    """``agent.update``, each of its forms captured once and replayed from then on.
+    """``agent.update``, each of its variants captured once and replayed from then on.
 
     What changes from step to step comes in through fixed tensors: the batch and the random
     numbers, drawn outside, so that each replay sees fresh ones. The metrics that it returns are
-    overwritten by the next call of the same form.
+    overwritten by the next call of the same variant.
 
     Raises:
         ConfigError: the agent is not on a CUDA device.
@@ -41,25 +40,25 @@ class _GraphedUpdate:
         self._stream = torch.cuda.Stream()
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+    def __call__(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         fixed_batch, fixed_noise = self._copied(batch, noise)
-        if form not in self._captured:
-            seen = self._seen[form] = self._seen.get(form, 0) + 1
+        if variant not in self._captured:
+            seen = self._seen[variant] = self._seen.get(variant, 0) + 1
             if seen <= WARM_UP:
-                return self._aside(fixed_batch, fixed_noise, form)
+                return self._aside(fixed_batch, fixed_noise, variant)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-                metrics = self._agent.update(fixed_batch, fixed_noise, form)
-            self._captured[form] = graph, metrics
-        graph, metrics = self._captured[form]
+                metrics = self._agent.update(fixed_batch, fixed_noise, variant)
+            self._captured[variant] = graph, metrics
+        graph, metrics = self._captured[variant]
         graph.replay()
         return metrics
 
-    def _aside(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+    def _aside(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         """An eager update on the stream of the capture, as CUDA graphs ask of a warm-up."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            metrics = self._agent.update(batch, noise, form)
+            metrics = self._agent.update(batch, noise, variant)
         torch.cuda.current_stream().wait_stream(self._stream)
         return metrics
 

@@ -1,8 +1,12 @@
-"""What every learning agent is made of: networks, optimisers, and steps of these on losses."""
+"""A learning agent is made of networks, optimisers, and steps of these on losses.
+
+:class:`Learner` is the common part of all agents; :class:`Agent` is what the training loop of
+``loop.py`` trains, on transitions as on pictures.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -87,6 +91,42 @@ class Learner(nn.Module):
         self.load_state_dict(state["networks"])
         for key, optimizer in self.optimizers().items():
             optimizer.load_state_dict(state["optimizers"][key])
+
+
+class Agent(Learner):
+    """S independent agents of one algorithm, trained as one stack from a fixed source of batches.
+
+    A subclass makes its networks from ``generators`` (one a seed), then its optimisers by
+    ``adam``, and defines ``act``, ``update`` and, where its update draws random numbers, ``noise``.
+    """
+
+    def act(self, states: Any) -> Any:
+        """Deterministic actions ``[S, N, A]`` for states ``[S, N, O]``; an agent that sees pictures
+        maps arrays ``[N, C, H, W]`` to ``[N, A]``."""
+        raise NotImplementedError
+
+    def noise(self, generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
+        """The random numbers of that many updates of one seed: tensors ``[updates, ...]``."""
+        return ()
+
+    def variant(self, step: int) -> Hashable:
+        """Which straight-line variant of the update step ``step`` takes: with or without a delayed
+        part, during a warm-up or after it. Steps are counted from 1. A query: it changes nothing.
+        """
+        return None
+
+    def schedule(self, step: int) -> None:
+        """Set what depends on the step, such as a learning rate, before the update of ``step``."""
+
+    def update(self, batch: Any, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
+        """One gradient step on every member.
+
+        Args:
+            batch: what the agent's source hands out; of transitions, a ``Batch`` ``[S, B, ...]``.
+            noise: what ``noise`` drew, stacked: tensors ``[S, ...]``.
+            variant: what :meth:`variant` said of this step.
+        """
+        raise NotImplementedError
 
 
 def adam(parameters: Iterable[Tensor], learning_rate: float) -> Adam:

@@ -47,6 +47,13 @@ class RowBuffer:
         self.size = 0
         self._next = 0
 
+    @classmethod
+    def holding(cls, layout: TransitionLayout, rows: Tensor) -> RowBuffer:
+        """A buffer that is full of ``rows [N, row_dim]``, on their device; N is 1 or more."""
+        buffer = cls(layout, len(rows), rows.device)
+        buffer.insert(rows)
+        return buffer
+
     def __len__(self) -> int:
         return self.size
 

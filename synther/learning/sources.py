@@ -1,4 +1,8 @@
-"""What hands out training batches: fixed rows, or rows that are generated when needed."""
+"""Sources hand out training batches: stored rows, rows that are generated when needed, or a mix.
+
+Every agent that learns from transitions takes its batches from here, be they an environment's or
+the latents of pictures. A source can be saved, and continues with the same batches.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,21 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from synther.corl.shared.normalizers import RowFunction
 from synther.learning.replay import Batch, RowBuffer
 from synther.learning.streams import BlockStream
 from synther.transitions import TransitionLayout
+
+RowFunction = Callable[[Tensor], Tensor]
+"""Rows ``[..., row_dim]`` -> rows of the same shape, such as their normalisation."""
 
 GenerateRows = Callable[[int, torch.Generator], Tensor]
 """(n, generator) -> rows ``[n, 2 O + A + 2]``, not normalised, terminals 0 or 1."""
 
 
 class BatchSource(Protocol):
-    """What hands out batches, and can be stopped and continued."""
+    """A source of batches that can be saved and continued; an agent knows what its batches are."""
 
-    def sample(self) -> Batch: ...
+    def sample(self) -> Any: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -38,7 +44,30 @@ LEAD = 20
 graphs of the update are captured, which nothing may happen beside."""
 
 
-class ReplayBuffer:
+class RowSource:
+    """A source whose batches are rows ``[seeds, batch_size, row_dim]`` of one layout."""
+
+    layout: TransitionLayout
+
+    def next_rows(self) -> Tensor:
+        """The rows of the next batch."""
+        raise NotImplementedError
+
+    def sample(self) -> Batch:
+        """The next batch, ``[seeds, batch_size, ...]``."""
+        return Batch(*self.layout.split(self.next_rows()).values())
+
+    def metrics(self, updates_per_second: float) -> dict[str, float]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class ReplayBuffer(RowSource):
     """Uniform batches ``[seeds, batch_size, ...]`` of fixed rows.
 
     Args:
@@ -56,7 +85,7 @@ class ReplayBuffer:
         generators: Sequence[torch.Generator],
         pools: int = 1,
     ) -> None:
-        self.rows = rows
+        self.rows, self.layout = rows, rows.layout
         size = len(rows) // pools
         seeds = torch.arange(len(generators), device=rows.device)
         self._first_row = (seeds * size * (pools > 1)).unsqueeze(1)
@@ -70,9 +99,9 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def sample(self) -> Batch:
+    def next_rows(self) -> Tensor:
         (indices,) = self._indices.next()
-        return self.rows.gather(indices + self._first_row)
+        return self.rows.gather_rows(indices + self._first_row)
 
     def state_dict(self) -> dict[str, Any]:
         """The order of the data alone: the rows come from their file again."""
@@ -81,11 +110,8 @@ class ReplayBuffer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._indices.load_state_dict(state)
 
-    def metrics(self, updates_per_second: float) -> dict[str, float]:
-        return {}
 
-
-class DiffusionGenerator:
+class DiffusionGenerator(RowSource):
     """Batches ``[seeds, batch_size, ...]`` of rows that are generated when needed and used once.
 
     On CUDA the next pool of rows is generated in a stream of its own while training uses this one.
@@ -111,7 +137,7 @@ class DiffusionGenerator:
         batch_parallelism: int = 100,
         ahead: bool | None = None,
     ) -> None:
-        self._generate, self._normalise, self._layout = generate, normalise, layout
+        self._generate, self._normalise, self.layout = generate, normalise, layout
         self._batch_size, self._generators = batch_size, generators
         self._pool_rows = batch_size * batch_parallelism
         self._pool: Tensor | None = None  # [seeds, batch_parallelism * batch_size, row_dim]
@@ -124,20 +150,20 @@ class DiffusionGenerator:
         self._states_before: list[Tensor] = []  # of the generators, before the coming pool
         self._waited, self._batches = 0.0, 0  # since the last record of metrics
 
-    def sample(self) -> Batch:
+    def next_rows(self) -> Tensor:
         if self._pool is None or self._position == self._pool_rows:
             start = time.perf_counter()
             self._pool, self._position = self._next_pool(), 0
             self._waited += time.perf_counter() - start
         stop = self._position + self._batch_size
-        batch = self._pool[:, self._position : stop]
+        rows = self._pool[:, self._position : stop]
         self._position = stop
         self._batches += 1
         lead = min(LEAD * self._batch_size, self._pool_rows)
         if self._ahead and self._coming is None and self._position >= lead:
             self._states_before = self._states()
             self._coming = self._worker.submit(self._new_pool_aside)
-        return Batch(*self._layout.split(batch).values())
+        return rows
 
     def _next_pool(self) -> Tensor:
         if self._coming is None:
@@ -180,6 +206,30 @@ class DiffusionGenerator:
         if self._coming is not None:
             self._coming.result()  # its thread uses the generators
             self._coming = None
+        if "generator" in state:  # how a pixel run of an earlier version saved its one seed
+            pool = state["pool"]
+            state = {**state, "generators": [state["generator"]]}
+            state["pool"] = None if pool is None else pool[None]
         self._pool, self._position = state["pool"], state["position"]
         for generator, stored in zip(self._generators, state["generators"], strict=True):
             generator.set_state(stored.cpu())
+
+
+class MixedSource(RowSource):
+    """Batches that take a fixed number of rows from each of several sources, in their order."""
+
+    def __init__(self, parts: Sequence[RowSource]) -> None:
+        self._parts, self.layout = parts, parts[0].layout
+
+    def next_rows(self) -> Tensor:
+        return torch.cat([part.next_rows() for part in self._parts], dim=1)
+
+    def metrics(self, updates_per_second: float) -> dict[str, float]:
+        return {k: v for part in self._parts for k, v in part.metrics(updates_per_second).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for part, stored in zip(self._parts, state["parts"], strict=True):
+            part.load_state_dict(stored)

@@ -133,6 +133,9 @@ class FrameReplay:
         for start in range(0, len(self), size):
             yield self.gather(np.arange(start, min(start + size, len(self))))
 
+    def metrics(self, updates_per_second: float) -> dict[str, float]:
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         return self._order.state_dict()
 

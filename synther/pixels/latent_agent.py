@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synther.learning.learner import Learner, Metrics, adam
+from synther.learning.learner import Agent, Metrics, adam
 from synther.learning.nets import move_targets
 from synther.learning.replay import Batch
 from synther.pixels.config import PixelConfig
 from synther.pixels.heads import Heads, LatentEncoder
 
 
-class LatentAgent(Learner):
+class LatentAgent(Agent):
     """Heads that learn from batches of latent transitions, and act from pictures.
 
     Args:
@@ -40,6 +42,8 @@ class LatentAgent(Learner):
             network.requires_grad_(True)  # an encoder that contains the heads froze them, too
         self.policy_optimizer = adam(heads.policy.parameters(), config.learning_rate)
         self.critic_optimizer = adam(heads.critics.parameters(), config.learning_rate)
+        device = next(heads.parameters()).device
+        self.action_std = torch.tensor(config.std(trained_steps), device=device)  # see schedule
 
     # ---- Acting ----
     @torch.no_grad()
@@ -54,11 +58,15 @@ class LatentAgent(Learner):
         shape = (updates, 2, self.config.batch_size, self.heads.action_dim)
         return (torch.randn(shape, generator=generator, device=generator.device),)
 
-    def update(self, batch: Batch, noise: tuple[Tensor, ...], step: int) -> Metrics:
+    def schedule(self, step: int) -> None:
+        """The standard deviation of the policy's noise, on the device: no update waits for it."""
+        self.action_std.fill_(self.config.std(self.trained_steps + step))
+
+    def update(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         """One step of critics and policy on latents ``[1, B, L]``, then of the target critics."""
         config, heads = self.config, self.heads
         (normal,) = noise  # [1, 2, B, A]
-        std = torch.tensor(config.std(self.trained_steps + step), device=normal.device)
+        std = self.action_std
         actor, critic = self.encoder.actor_columns, self.encoder.critic_columns
         states, next_states = batch.states, batch.next_states
         metrics: Metrics = {}

@@ -23,11 +23,10 @@ import numpy as np
 from synther.diffusion import train_diffuser
 from synther.envs.pixels import PixelSettings
 from synther.files import atomic, checkpoint
-from synther.pixels.collect import Behaviour, collect, data_folder
+from synther.pixels.collect import Behaviour, collect, data_folder, load_state_policy
 from synther.pixels.config import PixelConfig
 from synther.pixels.encode import encode
 from synther.pixels.stages import train
-from synther.pixels.state_policy import load_state_policy
 
 STAGES = ("before", "real", "synthetic", "mixed")
 

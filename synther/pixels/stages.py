@@ -1,59 +1,47 @@
-"""What ``drq_bc.py`` does: train from pictures, fine-tune on latents, or run the whole recipe."""
+"""The two stages of a pixel agent: it is trained from pictures, then its heads on latents."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from synther.datasets.vd4rl import PixelEpisodes, find_vd4rl, read_vd4rl
-from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
-from synther.diffusion.model_io import load_model
-from synther.files import checkpoint
+from synther.diffusion.generation.on_the_fly import rows_of_model
+from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings
+from synther.files import atomic, checkpoint
 from synther.files.checkpoint import CheckpointError
+from synther.learning.learner import Agent
+from synther.learning.loop import Evaluation, Timetable, Training
+from synther.learning.replay import RowBuffer
+from synther.learning.sources import (
+    BatchSource,
+    DiffusionGenerator,
+    MixedSource,
+    ReplayBuffer,
+    RowSource,
+)
 from synther.learning.streams import generators_for
 from synther.pixels.config import PixelConfig
-from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import FrameReplay
+from synther.pixels.image_agent import DrQBC
 from synther.pixels.latent_agent import LatentAgent
-from synther.pixels.latents import FixedRows, GeneratedRows, LatentSource, latent_buffer
-from synther.pixels.pixel_arguments import build_parser, config_of
 from synther.pixels.pixel_folder import PREFIX, checkpoint_in, finished
-from synther.pixels.pixel_loop import PixelRun, evaluation
-from synther.runs.commands import error_door, naming_last_checkpoint
+from synther.runs.commands import naming_last_checkpoint
 from synther.runs.runtime import cpu_threads, resolve_device
-from synther.runs.settings import ConfigError, build, typed
-from synther.transitions import TransitionError, TransitionLayout
+from synther.runs.settings import ConfigError, as_dict, build, typed
+from synther.transitions import TransitionError, TransitionLayout, Transitions
 
 OWN = (
     "algo", "image_size", "frame_stack", "action_repeat", "channels", "latent_dim", "hidden_width",
     "n_step", "discount",
 )  # fmt: skip
 """Keys of an agent that fine-tuning takes over from it."""
-
-
-def command(argv: Sequence[str] | None = None) -> None:
-    """Read the arguments, run, say the result in one line."""
-    parser = build_parser("DrQ+BC and BC from pixels, and their heads on (synthetic) latents.")
-    parser.add_argument("--recipe", action="store_true", help="all steps: see the README")
-    args = parser.parse_args(argv)
-    with error_door(SamplingError):
-        config = config_of(args)
-        if vars(args).get("recipe"):
-            from synther.pixels.recipe import run_recipe
-
-            run_recipe(config)
-            return
-        result = train(config)
-        sys.stdout.write(
-            f"{config.algo} on {config.task} {config.level}: return {result['return_mean']:.1f} "
-            f"({len(result['returns'])} episodes, {result['steps']} steps, "
-            f"{result['seconds']:.0f} s)\n"
-        )
 
 
 def train(config: PixelConfig) -> dict[str, Any]:
@@ -69,11 +57,103 @@ def train(config: PixelConfig) -> dict[str, Any]:
         return result
     with naming_last_checkpoint(config.path, PREFIX):
         if loaded is None:
-            return _on_pictures(config, device).train()
-        return _on_latents(config, loaded[0], loaded[2], device).train()
+            training = _on_pictures(config, device)
+        else:
+            training = _on_latents(config, loaded[0], loaded[2], device)
+        with cpu_threads(config.threads):
+            training.run()
+    result = _result_of(training)
+    if config.path:
+        atomic.write_json(config.path / "result.json", result)
+    return result
 
 
-def _on_pictures(config: PixelConfig, device: torch.device) -> PixelRun:
+def _result_of(training: Training) -> dict[str, Any]:
+    """What ``result.json`` holds: ``steps seconds returns return_mean evaluations``."""
+    returns = training.evaluations[-1]["returns"]
+    return {
+        "steps": training.step,
+        "seconds": round(training.seconds, 1),
+        "returns": returns,
+        "return_mean": sum(returns) / len(returns),
+        "evaluations": training.evaluations,
+    }
+
+
+Evaluate = Callable[[Agent], NDArray]
+"""Undiscounted returns ``[episodes]`` of an agent."""
+
+
+def evaluation(config: PixelConfig, settings: PixelSettings, action_dim: int) -> Evaluate:
+    """A function from an agent to the undiscounted returns ``[episodes]`` of ``n_episodes``
+    episodes, which depend on the seed alone.
+
+    The environments live as long as an evaluation: idle renderers hold memory. A first picture is
+    drawn at once, so that nothing is trained in vain.
+
+    Raises:
+        RenderingError: nothing can draw here.
+        ValueError: an environment with other actions than the data's.
+    """
+    env = PixelEnv(settings)
+    env.reset(seed=config.seed)
+    env.close()
+    if env.action_dim != action_dim:
+        raise ValueError(
+            f"{settings.env_id} has {env.action_dim} action columns, the data {action_dim}; "
+            "choose another environment with --env"
+        )
+
+    def evaluate(agent: Agent) -> NDArray:
+        with closing(PixelEvaluator(settings, config.n_episodes)) as evaluator:
+            return evaluator.run(agent.act, config.seed)
+
+    return evaluate
+
+
+def _training(
+    config: PixelConfig,
+    agent: Agent,
+    source: BatchSource,
+    play: Evaluate,
+    device: torch.device,
+    about: Mapping[str, Any],
+) -> Training:
+    """The loop of either stage, at the run's newest checkpoint where it goes on."""
+
+    def evaluate() -> Evaluation:
+        returns = play(agent)
+        metrics = {"eval_return": returns.mean(), "eval_return_std": returns.std()}
+        record = {"returns": [float(each) for each in returns]}
+        return Evaluation(record, metrics, f"return {returns.mean():.1f}")
+
+    training = Training(
+        agent,
+        source,
+        evaluate,
+        Timetable(
+            config.max_timesteps,
+            config.log_every,
+            config.eval_freq,
+            config.checkpoint_every,
+            config.update_every,
+        ),
+        seeds=[config.seed],
+        device=device,
+        config=as_dict(config),
+        logs=config,
+        name=config.path.name if config.path else config.algo,
+        folder=config.path,
+        about=about,
+    )
+    if config.path is not None and not (config.resume and training.resume()):
+        if checkpoint.is_used(config.path) and not config.resume:
+            checkpoint.set_aside(config.path)
+        atomic.write_json(config.path / "config.json", as_dict(config))
+    return training
+
+
+def _on_pictures(config: PixelConfig, device: torch.device) -> Training:
     replay = open_replay(config, device)
     metadata = replay.episodes.metadata
     action_dim = replay.windows.actions.shape[1]
@@ -83,7 +163,7 @@ def _on_pictures(config: PixelConfig, device: torch.device) -> PixelRun:
     about = {"action_dim": action_dim, "seen": {"env_id": settings.env_id}}
     about["seen"]["rendering"] = settings.rendering
     evaluate = evaluation(config, settings, action_dim)
-    return PixelRun(config, agent, replay, evaluate, device=device, about=about)
+    return _training(config, agent, replay, evaluate, device, about)
 
 
 def open_data(config: PixelConfig) -> PixelEpisodes:
@@ -137,18 +217,18 @@ def load_agent(
 
 def _on_latents(
     config: PixelConfig, agent: DrQBC, about: Mapping[str, Any], device: torch.device
-) -> PixelRun:
+) -> Training:
     agent.heads.config = config
     layout = TransitionLayout(agent.latent_dim, agent.heads.action_dim)
     source = latent_source(config, layout, device)
     learner = LatentAgent(config, agent, agent.heads, trained_steps=about["step"])
     evaluate = evaluation(config, config.seen(about["seen"]), agent.heads.action_dim)
-    return PixelRun(config, learner, source, evaluate, device=device, about={})
+    return _training(config, learner, source, evaluate, device, {})
 
 
 def latent_source(
     config: PixelConfig, layout: TransitionLayout, device: torch.device
-) -> LatentSource:
+) -> MixedSource:
     """Batches of synthetic latents, ``mix`` of them real.
 
     Raises:
@@ -161,38 +241,38 @@ def latent_source(
     real = round(config.mix * config.batch_size)
     if real and config.latents is None:
         raise ValueError(f"--mix {config.mix} needs --latents: the real ones, of encode.py")
-    parts: list[FixedRows | GeneratedRows] = []
+    parts: list[RowSource] = []
     if synthetic := config.batch_size - real:
+        noise = generators_for([config.seed], "synthetic", device)
         if path.endswith(".pt"):
-            noise = generators_for([config.seed], "synthetic", device)[0]
-            parallel = config.diffusion.batch_parallelism
+            generate = rows_of_model(
+                path,
+                layout,
+                device,
+                num_steps=config.diffusion.num_steps,
+                sampler=config.diffusion.sampler,
+                threads=config.threads,
+            )
+            pool = config.diffusion.batch_parallelism
             parts.append(
-                GeneratedRows(_model_rows(config, layout, device), synthetic, parallel, noise)
+                DiffusionGenerator(generate, lambda rows: rows, layout, synthetic, noise, pool)
             )
         else:
-            order = generators_for([config.seed], "synthetic", device)[0]
-            parts.append(FixedRows(latent_buffer(path, layout, device), synthetic, order))
+            parts.append(ReplayBuffer(_stored_rows(path, layout, device), synthetic, noise))
     if real:
         assert config.latents is not None
-        order = generators_for([config.seed], "data", device)[0]
-        parts.append(FixedRows(latent_buffer(config.latents, layout, device), real, order))
-    return LatentSource(layout, parts)
+        order = generators_for([config.seed], "data", device)
+        parts.append(ReplayBuffer(_stored_rows(config.latents, layout, device), real, order))
+    return MixedSource(parts)
 
 
-def _model_rows(config: PixelConfig, layout: TransitionLayout, device: torch.device) -> Any:
-    assert config.diffusion.path is not None
-    loaded = load_model(config.diffusion.path, device)
-    plain = replace(layout, terminals=False)
-    if loaded.layout not in (layout, plain):
-        raise TransitionError(
-            f"{config.diffusion.path}: a model of {loaded.layout}, the agent's latents are {layout}"
-        )
-    sampler = SimpleDiffusionGenerator(
-        loaded.layout, loaded.model, config.diffusion.num_steps, sampler=config.diffusion.sampler
-    )
+def _stored_rows(
+    path: str | Path, layout: TransitionLayout, device: torch.device | str
+) -> RowBuffer:
+    """The latents in an ``.npz``, on the device.
 
-    def generate(count: int, generator: torch.Generator) -> torch.Tensor:
-        with cpu_threads(config.threads):
-            return sampler.sample_rows(count, generator)
-
-    return generate
+    Raises:
+        TransitionError: not transitions, or of other widths.
+    """
+    rows = torch.from_numpy(layout.pack(Transitions.load(path)))
+    return RowBuffer.holding(layout, rows.to(device))

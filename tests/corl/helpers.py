@@ -11,10 +11,9 @@ from synther.corl.algorithms.cql import CQL, CQLConfig
 from synther.corl.algorithms.edac import EDAC, EDACConfig
 from synther.corl.algorithms.iql import IQL, IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
 from synther.files import checkpoint
-from synther.learning.learner import Dims
+from synther.learning.learner import Agent, Dims
 from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
@@ -64,7 +63,8 @@ def follow(
     for step in range(1, updates + 1):
         batches = [random_batch(1, config.batch_size, seed=1000 * seed + step) for seed in seeds]
         batch = Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-        metrics.append(agent.update(batch, noise.next(), agent.form(step)))
+        agent.schedule(step)
+        metrics.append(agent.update(batch, noise.next(), agent.variant(step)))
     return agent, metrics
 
 

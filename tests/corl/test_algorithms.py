@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from synther.corl.shared import buffer as buffer_module
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.buffer import prepare_replay_buffer
 from synther.corl.shared.config import DiffusionConfig
 from synther.learning.graphs import graphed
+from synther.learning.learner import Agent
 from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
@@ -51,7 +50,10 @@ def test_the_same_rows_give_the_same_updates_from_all_three_sources(
     """Fault 1 of the 2023 release: rewards and dones of another shape on the fly."""
     data = random_transitions(8, *DIMS)
     rows = torch.from_numpy(TransitionLayout.of(data).pack(data))
-    monkeypatch.setattr(buffer_module, "_rows_of_model", lambda *_: lambda *_: rows.clone())
+    monkeypatch.setattr(
+        "synther.diffusion.generation.on_the_fly.rows_of_model",
+        lambda *_, **__: lambda *_: rows.clone(),
+    )
     config = configuration(algorithm, batch_size=8)
     results = []
     for path in (None, str(data.save(tmp_path / "samples.npz")), "model.pt"):
@@ -65,7 +67,8 @@ def test_the_same_rows_give_the_same_updates_from_all_three_sources(
             fresh = path == "model.pt" and not limited
             batch = source.sample() if fresh or limited else in_order(source)
             assert batch.rewards.shape == batch.dones.shape == (1, 8, 1)
-            agent.update(batch, noise.next(), agent.form(step))
+            agent.schedule(step)
+            agent.update(batch, noise.next(), agent.variant(step))
         results.append(agent.state_dict())
     for other in results[1:]:
         for name, value in results[0].items():
@@ -143,5 +146,6 @@ def test_compiled_and_graphed_updates_agree_with_the_plain_one(
     for step in range(1, 25):
         batch = Batch(*(each.to(device) for each in random_batch(2, 8, seed=step)))
         for agent, update, stream in zip(agents, updates, streams, strict=True):
-            update(batch, stream.next(), agent.form(step))
+            agent.schedule(step)
+            update(batch, stream.next(), agent.variant(step))
     torch.testing.assert_close(agents[1].state_dict(), agents[0].state_dict(), rtol=1e-3, atol=1e-4)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from synther.corl.shared import buffer as buffer_module
 from synther.corl.shared.buffer import (
     DiffusionConfig,
     DiffusionGenerator,
@@ -16,6 +15,7 @@ from synther.corl.shared.buffer import (
     prepare_replay_buffer,
 )
 from synther.corl.shared.normalizers import episode_returns
+from synther.diffusion.generation import on_the_fly
 from synther.learning.replay import Batch
 from synther.learning.sources import BatchSource
 from synther.runs.settings import ConfigError
@@ -40,7 +40,7 @@ def recorded_model(monkeypatch: pytest.MonkeyPatch, rows: Transitions) -> list[i
         asked.append(count)
         return packed[torch.arange(start, start + count) % len(packed)].clone()
 
-    monkeypatch.setattr(buffer_module, "_rows_of_model", lambda *_: generate)
+    monkeypatch.setattr(on_the_fly, "rows_of_model", lambda *_, **__: generate)
     return asked
 
 
@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TransitionError, match="4 observation and 2 action columns, the data set"):
         source_of(DiffusionConfig(str(tmp_path / "other.npz")), [0])
     model = write_model(tmp_path / "model.pt", TransitionLayout(4, 2))
-    with pytest.raises(TransitionError, match="the data set has 3 observation and 2 action"):
+    with pytest.raises(TransitionError, match="expected one of rows with 3 observation and 2 act"):
         source_of(DiffusionConfig(str(model)), [0])
     SAMPLES.save(tmp_path / "samples.npz")
     with pytest.raises(ConfigError, match=r"sample_limit is 91, .* has 90 rows"):

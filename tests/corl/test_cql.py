@@ -238,7 +238,8 @@ def test_updates_match_the_plain_twin(keys: dict[str, Any]) -> None:
     for step in range(1, 4):
         batch = batch_of(2, agent.config.batch_size, seed=step)
         noise = tuple(each.double() for each in noise_source.next())
-        metrics = agent.update(batch, noise, agent.form(step))
+        agent.schedule(step)
+        metrics = agent.update(batch, noise, agent.variant(step))
         for seed, twin in enumerate(twins):
             of_seed = Batch(*(each[seed] for each in batch))
             expected = twin.update(of_seed, [each[seed] for each in noise])

@@ -163,7 +163,8 @@ def test_updates_match_the_plain_twin(keys: dict[str, Any]) -> None:
             random_batch(2, 8, dtype=torch.float64, seed=step),
             [each.double() for each in stream.next()],
         )
-        metrics = agent.update(batch, tuple(noise), agent.form(step))
+        agent.schedule(step)
+        metrics = agent.update(batch, tuple(noise), agent.variant(step))
         for seed, twin in enumerate(twins):
             of_seed = Batch(*(each[seed] for each in batch))
             for name, expected in twin.update(of_seed, *(each[seed] for each in noise)).items():

@@ -151,7 +151,8 @@ def test_updates_match_the_plain_twin(keys: dict[str, Any]) -> None:
     twins = [Twin(agent, seed) for seed in range(2)]
     for number in range(1, 4):
         batch = random_batch(2, 8, dtype=torch.float64, seed=number)
-        metrics = agent.update(batch, (), agent.form(number))
+        agent.schedule(number)
+        metrics = agent.update(batch, (), agent.variant(number))
         for seed, twin in enumerate(twins):
             expected = twin.update(Batch(*(each[seed] for each in batch)))
             for name, loss in expected.items():
@@ -184,15 +185,17 @@ def test_weight_of_an_advantage_and_its_cap() -> None:
 def test_the_actors_rate_is_a_cosine_of_the_step_also_after_a_restart() -> None:
     agent = iql(max_timesteps=1000, learning_rate=1e-3)
     for number in (1, 2, 251, 501, 1000):
-        agent.form(number)
+        agent.schedule(number)
         expected = 1e-3 * (1 + math.cos(math.pi * (number - 1) / 1000)) / 2
         assert rates(agent) == pytest.approx([1e-3, expected], rel=1e-5)
-    agent.update(random_batch(2, 8), (), agent.form(501))
+    agent.schedule(501)
+    agent.update(random_batch(2, 8), (), agent.variant(501))
     restarted = iql(max_timesteps=1000, learning_rate=1e-3)
     restarted.load_training_state(copy.deepcopy(agent.training_state()))
     assert rates(restarted) == rates(agent)
     for each in (agent, restarted):
-        each.update(random_batch(2, 8, seed=1), (), each.form(502))
+        each.schedule(502)
+        each.update(random_batch(2, 8, seed=1), (), each.variant(502))
     assert rates(restarted) == rates(agent) == pytest.approx([1e-3, 0.5e-3], rel=1e-2)
     assert same(restarted.training_state(), agent.training_state())
 

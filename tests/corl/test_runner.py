@@ -15,13 +15,13 @@ import yaml
 
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import runner
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.runner import run
 from synther.envs import normalized_score
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
+from synther.learning.learner import Agent
 from synther.runs.loggers import read_metrics
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout
@@ -55,14 +55,14 @@ class Interrupted(Exception):
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, build: type[Agent], step: int) -> None:
     """Let the update of that step fail, as if the process had been killed there."""
-    form = build.form
+    variant = build.variant
 
     def failing(self: Agent, number: int) -> Any:
         if number == step:
             raise Interrupted
-        return form(self, number)
+        return variant(self, number)
 
-    monkeypatch.setattr(build, "form", failing)
+    monkeypatch.setattr(build, "variant", failing)
 
 
 def final_state(folder: Path) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def test_training_starts_from_the_weights_of_another_run(
     stored = final_state(folder)["agent"]["networks"]
     for path in (folder, folder / "checkpoint-12.pt"):
         config = make(name="second", load_model=str(path))
-        agent = runner._Run(config, TD3BC, None).agent
+        agent = runner.prepare(config, TD3BC, None).training.agent
         assert same(dict(agent.state_dict()), stored)
         assert agent.optimizers()["actor_optimizer"].state == {}  # weights alone
     with pytest.raises(CheckpointError, match=r"checkpoint-12\.pt: its networks do not fit"):

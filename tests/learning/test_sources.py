@@ -14,6 +14,7 @@ from synther.learning.sources import (
     LEAD,
     DiffusionGenerator,
     GenerateRows,
+    MixedSource,
     ReplayBuffer,
 )
 from synther.learning.streams import generators_for
@@ -128,3 +129,37 @@ def test_the_sampler_can_be_chosen(tmp_path: Path) -> None:
     assert equal(first("fast", 3), first("fast", 9))  # a preset has its own steps
     with pytest.raises(ConfigError, match=r"diffusion.sampler: sampler 'euler': expected one of"):
         first("euler")
+
+
+def test_rows_of_a_mix_come_from_each_part_in_its_share() -> None:
+    parts = []
+    for value, count in ((1.0, 4), (2.0, 2)):
+        rows = RowBuffer.holding(LAYOUT, torch.full((50, LAYOUT.row_dim), value))
+        parts.append(ReplayBuffer(rows, count, generators_for([0, 1], "data")))
+    batch = MixedSource(parts).sample()
+    assert batch.rewards[..., 0].tolist() == [[1, 1, 1, 1, 2, 2]] * 2
+    assert batch.states.shape == (2, 6, 3)
+
+
+def test_a_mix_continues_where_it_stood() -> None:
+    def mix() -> MixedSource:
+        rows = RowBuffer.holding(LAYOUT, random_rows(40, torch.Generator().manual_seed(1)))
+        return MixedSource([source(False), ReplayBuffer(rows, 3, generators_for([0, 1], "data"))])
+
+    original, copy = mix(), mix()
+    for _ in range(35):
+        original.sample()
+    copy.load_state_dict(original.state_dict())
+    assert all(equal(copy.sample(), original.sample()) for _ in range(40))
+    assert copy.metrics(1.0).keys() == {"generation_share"}
+
+
+def test_generated_rows_that_a_pixel_run_of_an_earlier_version_saved_continue() -> None:
+    """It had one seed, whose generator and pool lay in the checkpoint without an axis of seeds."""
+    original, copy = source(False, seeds=(0,)), source(False, seeds=(0,))
+    for _ in range(3):
+        original.sample()
+    state = original.state_dict()
+    (generator,) = state.pop("generators")
+    copy.load_state_dict({**state, "pool": state["pool"][0], "generator": generator})
+    assert all(equal(copy.sample(), original.sample()) for _ in range(40))

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from synther.datasets.vd4rl import PixelEpisodes, read_vd4rl, write_vd4rl
 from synther.datasets.vd4rl_files import FIRST, LAST, MID
+from synther.learning.learner import Agent, Metrics
 from synther.pixels.config import PixelConfig
-from synther.pixels.drq_bc import DrQBC
+from synther.pixels.image_agent import DrQBC
 
 SIZE = 24
 
@@ -58,3 +59,9 @@ def config(**given: Any) -> PixelConfig:
 def agent(**given: Any) -> DrQBC:
     settings = config(**given)
     return DrQBC(settings, 2, torch.Generator().manual_seed(3))
+
+
+def update_at(learner: Agent, step: int, batch: Any, noise: tuple[torch.Tensor, ...]) -> Metrics:
+    """The update that the training loop makes at that step."""
+    learner.schedule(step)
+    return learner.update(batch, noise, learner.variant(step))

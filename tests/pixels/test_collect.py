@@ -16,8 +16,7 @@ from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.nets import StackedMLP
 from synther.pixels import collect as collecting
-from synther.pixels.collect import Behaviour, collect, collect_episode
-from synther.pixels.state_policy import load_state_policy
+from synther.pixels.collect import Behaviour, collect, collect_episode, load_state_policy
 from tests.pixels.helpers import config
 
 
@@ -114,18 +113,18 @@ def test_no_renderer_says_what_to_install() -> None:
 
 
 def test_a_run_that_could_not_be_evaluated_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    from synther.pixels import pixel_loop
+    from synther.pixels import stages
 
-    monkeypatch.setattr(pixel_loop, "PixelEnv", Drawn)
+    monkeypatch.setattr(stages, "PixelEnv", Drawn)
     with pytest.raises(ValueError, match="has 1 action columns, the data 6"):
-        pixel_loop.evaluation(config(), SETTINGS, 6)
+        stages.evaluation(config(), SETTINGS, 6)
 
     def broken(self: PixelEnv) -> None:
         raise RenderingError("install something")
 
     monkeypatch.setattr(Drawn, "_draw", broken)
     with pytest.raises(RenderingError):
-        pixel_loop.evaluation(config(), SETTINGS, 1)
+        stages.evaluation(config(), SETTINGS, 1)
 
 
 def test_only_dm_control_is_drawn() -> None:

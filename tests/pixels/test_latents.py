@@ -9,20 +9,14 @@ from torch import Tensor, nn
 
 from synther.datasets import load_dataset
 from synther.learning.replay import Batch
+from synther.learning.sources import MixedSource, ReplayBuffer
 from synther.pixels.frame_replay import FrameReplay, stacked
 from synther.pixels.heads import Heads
 from synther.pixels.latent_agent import LatentAgent
-from synther.pixels.latents import (
-    FixedRows,
-    GeneratedRows,
-    LatentSource,
-    discounts_of,
-    discounts_to_terminals,
-    encode_replay,
-    latent_buffer,
-)
+from synther.pixels.latents import discounts_to_terminals, encode_replay
+from synther.pixels.stages import _stored_rows
 from synther.transitions import TransitionError, TransitionLayout, Transitions
-from tests.pixels.helpers import agent, columns, config, episodes
+from tests.pixels.helpers import agent, columns, config, episodes, update_at
 
 DISCOUNT = 0.99**3
 
@@ -46,7 +40,7 @@ def test_a_data_set_becomes_latent_transitions(tmp_path: Path) -> None:
         assert np.allclose(found, encode(images), atol=1e-6)
     assert np.array_equal(latents.rewards, replay.windows.rewards)
     assert latents.terminals.tolist() == [0] * 9 + [0] * 5 + [1]
-    assert discounts_of(latents.terminals, DISCOUNT) == pytest.approx(replay.windows.discounts)
+    assert DISCOUNT * (1 - latents.terminals) == pytest.approx(replay.windows.discounts)
 
 
 def test_the_layout_and_the_file_give_latents_back(tmp_path: Path) -> None:
@@ -59,7 +53,7 @@ def test_the_layout_and_the_file_give_latents_back(tmp_path: Path) -> None:
         assert np.array_equal(again.arrays()[name], array)
         assert np.array_equal(loaded.arrays()[name], array)
     assert loaded.metadata["n_step_discount"] == DISCOUNT
-    buffer = latent_buffer(tmp_path / "latents.npz", layout, "cpu")
+    buffer = _stored_rows(tmp_path / "latents.npz", layout, "cpu")
     assert np.array_equal(buffer.valid_rows(), layout.pack(latents))
 
 
@@ -67,7 +61,7 @@ def test_discounts_are_flags_or_refused() -> None:
     discounts = np.array([DISCOUNT, 0, DISCOUNT], np.float32)
     flags = discounts_to_terminals(discounts, DISCOUNT)
     assert flags.tolist() == [0, 1, 0]
-    assert discounts_of(flags, DISCOUNT) == pytest.approx(discounts)
+    assert DISCOUNT * (1 - flags) == pytest.approx(discounts)
     with pytest.raises(TransitionError, match=r"row 1 is 0\.5"):
         discounts_to_terminals(np.array([DISCOUNT, 0.5], np.float32), DISCOUNT)
 
@@ -88,7 +82,7 @@ def test_fine_tuning_changes_the_heads_and_nothing_else_by_a_bit() -> None:
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     for step in range(1, 4):
         noise = tuned.noise(torch.Generator().manual_seed(step), 1)
-        tuned.update(latent_batch(), tuple(each for each in noise), step)
+        update_at(tuned, step, latent_batch(), tuple(each for each in noise))
     moved = {
         name for name, old in before.items() if not torch.equal(old, learner.state_dict()[name])
     }
@@ -97,7 +91,7 @@ def test_fine_tuning_changes_the_heads_and_nothing_else_by_a_bit() -> None:
 
 def test_losses_on_latents_are_those_from_pictures() -> None:
     """The same rows through both stages: from pictures, and encoded before."""
-    from tests.pixels.test_drq_bc import batch_of, noise_of
+    from tests.pixels.test_image_agent import batch_of, noise_of
 
     settings = {"pad": 0, "learning_rate": 1e-12, "std_start": 0.4, "std_end": 0.4}
     learner, batch = agent(**settings), batch_of()
@@ -105,10 +99,10 @@ def test_losses_on_latents_are_those_from_pictures() -> None:
     batch = batch._replace(discounts=DISCOUNT * (1 - terminal))
     states, next_states = learner.encode(batch.images), learner.encode_next(batch.next_images)
     shifts, normal = noise_of(learner)
-    expected = learner.update(batch, (shifts, normal), 1)
+    expected = update_at(learner, 1, batch, (shifts, normal))
     tuned = LatentAgent(learner.config, learner, learner.heads)
     latents = Batch(states[None], batch.actions, batch.rewards, next_states[None], terminal)
-    found = tuned.update(latents, (normal,), 1)
+    found = update_at(tuned, 1, latents, (normal,))
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         assert float(found[key]) == pytest.approx(float(value), rel=1e-4)
@@ -133,14 +127,14 @@ def test_an_encoder_of_ones_own_takes_drqs_place(tmp_path: Path) -> None:
     assert latents.observation_dim == encoder.latent_dim
     layout = TransitionLayout.of(latents)
     latents.save(tmp_path / "latents.npz")
-    buffer = latent_buffer(tmp_path / "latents.npz", layout, "cpu")
-    source = LatentSource(layout, [FixedRows(buffer, 6, torch.Generator())])
+    buffer = _stored_rows(tmp_path / "latents.npz", layout, "cpu")
+    source = ReplayBuffer(buffer, 6, [torch.Generator()])
     heads = Heads(settings, encoder, latents.action_dim, torch.Generator())
     tuned = LatentAgent(settings, encoder, heads)
     generator, losses = torch.Generator().manual_seed(0), []
     for step in range(1, 61):
         noise = tuned.noise(generator, 1)
-        losses.append(float(tuned.update(source.sample(), noise, step)["cloning_loss"]))
+        losses.append(float(update_at(tuned, step, source.sample(), noise)["cloning_loss"]))
     assert np.mean(losses[-20:]) < np.mean(losses[:20])
     actions = tuned.act(stacked(replay.episodes, np.arange(5), 3))
     assert actions.shape == (5, 2)
@@ -155,22 +149,7 @@ def test_a_mix_has_its_share_of_each_part(tmp_path: Path) -> None:
     layout, parts = TransitionLayout(3, 2), []
     for value, count in ((1.0, 4), (2.0, 2)):
         path = rows_of(50, value).save(tmp_path / f"{value}.npz")
-        parts.append(FixedRows(latent_buffer(path, layout, "cpu"), count, torch.Generator()))
-    batch = LatentSource(layout, parts).sample()
+        parts.append(ReplayBuffer(_stored_rows(path, layout, "cpu"), count, [torch.Generator()]))
+    batch = MixedSource(parts).sample()
     assert batch.rewards.flatten().tolist() == [1, 1, 1, 1, 2, 2]
     assert batch.states.shape == (1, 6, 3)
-
-
-def test_generated_rows_are_used_once_and_go_on_where_they_stood() -> None:
-    def generate(count: int, generator: torch.Generator) -> Tensor:
-        return torch.rand(count, 4, generator=generator)
-
-    rows = GeneratedRows(generate, 5, 3, torch.Generator().manual_seed(0))
-    first = torch.cat([rows.next() for _ in range(3)])
-    assert torch.equal(first, torch.rand(15, 4, generator=torch.Generator().manual_seed(0)))
-    rows.next()
-    state = rows.state_dict()
-    expected = [rows.next() for _ in range(4)]
-    other = GeneratedRows(generate, 5, 3, torch.Generator().manual_seed(9))
-    other.load_state_dict(state)
-    assert all(torch.equal(other.next(), each) for each in expected)

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from synther.pixels import recipe
-from synther.pixels import stages as pixel_command
+from synther.pixels import recipe, stages
 from synther.pixels.config import PixelConfig, RecipeConfig
 from tests.pixels.helpers import config, data_set
 
@@ -47,7 +46,7 @@ def test_every_step_runs_once_and_the_table_compares(
         return evaluate
 
     interrupted: list[bool] = []
-    monkeypatch.setattr(pixel_command, "evaluation", evaluation)
+    monkeypatch.setattr(stages, "evaluation", evaluation)
     data_set(tmp_path)
     with pytest.raises(Interrupted):
         recipe.run_recipe(settings_of(tmp_path))

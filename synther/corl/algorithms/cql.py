@@ -21,10 +21,9 @@ from typing import Optional, cast
 import torch
 from torch import Tensor, nn
 
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import (
     Initializer,
     StackedCritic,
@@ -129,7 +128,7 @@ class CQL(Agent):
         generators: list[torch.Generator],
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(config)
+        super().__init__(config.compile)
         self.config, self.dims = config, dims
         seeds, hidden = len(generators), [config.network_width] * config.network_depth
         orthogonal = config.orthogonal_init
@@ -279,12 +278,12 @@ class CQL(Agent):
         policy, following = draw(updates, n, *size), draw(updates, n + targets, *size)
         return random, policy, following, draw(updates, *size)
 
-    def form(self, step: int) -> tuple[bool, bool]:
+    def variant(self, step: int) -> tuple[bool, bool]:
         return step <= self.config.bc_steps, step % self.config.target_update_period == 0
 
-    def update(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+    def update(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         config = self.config
-        cloning, move = cast(tuple[bool, bool], form)
+        cloning, move = cast(tuple[bool, bool], variant)
         *critic_noise, actor_noise = noise
         metrics = self.descend(self.critic_optimizer, self.critic_loss, batch, *critic_noise)
         if config.cql_lagrange:

@@ -14,10 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedMLP, move_targets, squashed_gaussian
 from synther.learning.replay import Batch
 from synther.runs.settings import ConfigError, require_positive
@@ -174,7 +173,7 @@ class EDAC(Agent):
         generators: list[torch.Generator],
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(config)
+        super().__init__(config.compile)
         self.config, self.dims = config, dims
         seeds, hidden = len(generators), [config.hidden_dim] * HIDDEN_LAYERS
         self.actor = StackedMLP(
@@ -239,7 +238,7 @@ class EDAC(Agent):
         shape = (updates, 2, self.config.batch_size, self.dims.action)
         return torch.randn(shape, generator=generator, device=generator.device).unbind(dim=1)
 
-    def update(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+    def update(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         now, later = noise  # for actions at the states and at the next states
         metrics = self.descend(self.alpha_optimizer, self.alpha_loss, batch, now)
         metrics |= self.descend(self.actor_optimizer, self.actor_loss, batch, now)

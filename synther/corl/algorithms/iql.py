@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets
 from synther.learning.replay import Batch
 from synther.runs.settings import ConfigError, require_positive
@@ -60,7 +59,7 @@ class IQL(Agent):
         generators: list[torch.Generator],
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(config)
+        super().__init__(config.compile)
         self.config, self.dims = config, dims
         seeds, hidden = len(generators), [config.network_width] * config.network_depth
         precision, widths = config.precision, [dims.state, *hidden]
@@ -146,10 +145,10 @@ class IQL(Agent):
         progress = (step - 1) / self.config.max_timesteps
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def form(self, step: int) -> None:
+    def schedule(self, step: int) -> None:
         self.optimizer.param_groups[-1]["lr"].fill_(self.actor_rate(step))
 
-    def update(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+    def update(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         metrics = self.descend(self.optimizer, self.loss, batch)
         move_targets(self.target_critics, self.critics, self.config.tau)
         return metrics

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets
 from synther.learning.replay import Batch
 from synther.runs.settings import require_positive
@@ -51,7 +50,7 @@ class TD3BC(Agent):
         generators: list[torch.Generator],
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(config)
+        super().__init__(config.compile)
         self.config, self.dims = config, dims
         seeds, hidden = len(generators), [config.network_width] * config.network_depth
         precision, widths = config.precision, [dims.state, *hidden, dims.action]
@@ -104,12 +103,12 @@ class TD3BC(Agent):
         shape = (updates, self.config.batch_size, self.dims.action)
         return (torch.randn(shape, generator=generator, device=generator.device),)
 
-    def form(self, step: int) -> bool:
+    def variant(self, step: int) -> bool:
         return step % self.config.policy_freq == 0
 
-    def update(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+    def update(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         metrics = self.descend(self.critic_optimizer, self.critic_loss, batch, *noise)
-        if form:  # the delayed step of the actor and all targets
+        if variant:  # the delayed step of the actor and all targets
             metrics |= self.descend(self.actor_optimizer, self.actor_loss, batch)
             move_targets(self.target_critics, self.critics, self.config.tau)
             move_targets(self.target_actor, self.actor, self.config.tau)

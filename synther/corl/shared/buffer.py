@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from synther.corl.shared.config import DiffusionConfig
@@ -24,7 +25,6 @@ from synther.learning.sources import (
 )
 from synther.learning.streams import generators_for
 from synther.runs.loggers import progress_bar
-from synther.runs.runtime import cpu_threads
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 
@@ -71,7 +71,16 @@ def prepare_replay_buffer(
     normalise = row_function(layout, state_normalizer, reward_normalizer)
     order = generators_for(seeds, "data", device)
     if diffusion.path is not None and diffusion.path.endswith(".pt"):
-        generate = _rows_of_model(diffusion, layout, device)
+        # Not at the top: agents that train on files need neither the model's code nor gin.
+        from synther.diffusion.generation.on_the_fly import rows_of_model
+
+        generate = rows_of_model(
+            diffusion.path,
+            layout,
+            device,
+            num_steps=diffusion.num_steps,
+            sampler=diffusion.sampler,
+        )
         noise = generators_for(seeds, "synthetic", device)
         if diffusion.sample_limit is None:
             return DiffusionGenerator(
@@ -79,17 +88,12 @@ def prepare_replay_buffer(
             )
         chunk = batch_size * diffusion.batch_parallelism
         kept = _kept_rows(generate, diffusion.sample_limit, noise, chunk, cache)
-        buffer = _filled(layout, normalise(kept.to(device)).flatten(0, 1))
+        pools = rearrange(normalise(kept.to(device)), "seeds rows columns -> (seeds rows) columns")
+        buffer = RowBuffer.holding(layout, pools)
         return ReplayBuffer(buffer, batch_size, order, pools=len(seeds))
     source = dataset if diffusion.path is None else _samples(diffusion, layout)
     rows = torch.from_numpy(layout.pack(source)).to(device)
-    return ReplayBuffer(_filled(layout, normalise(rows)), batch_size, order)
-
-
-def _filled(layout: TransitionLayout, rows: Tensor) -> RowBuffer:
-    buffer = RowBuffer(layout, len(rows), rows.device)
-    buffer.insert(rows)
-    return buffer
+    return ReplayBuffer(RowBuffer.holding(layout, normalise(rows)), batch_size, order)
 
 
 def _samples(diffusion: DiffusionConfig, layout: TransitionLayout) -> Transitions:
@@ -110,41 +114,6 @@ def _samples(diffusion: DiffusionConfig, layout: TransitionLayout) -> Transition
             f"diffusion.sample_limit is {limit}, {diffusion.path} has {len(samples)} rows"
         )
     return samples if limit is None else samples.subset(slice(limit))
-
-
-def _rows_of_model(
-    diffusion: DiffusionConfig, layout: TransitionLayout, device: torch.device | str
-) -> GenerateRows:
-    # Not at the top: agents that train on files need neither the model's code nor gin.
-    from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
-    from synther.diffusion.model_io import load_model
-
-    assert diffusion.path is not None
-    loaded = load_model(diffusion.path, device)
-    plain = TransitionLayout(layout.observation_dim, layout.action_dim, terminals=False)
-    fitting = {each.row_dim: each for each in (layout, plain)}
-    width = loaded.model.event_shape[0]
-    own = loaded.layout or fitting.get(width)
-    if own not in (layout, plain):
-        raise TransitionError(
-            f"{diffusion.path}: a model of {own or f'rows with {width} columns'}, the data set has "
-            f"{layout.observation_dim} observation and {layout.action_dim} action columns"
-        )
-    try:
-        sampler = SimpleDiffusionGenerator(
-            own, loaded.model, diffusion.num_steps, sampler=diffusion.sampler
-        )
-    except ValueError as error:
-        raise ConfigError(f"diffusion.sampler: {error}") from None
-
-    def generate(count: int, generator: torch.Generator) -> Tensor:
-        try:
-            with cpu_threads(0):  # the denoiser's products are large: all cores
-                return sampler.sample_rows(count, generator)
-        except SamplingError as error:
-            raise TransitionError(f"{diffusion.path}: {error}") from error
-
-    return generate
 
 
 def _kept_rows(

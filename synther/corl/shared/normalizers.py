@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synther.learning.sources import RowFunction
 from synther.transitions import FloatArray, TransitionError, TransitionLayout, Transitions
 
 MAX_EPISODE_STEPS = 1000
 STD_OFFSET = 1e-3
-
-RowFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)

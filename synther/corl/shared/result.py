@@ -1,4 +1,4 @@
-"""What a run came to: scores, ``result.json``, and the one line at the end."""
+"""The outcome of an offline run: scores, ``result.json``, and the one line at the end."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from synther.corl.shared.config import RunConfig
 from synther.envs import normalized_score, reference_scores
-from synther.files.checkpoint import DivergedError
-from synther.learning.learner import Metrics
+from synther.learning.loop import Evaluation
 from synther.runs.settings import as_dict
 
 
-def evaluation_record(step: int, returns: NDArray[np.float64], env_id: str) -> dict[str, Any]:
-    """An evaluation in plain values.
+def evaluation_of(returns: NDArray[np.float64], env_id: str) -> Evaluation:
+    """What the loop keeps of an evaluation.
 
     Args:
-        step: updates so far.
         returns: undiscounted ``[S, episodes]``.
         env_id: of the reference scores.
 
     Returns:
-        ``step``; ``return``, the mean over episodes, ``return_std``, and, where the environment
-        has reference scores, ``score``: lists of S numbers.
+        ``return``, the mean over episodes, ``return_std``, and, where the environment has reference
+        scores, ``score``: lists of S numbers.
     """
     means = returns.mean(axis=1)
-    record: dict[str, Any] = {"step": step, "return": means.tolist()}
-    record["return_std"] = returns.std(axis=1).tolist()
+    record: dict[str, Any] = {"return": means.tolist(), "return_std": returns.std(axis=1).tolist()}
     if reference_scores(env_id) is not None:
         record["score"] = normalized_score(env_id, means).tolist()
-    return record
+    key = "score" if "score" in record else "return"
+    metrics = {f"eval_{name}": np.asarray(values) for name, values in record.items()}
+    return Evaluation(record, metrics, f"{key} {np.mean(record[key]):.1f}")
 
 
 def result_of(
@@ -80,25 +78,4 @@ def summary(result: dict[str, Any]) -> str:
         f"{result['name']} on {result['eval_env']}, trained on {source} ({result['env']}): "
         f"{key} {result['mean']:.1f}{spread}, best {np.mean(result[f'best_{key}']):.1f}; "
         f"{episodes} episodes, {result['steps']} updates, {result['seconds']:.0f} s"
-    )
-
-
-def on_host(metrics: Metrics, seeds: Sequence[int], step: int) -> dict[str, NDArray[np.float32]]:
-    """All metrics, each ``[S]``, in one transfer.
-
-    Raises:
-        DivergedError: one is not finite; the message names it and the seeds.
-    """
-    values = torch.stack(list(metrics.values())).cpu().numpy()
-    for name, each in zip(metrics, values, strict=True):
-        if not np.isfinite(each).all():
-            which = np.asarray(seeds)[~np.isfinite(each)]
-            raise diverged(f"{name} of seed {', '.join(map(str, which))}", step)
-    return dict(zip(metrics, values, strict=True))
-
-
-def diverged(what: str, step: int) -> DivergedError:
-    """The error that ``what`` is not finite at update ``step``."""
-    return DivergedError(
-        f"{what} is not finite, seen at update {step}; a lower learning rate or fp32 may help"
     )

@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import load_yaml
 from synther.files import atomic, checkpoint
+from synther.learning.learner import Agent
 from synther.runs.loggers import LOG_KEYS
 from synther.runs.settings import ConfigError, as_dict
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import PixelBatch
-from tests.pixels.helpers import SIZE, agent
+from synther.pixels.image_agent import DrQBC
+from tests.pixels.helpers import SIZE, agent, update_at
 
 Array = NDArray[np.float64]
 BATCH = 6
@@ -86,7 +86,7 @@ def test_losses_are_those_of_an_independent_implementation() -> None:
     learner = agent(learning_rate=1e-12, std_start=0.7, std_end=0.3, std_steps=10)
     before, batch = copy.deepcopy(learner), batch_of()
     shifts, normal = noise_of(learner)
-    metrics = learner.update(batch, (shifts, normal), 5)
+    metrics = update_at(learner, 5, batch, (shifts, normal))
     std, noise = 0.5, normal[0].double().numpy()
     seen, after = (
         features(before, images, shifts[0, i])
@@ -120,7 +120,7 @@ def test_losses_are_those_of_an_independent_implementation() -> None:
 def test_bc_is_the_cloning_term_alone() -> None:
     learner, batch = agent(algo="bc", std_start=0.4, std_end=0.4), batch_of()
     before, (shifts, normal) = copy.deepcopy(learner), noise_of(learner)
-    metrics = learner.update(batch, (shifts, normal), 1)
+    metrics = update_at(learner, 1, batch, (shifts, normal))
     latents = trunk(before.actor_trunk, features(before, batch.images, shifts[0, 0]))
     own = policy(before, latents, normal[0, 1].double().numpy(), 0.4)
     expected = ((own - batch.actions[0].double().numpy()) ** 2).mean()
@@ -145,20 +145,20 @@ def test_the_encoder_learns_from_the_critics_alone() -> None:
         "heads.target_critics",
     }  # fmt: skip
     before = copy.deepcopy(learner)
-    learner.update(batch, noise_of(learner), 1)
+    update_at(learner, 1, batch, noise_of(learner))
     assert changed(before, learner) == everything
     blind = agent()
     # A critic that asks for no change: then nothing moves but the actor, and the targets stay.
     blind.critic_optimizer.param_groups[0]["lr"] = 0.0
     before = copy.deepcopy(blind)
-    blind.update(batch, noise_of(blind), 1)
+    update_at(blind, 1, batch, noise_of(blind))
     assert changed(before, blind) == {"actor_trunk", "heads.policy"}
 
 
 def test_targets_follow_at_the_rate_tau() -> None:
     learner, batch = agent(tau=0.25), batch_of()
     before = copy.deepcopy(learner)
-    learner.update(batch, noise_of(learner), 1)
+    update_at(learner, 1, batch, noise_of(learner))
     pairs = zip(
         before.target_trunk.parameters(), learner.critic_trunk.parameters(),
         learner.target_trunk.parameters(), strict=True,
@@ -202,7 +202,7 @@ def test_an_update_in_bf16_moves_the_encoder_as_one_in_fp32_does() -> None:
     for precision in ("fp32", "bf16"):
         learner = agent(precision=precision)
         before = [each.clone() for each in learner.encoder.parameters()]
-        learner.update(batch_of(), noise_of(learner), 1)
+        update_at(learner, 1, batch_of(), noise_of(learner))
         after = learner.encoder.parameters()
         changes = [(new - old).flatten() for new, old in zip(after, before, strict=True)]
         moves.append(torch.cat(changes))
@@ -216,6 +216,6 @@ def test_a_compiled_update_is_near_the_eager_one() -> None:
     results = []
     for mode in ("off", "default"):
         learner = agent(compile=mode)
-        metrics = learner.update(batch_of(), noise_of(learner), 1)
+        metrics = update_at(learner, 1, batch_of(), noise_of(learner))
         results.append({key: float(value) for key, value in metrics.items()})
     assert results[0] == pytest.approx(results[1], rel=1e-4)

@@ -11,12 +11,11 @@ import torch
 
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
-from synther.pixels import drq_bc, encode
-from synther.pixels import stages as pixel_command
+from synther.learning.sources import MixedSource
+from synther.pixels import drq_bc, encode, stages
 from synther.pixels.config import DiffusionSource, PixelConfig
-from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import FrameReplay
-from synther.pixels.latents import LatentSource
+from synther.pixels.image_agent import DrQBC
 from synther.pixels.pixel_folder import checkpoint_in
 from synther.runs.loggers import read_metrics
 from synther.transitions import TransitionLayout, Transitions
@@ -32,7 +31,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> None:
         images = np.random.default_rng(0).integers(0, 256, (2, 9, SIZE, SIZE), dtype=np.uint8)
         return lambda agent: 100 + agent.act(images).sum(axis=1).astype(np.float64)
 
-    monkeypatch.setattr(pixel_command, "evaluation", evaluation)
+    monkeypatch.setattr(stages, "evaluation", evaluation)
 
 
 class Killed(Exception):
@@ -81,40 +80,40 @@ def test_a_killed_run_goes_on_bit_for_bit(
 ) -> None:
     data_set(tmp_path)
     whole = config(root=str(tmp_path), folder=str(tmp_path / "whole"), algo=algo)
-    result = pixel_command.train(whole)
+    result = stages.train(whole)
     assert [each["step"] for each in result["evaluations"]] == [6, 12]
     cut = config(root=str(tmp_path), folder=str(tmp_path / "cut"), algo=algo, resume=True)
     with monkeypatch.context() as patch:
         kill_at(patch, 5)
         with pytest.raises(Killed):
-            pixel_command.train(cut)
-    again = pixel_command.train(cut)
+            stages.train(cut)
+    again = stages.train(cut)
     assert_same(final(tmp_path / "cut"), final(tmp_path / "whole"))
     assert again["returns"] == result["returns"]
-    assert pixel_command.train(cut) == again  # finished: nothing is trained again
+    assert stages.train(cut) == again  # finished: nothing is trained again
 
 
 def test_resume_refuses_other_settings(tmp_path: Path) -> None:
     data_set(tmp_path)
     settings = {"root": str(tmp_path), "folder": str(tmp_path / "run"), "max_timesteps": 2}
-    pixel_command.train(config(**settings))
+    stages.train(config(**settings))
     with pytest.raises(CheckpointError, match=r"differing: batch_size \(then 6, now 7\)"):
-        pixel_command.train(config(**settings, resume=True, batch_size=7))
+        stages.train(config(**settings, resume=True, batch_size=7))
 
 
 def test_tensorboard_shows_what_metrics_jsonl_has(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     data_set(tmp_path)
     folder = tmp_path / "run"
-    pixel_command.train(config(root=str(tmp_path), folder=str(folder), tensorboard=True))
+    stages.train(config(root=str(tmp_path), folder=str(folder), tensorboard=True))
     assert_shows(folder, read_metrics(folder / "metrics.jsonl"))
 
 
 def test_an_earlier_run_is_set_aside(tmp_path: Path) -> None:
     data_set(tmp_path)
     settings = config(root=str(tmp_path), folder=str(tmp_path / "run"), max_timesteps=2)
-    pixel_command.train(settings)
-    pixel_command.train(settings)
+    stages.train(settings)
+    stages.train(settings)
     assert (tmp_path / "run" / "previous-1" / "result.json").is_file()
 
 
@@ -122,8 +121,8 @@ def test_numbers_that_are_not_finite_end_the_run_and_are_not_saved(tmp_path: Pat
     arrays = columns((40, 30))
     arrays["reward"][:] = 1e30
     data_set(tmp_path, arrays)
-    with pytest.raises(DivergedError, match="is not finite, seen at step 4"):
-        pixel_command.train(config(root=str(tmp_path), folder=str(tmp_path / "run")))
+    with pytest.raises(DivergedError, match="critic_loss of seed 0 is not finite, seen at step 2"):
+        stages.train(config(root=str(tmp_path), folder=str(tmp_path / "run")))
     assert checkpoint.latest(tmp_path / "run", "checkpoint") is None
 
 
@@ -202,15 +201,15 @@ def test_fine_tuning_is_killed_and_goes_on_bit_for_bit(
         "load_agent": str(agent), "diffusion": DiffusionSource(str(latents)), "device": "cpu",
         "batch_size": 6, "max_timesteps": 8, "checkpoint_every": 2, "eval_freq": 0,
     }  # fmt: skip
-    pixel_command.train(PixelConfig(folder=str(tmp_path / "whole"), **given))
+    stages.train(PixelConfig(folder=str(tmp_path / "whole"), **given))
     cut = PixelConfig(folder=str(tmp_path / "cut"), resume=True, **given)
     with monkeypatch.context() as patch:
-        kill_at(patch, 3, LatentSource)
+        kill_at(patch, 3, MixedSource)
         with pytest.raises(Killed):
-            pixel_command.train(cut)
-    result = pixel_command.train(cut)
+            stages.train(cut)
+    result = stages.train(cut)
     assert_same(final(tmp_path / "cut"), final(tmp_path / "whole"))
-    assert pixel_command.train(cut) == result
+    assert stages.train(cut) == result
 
 
 @pytest.mark.slow  # the recipe has the same steps, on samples
@@ -264,13 +263,13 @@ def test_what_is_wrong_is_said_in_one_line(
 
 def test_an_agent_with_settings_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     data_set(tmp_path)
-    pixel_command.train(config(root=str(tmp_path), folder=str(tmp_path / "run"), max_timesteps=2))
+    stages.train(config(root=str(tmp_path), folder=str(tmp_path / "run"), max_timesteps=2))
     file = checkpoint_in(tmp_path / "run")
     state = checkpoint.load(file)
     state["config"]["colour"] = "red"
     checkpoint.save(file, state)
     with pytest.raises(CheckpointError, match=rf"{file.name}: not an agent .*colour: no such key"):
-        pixel_command.load_agent(str(file))
+        stages.load_agent(str(file))
 
 
 def test_latents_of_another_agent_are_refused(

@@ -1,0 +1,66 @@
+"""A saved diffusion model as a source of rows that training generates when it needs them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
+from synther.diffusion.model_io import load_model
+from synther.learning.sources import GenerateRows
+from synther.runs.runtime import cpu_threads
+from synther.runs.settings import ConfigError
+from synther.transitions import TransitionError, TransitionLayout
+
+
+def rows_of_model(
+    path: str | os.PathLike[str],
+    layout: TransitionLayout,
+    device: torch.device | str,
+    *,
+    num_steps: int,
+    sampler: str | None = None,
+    threads: int = 0,
+) -> GenerateRows:
+    """A function that generates rows of ``layout`` with the model in ``path``.
+
+    Args:
+        path: ``model-{step}.pt``; its rows may lack the terminal column, which is then 0.
+        layout: of the rows that the agent learns from.
+        device: where the model runs and the rows appear.
+        num_steps: of the sampler, where ``sampler`` is not a preset with steps of its own.
+        sampler: a preset or a sampler, see ``synther.diffusion.generation.presets``.
+        threads: CPU threads while it generates; 0, every core, suits the denoiser's large products.
+
+    Raises:
+        CheckpointError: no such file, or not a diffusion model.
+        TransitionError: a model of rows of other widths; from the returned function, rows that are
+            not finite.
+        ConfigError: no such sampler.
+    """
+    loaded = load_model(path, device)
+    plain = replace(layout, terminals=False)
+    fitting = {each.row_dim: each for each in (layout, plain)}
+    width = loaded.model.event_shape[0]
+    own = loaded.layout or fitting.get(width)
+    if own not in (layout, plain):
+        raise TransitionError(
+            f"{path}: a model of {own or f'rows with {width} columns'}, expected one of rows with "
+            f"{layout.observation_dim} observation and {layout.action_dim} action columns"
+        )
+    try:
+        generator = SimpleDiffusionGenerator(own, loaded.model, num_steps, sampler=sampler)
+    except ValueError as error:
+        raise ConfigError(f"diffusion.sampler: {error}") from None
+
+    def generate(count: int, noise: torch.Generator) -> Tensor:
+        try:
+            with cpu_threads(threads):
+                return generator.sample_rows(count, noise)
+        except SamplingError as error:
+            raise TransitionError(f"{path}: {error}") from error
+
+    return generate

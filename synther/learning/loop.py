@@ -1,0 +1,242 @@
+"""The one training loop of agents that learn from a fixed source of batches.
+
+It trains the four offline algorithms on transitions, and DrQ+BC on pictures and on latents: a step
+draws a batch and the update's random numbers, and lets the agent take its gradient steps; now and
+then the loop logs, evaluates, and writes a checkpoint, from which a run continues bit for bit. What
+is evaluated and how the run's folder is claimed are the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from synther.files import checkpoint
+from synther.files.checkpoint import DivergedError
+from synther.learning.graphs import graphed
+from synther.learning.learner import Agent, Metrics
+from synther.learning.sources import BatchSource
+from synther.learning.streams import BlockStream, generators_for
+from synther.runs import loggers
+from synther.runs.clock import Clock
+from synther.runs.runtime import keep_freed_memory
+
+PREFIX = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Timetable:
+    """At which steps the loop does what.
+
+    Args:
+        total: steps of the run.
+        log_every: steps from one record of metrics to the next.
+        evaluate_every: steps from one evaluation to the next; 0: there is one, at the end.
+        save_every: steps from one checkpoint to the next.
+        update_every: steps for each update. It is 1 but for pixel agents, which count their steps
+            as the online agent that they come from.
+    """
+
+    total: int
+    log_every: int
+    evaluate_every: int
+    save_every: int
+    update_every: int = 1
+
+    def is_due(self, every: int, step: int) -> bool:
+        """Whether what happens ``every`` so many steps, and at the end, happens at ``step``."""
+        return step == self.total or bool(every and step % every == 0)
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found: a ``record`` of plain values, which checkpoints keep; ``metrics``
+    for the log, numbers or ``[S]``; and a few words for the progress bar."""
+
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+    summary: str
+
+
+class Training:
+    """One run of the loop: its agent, where its batches and noise come from, how far it is.
+
+    Args:
+        agent: its networks and optimisers are on ``device``.
+        source: of batches.
+        evaluate: plays episodes with the agent as it is.
+        timetable: see :class:`Timetable`.
+        seeds: of the agent's members, which name their metrics.
+        device: where noise is drawn.
+        config: the run's settings, flat plain values, for checkpoints and log services.
+        logs: which log services take the metrics too.
+        name: of the progress bar, and ``unit``, of its steps.
+        folder: takes ``metrics.jsonl`` and checkpoints; None writes nothing.
+        keep_all: keep every checkpoint, not the newest alone.
+        about: what a checkpoint says besides, so that an agent loads by itself.
+        cuda_graph: replay the update as CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        source: BatchSource,
+        evaluate: Callable[[], Evaluation],
+        timetable: Timetable,
+        *,
+        seeds: Sequence[int],
+        device: torch.device,
+        config: Mapping[str, Any],
+        logs: loggers.LogSettings,
+        name: str,
+        unit: str = "step",
+        folder: Path | None = None,
+        keep_all: bool = False,
+        about: Mapping[str, Any] | None = None,
+        cuda_graph: bool = False,
+    ) -> None:
+        self.agent, self.source, self.evaluate, self.timetable = agent, source, evaluate, timetable
+        self.seeds, self.device = seeds, device
+        self.config, self.logs, self.name, self.unit = dict(config), logs, name, unit
+        self.folder, self.keep_all, self.about = folder, keep_all, dict(about or {})
+        self.noise = BlockStream(agent.noise, generators_for(seeds, "noise", device))
+        self.update = graphed(agent) if cuda_graph else agent.update
+        self.step, self.seconds = 0, 0.0
+        self.evaluations: list[dict[str, Any]] = []
+        if device.type == "cpu":
+            keep_freed_memory()
+
+    def run(self) -> None:
+        """Take all the steps that remain.
+
+        Raises:
+            DivergedError: a metric or a weight is not finite; no checkpoint is written of that.
+        """
+        due, table = self.timetable.is_due, self.timetable
+        with contextlib.ExitStack() as stack:
+            logger = self._open_logger(stack)
+            bar = stack.enter_context(
+                loggers.progress_bar(table.total, self.name, initial=self.step, unit=self.unit)
+            )
+            clock = Clock(self.step, self.seconds)
+            metrics: Metrics = {}
+            while self.step < table.total:
+                self.step += 1
+                if self.step % table.update_every == 0:
+                    self.agent.schedule(self.step)
+                    batch, noise = self.source.sample(), self.noise.next()
+                    metrics = self.update(batch, noise, self.agent.variant(self.step))
+                bar.update()
+                if metrics and due(table.log_every, self.step):
+                    self._log(logger, {**self._on_host(metrics), **self._speeds(clock)})
+                evaluates = due(table.evaluate_every, self.step)
+                saves = due(table.save_every, self.step)
+                if evaluates or saves:
+                    self._require_finite(metrics)
+                if evaluates:
+                    with clock.paused():
+                        found = self.evaluate()
+                    self.evaluations.append({"step": self.step, **found.record})
+                    self._log(logger, found.metrics)
+                    bar.set_postfix_str(found.summary)
+                if saves:
+                    self.seconds = clock.seconds()
+                    self._save()
+
+    def _speeds(self, clock: Clock) -> dict[str, float]:
+        rate = clock.rate(self.step) / self.timetable.update_every
+        return {"updates_per_second": rate, **self.source.metrics(rate)}
+
+    def _open_logger(self, stack: contextlib.ExitStack) -> loggers.Logger | None:
+        if self.folder is None:
+            return None
+        adapters = loggers.open_adapters(self.folder, self.config, self.logs)
+        return stack.enter_context(
+            loggers.Logger(self.folder, adapters=adapters, resume_from=self.step or None)
+        )
+
+    def _log(self, logger: loggers.Logger | None, values: Mapping[str, Any]) -> None:
+        """One record; with more seeds than one, a key a seed: ``critic_loss/s3``."""
+        if logger is None:
+            return
+        flat: dict[str, Any] = {}
+        for key, value in values.items():
+            if np.size(value) == 1:
+                flat[key] = float(np.squeeze(value))
+            else:
+                pairs = zip(self.seeds, value, strict=True)
+                flat.update({f"{key}/s{seed}": float(each) for seed, each in pairs})
+        logger.log(flat, self.step)
+
+    def _on_host(self, metrics: Metrics) -> dict[str, NDArray[np.float32]]:
+        """All metrics, each ``[S]``, in one transfer, for which the host waits."""
+        if not metrics:
+            return {}
+        values = torch.stack(list(metrics.values())).cpu().numpy()
+        for name, each in zip(metrics, values, strict=True):
+            if not np.isfinite(each).all():
+                which = np.asarray(self.seeds)[~np.isfinite(each)]
+                raise self._diverged(f"{name} of seed {', '.join(map(str, which))}")
+        return dict(zip(metrics, values, strict=True))
+
+    def _require_finite(self, metrics: Metrics) -> None:
+        """Before an evaluation and a checkpoint: neither is worth anything with a NaN in it."""
+        self._on_host(metrics)
+        if not checkpoint.all_finite(self.agent.state_dict().values()):
+            raise self._diverged("a weight")
+
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(
+            f"{what} is not finite, seen at step {self.step}; "
+            "a lower learning rate or fp32 may help"
+        )
+
+    def _save(self) -> None:
+        """Write a checkpoint; then remove the earlier ones, unless all are kept."""
+        if self.folder is None:
+            return
+        checkpoint.save(self.folder / f"{PREFIX}-{self.step}.pt", self.state_dict())
+        if not self.keep_all:
+            for earlier, path in checkpoint.steps(self.folder, PREFIX).items():
+                if earlier < self.step:
+                    path.unlink(missing_ok=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on, and what describes the agent."""
+        return {
+            **self.about,
+            "step": self.step,
+            "seconds": self.seconds,
+            "evaluations": self.evaluations,
+            "config": self.config,
+            "agent": self.agent.training_state(),
+            "source": self.source.state_dict(),
+            "noise": self.noise.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.evaluations = state["evaluations"]
+        self.source.load_state_dict(state["source"])
+        self.noise.load_state_dict(state["noise"])
+        self.agent.load_training_state(state["agent"])
+
+    def resume(self) -> bool:
+        """Continue from the newest checkpoint in the folder; False where there is none.
+
+        Raises:
+            CheckpointError: it is damaged, or not one of this run.
+        """
+        latest = None if self.folder is None else checkpoint.latest(self.folder, PREFIX)
+        if latest is None:
+            return False
+        state = checkpoint.load(latest, self.device)
+        with checkpoint.fitting(latest, "not a checkpoint of this run"):
+            self.load_state_dict(state)
+        return True
