@@ -1,17 +1,39 @@
-"""Every test runs on one CPU thread: the networks are small, and runs beside it must not wait."""
+"""What holds for every test, so that its verdict depends on no machine, load or order.
+
+Each runs on one CPU thread: the networks are small, and the worker beside it must not wait. Each
+starts from the same state of the global generators, and leaves no setting of a process behind.
+"""
 
 import os
 
 # Before torch is imported anywhere, and for the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MUJOCO_GL", "egl")
+# A message is one line however long the path of the temporary folder in it is.
+os.environ["COLUMNS"] = "500"
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import gin
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+
+from synther.runtime import available_cpus, seed_everything
 
 torch.set_num_threads(1)
+
+# An example that takes long says that the machine is busy, and so do examples that are long in
+# making. tmp_path is the function's own, and its examples share it: each writes its file anew.
+settings.register_profile(
+    "synther",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    derandomize="CI" in os.environ,
+    print_blob=True,
+)
+settings.load_profile("synther")
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -20,6 +42,43 @@ GOLDEN = Path(__file__).parent / "golden"
 def golden() -> Path:
     """The folder of recorded numbers."""
     return GOLDEN
+
+
+@pytest.fixture(autouse=True)
+def _process_settings_put_back() -> Iterator[None]:
+    """Commands set these for the whole process."""
+    yield
+    gin.clear_config()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(False)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Its business here is the order: a verdict that changes with the draws would be luck.
+    config.option.randomly_reset_seed = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    seed_everything(1)  # before the fixtures of a module, which belong to whichever test is first
+    yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    seed_everything(2)
+    yield
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: one a core that this process may use; of a container's cores, its share."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        share = int(quota) // int(period)
+    except (OSError, ValueError):  # no such group, or no limit ("max")
+        return available_cpus()
+    return max(1, min(share, available_cpus()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
