@@ -20,6 +20,8 @@ from synther.replay import Batch
 from synther.settings import ConfigError
 from synther.streams import BlockStream, generators_for
 
+pytestmark = pytest.mark.arithmetic
+
 DIMS = Dims(3, 2)
 YAML = Path(synther.__file__).parent / "corl" / "yaml" / "cql"
 TINY = {"batch_size": 8, "network_width": 8, "network_depth": 2, "cql_n_actions": 3}

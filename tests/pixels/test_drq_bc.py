@@ -12,6 +12,8 @@ from synther.pixels.drq_bc import DrQBC
 from synther.pixels.frame_replay import PixelBatch
 from tests.pixels.helpers import SIZE, agent
 
+pytestmark = pytest.mark.arithmetic
+
 Array = NDArray[np.float64]
 BATCH = 6
 

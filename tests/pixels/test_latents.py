@@ -24,6 +24,8 @@ from synther.replay import Batch
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.pixels.helpers import agent, columns, config, episodes
 
+pytestmark = pytest.mark.arithmetic
+
 DISCOUNT = 0.99**3
 
 
