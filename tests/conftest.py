@@ -9,11 +9,10 @@ import os
 # Before torch is imported anywhere, and for the processes that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MUJOCO_GL", "egl")
-# A message is one line however long the path of the temporary folder in it is.
-os.environ["COLUMNS"] = "500"
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import gin
 import pytest
@@ -58,16 +57,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.randomly_reset_seed = False
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup() -> Iterator[None]:
-    seed_everything(1)  # before the fixtures of a module, which belong to whichever test is first
-    yield
+def _alike(seed: int) -> Generator[None, Any, Any]:
+    seed_everything(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        # A message is one line, however long the path of the temporary folder in it is.
+        patch.setenv("COLUMNS", "500")
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Iterator[None]:
-    seed_everything(2)
-    yield
+def pytest_runtest_setup() -> Generator[None, Any, Any]:
+    """Before the fixtures of a module, which are made for whichever of its tests comes first."""
+    return (yield from _alike(1))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    return (yield from _alike(2))
 
 
 @pytest.hookimpl(optionalhook=True)
