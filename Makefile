@@ -3,12 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow docs lint format bench figures clean coverage test-lower-bounds test-newest \
-	test-extras test-matrix clean-clone-check
+# One worker a core, each with one thread: tests/conftest.py. A worker that is done takes from another.
+PYTEST_OPTIONS := -n auto --dist=worksteal --durations=10
+PYTEST := $(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+.PHONY: help demo test test-elsewhere test-slow docs lint format bench figures clean coverage \
+	test-lower-bounds test-newest test-extras test-matrix clean-clone-check
 
 help:
 	@echo "make demo       install; train, sample and learn on the data set that ships inside"
-	@echo "make test       install; ruff, mypy, import-linter and the tests"
+	@echo "make test       install; ruff, mypy, import-linter and the tests, one worker a core"
+	@echo "make test-elsewhere  the tests with other processors' arithmetic, and on a busy machine"
 	@echo "make test-slow  the tests that take minutes"
 	@echo "make coverage   the tests with a floor under the share of lines that they run"
 	@echo "make test-extras  each extra in an environment of its own, and what it is for"
@@ -33,7 +38,12 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# ELSEWHERE='-m arithmetic' takes the part whose verdict leans on floating point most.
+ELSEWHERE ?=
+test-elsewhere: $(VENV)/.installed-dev
+	bash .ci/elsewhere.sh $(PYTEST) $(ELSEWHERE)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -41,14 +51,14 @@ test-slow: $(VENV)/.installed-dev
 # A little under the 96 % that were measured; what falls below it lacks tests.
 COVERAGE_FLOOR ?= 94
 coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --cov=synther --cov-report=term:skip-covered \
+	$(PYTEST) --cov=synther --cov-report=term:skip-covered \
 		--cov-fail-under=$(COVERAGE_FLOOR)
 
 # Oldest Python and oldest dependencies together, then the newest Python with the newest ones.
 OLDEST_PYTHON ?= python3.10
 NEWEST_PYTHON ?= python3.13
 test-lower-bounds:
-	bash .ci/lower_bounds.sh $(OLDEST_PYTHON) .venv-oldest
+	bash .ci/lower_bounds.sh $(OLDEST_PYTHON) .venv-oldest $(PYTEST_OPTIONS)
 
 test-newest:
 	$(MAKE) PYTHON=$(NEWEST_PYTHON) VENV=.venv-newest test

@@ -43,6 +43,8 @@ EXTRAS = {
         "pytest>=8.3",
         "hypothesis>=6.112",
         "pytest-cov>=5.0",
+        "pytest-xdist>=3.6",
+        "pytest-randomly>=3.16",
         "ruff==0.17.5",
         "mypy==2.4.1",
         "import-linter==2.16",

@@ -7,6 +7,6 @@ python=$1 venv=$2
 shift 2
 test -x "$venv/bin/python" || "$python" -m venv "$venv"
 "$venv/bin/pip" install --quiet --constraint .ci/lower-bounds.txt \
-    -e '.[envs,minari,tensorboard]' pytest hypothesis
+    -e '.[envs,minari,tensorboard]' pytest hypothesis pytest-xdist pytest-randomly
 # The linters are of one version and one Python, and lint sees to them.
 "$venv/bin/python" -m pytest --ignore=tests/test_house.py "$@"

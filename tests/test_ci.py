@@ -1,7 +1,11 @@
 """What the long checks of .ci are given is what setup.py says."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,3 +36,18 @@ def test_every_extra_is_tried_in_an_environment_of_its_own() -> None:
     cases = set(re.findall(r"^    (\w+)\) install", script, re.MULTILINE))
     assert "sb3" in extras
     assert set(listed.split()) == cases == extras - {"dev", "legacy"} | {"core"}
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_elsewhere_tries_three_machines_and_stops_at_the_first_failure(status: int) -> None:
+    """Its busy loops hold the pipe too: that it closes says that they have ended."""
+    told = f'echo "= $ATEN_CPU_CAPABILITY $MKL_ENABLE_INSTRUCTIONS"; exit {status}'
+    done = subprocess.run(
+        ["bash", str(ROOT / ".ci" / "elsewhere.sh"), "sh", "-c", told],
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status
+    found = re.findall(r"^= (.*)$", done.stdout, re.MULTILINE)
+    assert found == (["default ", "avx2 AVX2", " "] if status == 0 else ["default "])

@@ -19,6 +19,8 @@ from synther.transitions import TransitionLayout
 from tests.corl.helpers import ALGORITHMS, DIMS, follow, random_batch
 from tests.data import random_transitions
 
+pytestmark = pytest.mark.arithmetic
+
 OWN_KEYS: dict[str, dict[str, Any]] = {
     "td3_bc": {},
     "iql": {"max_timesteps": 200},  # the whole schedule of the actor's rate

@@ -23,6 +23,8 @@ from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.corl.helpers import DIMS, write_model
 from tests.data import random_transitions
 
+pytestmark = pytest.mark.arithmetic
+
 LAYOUT = TransitionLayout(3, 2)
 DATA = random_transitions(rows=120)
 SAMPLES = random_transitions(rows=90, seed=1)

@@ -20,6 +20,8 @@ from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
 from synther.runs.settings import ConfigError
 
+pytestmark = pytest.mark.arithmetic
+
 DIMS = Dims(3, 2)
 YAML = Path(synther.__file__).parent / "corl" / "yaml" / "cql"
 TINY = {"batch_size": 8, "network_width": 8, "network_depth": 2, "cql_n_actions": 3}

@@ -23,6 +23,8 @@ from synther.runs.settings import ConfigError
 from tests.corl.helpers import DIMS, random_batch
 from tests.learning.test_nets import member
 
+pytestmark = pytest.mark.arithmetic
+
 TINY: dict[str, Any] = {"batch_size": 8, "hidden_dim": 8, "num_critics": 3}
 
 

@@ -23,6 +23,8 @@ from tests.corl.helpers import DIMS, make_agent, random_batch
 from tests.corl.test_runner import same
 from tests.learning.test_nets import member
 
+pytestmark = pytest.mark.arithmetic
+
 TINY: dict[str, Any] = {"batch_size": 8, "network_width": 8}
 SEEDS = [3, 5]
 

@@ -10,6 +10,8 @@ from synther.learning.replay import Batch
 from tests.corl.helpers import DIMS, make_agent, member_of, random_batch
 from tests.learning.test_nets import member
 
+pytestmark = pytest.mark.arithmetic
+
 CONFIG = TD3BCConfig(network_width=16, batch_size=8, max_action=0.7, noise_clip=0.3, discount=0.9)
 SEEDS = [3, 5]
 

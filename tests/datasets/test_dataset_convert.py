@@ -48,7 +48,7 @@ def minari(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_minari_sets_come_back_as_they_were_written(minari: Any) -> None:
     names = iter(range(1000))
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(chained())
     def round_trip(transitions: Transitions) -> None:
         name = f"synther/test{next(names)}-v0"

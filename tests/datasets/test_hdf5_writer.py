@@ -37,7 +37,7 @@ def replay(ends: list[int]) -> tuple[Transitions, np.ndarray]:
 
 
 @given(ends=st.lists(st.sampled_from([0, 0, 0, 1, 2]), min_size=2, max_size=40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_loader_reads_the_rows_back(
     tmp_path_factory: pytest.TempPathFactory, ends: list[int]
 ) -> None:

@@ -6,6 +6,8 @@ from synther.diffusion import denoiser_network
 from synther.diffusion.denoiser_network import ACTIVATIONS, ResidualMLPDenoiser
 from tests.diffusion.models import tiny_model
 
+pytestmark = pytest.mark.arithmetic
+
 
 def numpy_denoiser(state, x, c, layers):
     """SPEC of the network in float64, from its state dict, without torch."""

@@ -8,6 +8,8 @@ from synther.diffusion.model_io import build, describe
 from synther.diffusion.norm import MinMaxNormalizer, Normalizer
 from tests.diffusion.models import gaussian_model, random_rows, tiny_model
 
+pytestmark = pytest.mark.arithmetic
+
 
 class LinearNetwork(nn.Module):
     """F(x, c) = 2 x + c: enough to see every coefficient."""

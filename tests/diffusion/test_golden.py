@@ -7,6 +7,8 @@ import torch
 from synther.diffusion.model_io import load_model
 from tests.diffusion.models import tiny_trainer
 
+pytestmark = pytest.mark.arithmetic
+
 KINDS = ("standard", "minmax")
 
 

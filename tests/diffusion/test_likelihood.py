@@ -6,6 +6,8 @@ from synther.diffusion.likelihood import held_out_log_likelihood
 from synther.diffusion.norm import MinMaxNormalizer, Normalizer
 from tests.diffusion.models import gaussian_model, normal_log_density, random_rows
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize("normalizer", [Normalizer, MinMaxNormalizer])
 def test_equals_the_density_of_a_gaussian(normalizer):

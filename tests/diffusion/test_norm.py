@@ -5,6 +5,8 @@ import torch
 from synther.diffusion.norm import MinMaxNormalizer, Normalizer, normalizer_factory
 from tests.diffusion.models import random_rows
 
+pytestmark = pytest.mark.arithmetic
+
 TYPES = ("standard", "minmax")
 
 

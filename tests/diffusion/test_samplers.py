@@ -21,6 +21,8 @@ from synther.diffusion.samplers import (
     restart,
 )
 
+pytestmark = pytest.mark.arithmetic
+
 MEAN, SCALE = 0.4, 0.7
 SOLVERS = {"heun_deterministic": 2, "dpmpp_2m": 2, "dpmpp_3m": 3}
 STOCHASTIC = ("heun_stochastic", "dpmpp_2m_sde", "restart")

@@ -9,6 +9,8 @@ pytest.importorskip("shimmy")
 
 from synther.envs import UnknownEnvironmentError, make_env
 
+pytestmark = pytest.mark.arithmetic
+
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dmc_dev.npz")
 TASKS = sorted({key.split("/")[0] for key in GOLDEN.files})
 
@@ -19,12 +21,12 @@ def test_seven_tasks_are_recorded() -> None:
 
 @pytest.mark.parametrize("env_id", TASKS)
 def test_a_recorded_trajectory_from_seed_0(env_id: str) -> None:
-    """Equal to the last bit on the machine that wrote this; other versions may differ in rounding,
-    which fifty steps of walker or humanoid amplify."""
+    """The start to float32's seven digits. Afterwards within 1e-5: processors differ by 1e-14,
+    and of a start moved by 1e-12 fifty steps made 2e-7 at most (walker, humanoid, quadruped)."""
     observations = GOLDEN[f"{env_id}/observations"].astype(np.float32)
     env = make_env(env_id)
     observation, _ = env.reset(seed=0)
-    np.testing.assert_array_equal(observation, observations[0])
+    np.testing.assert_allclose(observation, observations[0], rtol=1e-6, atol=1e-6)
     assert observation.dtype == np.float32
     for i, action in enumerate(GOLDEN[f"{env_id}/actions"]):
         observation, reward, terminated, truncated, _ = env.step(action)
@@ -70,6 +72,5 @@ def test_an_unknown_task_names_the_nearest() -> None:
 
 
 def test_shimmys_own_id_is_the_same_task() -> None:
-    env = make_env("dm_control/finger-turn_hard-v0")
-    expected = GOLDEN["finger-turn_hard-v0/observations"][0].astype(np.float32)
-    np.testing.assert_array_equal(env.reset(seed=0)[0], expected)
+    ours, theirs = make_env("finger-turn_hard-v0"), make_env("dm_control/finger-turn_hard-v0")
+    np.testing.assert_array_equal(theirs.reset(seed=0)[0], ours.reset(seed=0)[0])

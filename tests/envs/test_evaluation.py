@@ -10,6 +10,8 @@ from gymnasium import spaces  # noqa: E402
 
 from synther.envs import Evaluator, evaluate, evaluate_stacked  # noqa: E402
 
+pytestmark = pytest.mark.arithmetic
+
 
 class Countdown(gymnasium.Env):  # type: ignore[misc, name-defined]
     """Starts at a random n: n steps of reward n + action. Must not be stepped after its end."""

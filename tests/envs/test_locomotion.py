@@ -9,6 +9,8 @@ pytest.importorskip("mujoco")
 
 from synther.envs import make_env
 
+pytestmark = pytest.mark.arithmetic
+
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "mujoco210_dev.npz")
 TASKS = ("HalfCheetah", "Hopper", "Walker2d")
 
@@ -19,6 +21,7 @@ def golden(task: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_one_step_from_every_recorded_state(task: str) -> None:
+    """Within 1e-6, float32's precision; of a state moved by 1e-13 a step makes 4e-10 at most."""
     rows = golden(task)
     assert len(rows["reward"]) == 300
     simulation: Any = make_env(f"{task}-v2").unwrapped  # float64 observations

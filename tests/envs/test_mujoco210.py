@@ -10,6 +10,8 @@ mujoco = pytest.importorskip("mujoco")
 
 from synther.envs import mujoco210  # noqa: E402
 
+pytestmark = pytest.mark.arithmetic
+
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 RECORDED = json.loads(
     (Path(__file__).parents[1] / "golden" / "mujoco210_inertials.json").read_text()

@@ -8,6 +8,8 @@ pytest.importorskip("mujoco")
 
 from synther.envs import UnknownEnvironmentError, make_env  # noqa: E402
 
+pytestmark = pytest.mark.arithmetic
+
 
 def test_a_data_set_name_makes_its_environment() -> None:
     a, b = make_env("hopper-medium-replay-v2"), make_env("Hopper-v2")

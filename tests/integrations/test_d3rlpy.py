@@ -39,7 +39,7 @@ def drawn(dataset: Any) -> Transitions:
 
 
 def test_d3rlpy_draws_the_very_transitions(d3rlpy: Any) -> None:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(chained())
     def round_trip(transitions: Transitions) -> None:
         dataset = to_mdp_dataset(transitions)

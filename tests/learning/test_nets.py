@@ -10,6 +10,8 @@ from torch import nn
 from synther.learning import relu_mlp
 from synther.learning.nets import StackedCritic, StackedLinear, StackedMLP, move_targets
 
+pytestmark = pytest.mark.arithmetic
+
 
 def generators(seeds: int) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in range(seeds)]

@@ -3,11 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 import torch
 from rich.console import Console
 
 from synther.online.column_statistics import as_metrics, as_table, compare_columns
 from tests.diffusion.models import LAYOUT, random_rows
+
+pytestmark = pytest.mark.arithmetic
 
 
 def test_fields_against_numpy():

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from synther.online.epoch_statistics import MetricTotals, described
 from synther.online.progress_table import ProgressTable
 
+pytestmark = pytest.mark.arithmetic
+
 NUMBERS = st.floats(-1e6, 1e6, width=32)
 
 

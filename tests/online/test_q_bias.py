@@ -11,6 +11,8 @@ from synther.online.q_bias import BiasEvaluation, discounted
 from synther.online.redq_sac import AgentConfig, REDQSACAgent
 from tests.online import helpers
 
+pytestmark = pytest.mark.arithmetic
+
 GAMMA, ALPHA = 0.5, 0.25
 
 

@@ -13,6 +13,8 @@ from scipy import stats
 
 from tests.online.helpers import DIMS, make_agent
 
+pytestmark = pytest.mark.arithmetic
+
 
 def drawn_members(draws: int, **keys: float) -> list[tuple[int, ...]]:
     """Which critics each of ``draws`` updates takes the minimum over, in rising order."""

@@ -14,6 +14,8 @@ from synther.online.redq_sac import REDQSACAgent
 from tests.online.helpers import DIMS, in_float64, make_agent, random_block, stirred
 from tests.online.twin import Twin
 
+pytestmark = pytest.mark.arithmetic
+
 CLOSE: dict[str, Any] = {"rtol": 1e-7, "atol": 1e-10}
 
 # Settings, and at which updates of a block the policy is updated too.

@@ -43,7 +43,7 @@ def rows_on_disk(folder: Path) -> int:
     gaps=st.lists(st.integers(0, 30), min_size=1, max_size=8),
     tidied=st.lists(st.booleans(), min_size=8, max_size=8),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_is_read_is_what_the_buffer_held(
     tmp_path_factory: pytest.TempPathFactory,
     capacity: int,
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, contents: bytes) -> None:
 
 
 @given(cut=st.integers(0, 200), flips=st.lists(st.tuples(st.integers(0, 130), st.integers(1, 255))))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_other_error_whatever_the_damage(
     tmp_path_factory: pytest.TempPathFactory, cut: int, flips: list[tuple[int, int]]
 ) -> None:

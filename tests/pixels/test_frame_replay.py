@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synther.pixels.frame_replay import FrameReplay, stacked, windows_of
@@ -22,9 +22,7 @@ def test_a_stack_never_reaches_across_an_episodes_start(tmp_path: Path) -> None:
         assert np.array_equal(stack, np.concatenate([pictures[row] for row in rows]))
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40
-)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     n_step=st.integers(1, 5),

@@ -12,6 +12,8 @@ from synther.pixels.frame_replay import PixelBatch
 from synther.pixels.image_agent import DrQBC
 from tests.pixels.helpers import SIZE, agent, update_at
 
+pytestmark = pytest.mark.arithmetic
+
 Array = NDArray[np.float64]
 BATCH = 6
 

@@ -18,6 +18,8 @@ from synther.pixels.stages import _stored_rows
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.pixels.helpers import agent, columns, config, episodes, update_at
 
+pytestmark = pytest.mark.arithmetic
+
 DISCOUNT = 0.99**3
 
 

@@ -7,6 +7,8 @@ import torch
 from synther.pixels.networks import ConvEncoder, Trunk, random_shift, truncated_normal
 from tests.pixels.helpers import agent
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize(("size", "side"), [(84, 35), (64, 25)])
 def test_the_encoder_has_the_geometry_of_drq(size: int, side: int) -> None:

@@ -19,6 +19,8 @@ from synther.reports.statistics import (
     optimality_gap,
 )
 
+pytestmark = pytest.mark.arithmetic
+
 numbers = st.floats(-200, 200)
 tasks = st.lists(st.lists(numbers, min_size=1, max_size=6).map(np.array), min_size=1, max_size=4)
 
@@ -30,7 +32,7 @@ def test_mean_and_standard_error_by_hand() -> None:
     assert mean_and_error([5]) == (5, None)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tasks)
 def test_mean_and_optimality_gap(scores: list[np.ndarray]) -> None:
     means = [sum(each) / len(each) for each in scores]
@@ -39,7 +41,7 @@ def test_mean_and_optimality_gap(scores: list[np.ndarray]) -> None:
     assert float(optimality_gap(scores)) == pytest.approx(float(np.mean(gaps)), abs=1e-9)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tasks)
 def test_interquartile_mean_is_of_the_middle_half(scores: list[np.ndarray]) -> None:
     together = sorted(x for each in scores for x in each)

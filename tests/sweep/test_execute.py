@@ -16,11 +16,11 @@ from synther.sweeps.execute import FINAL, FolderInUseError, last_line, locked, r
 from synther.sweeps.jobs import record
 from tests.sweep.helpers import SUCCEED, fake_job, starts_of
 
-SLEEP = "import time; (run / 'pid').write_text(str(__import__('os').getpid())); time.sleep(60)\n"
+SLEEP = "import time; (run / 'pid').write_text(str(__import__('os').getpid())); time.sleep(900)\n"
 
 
 def wait_for(path: Path) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not (path.exists() and path.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return path.read_text()
@@ -102,7 +102,7 @@ def test_a_command_dies_with_its_worker_and_frees_the_folder(tmp_path: Path) -> 
         pass
     worker.send_signal(signal.SIGKILL)
     worker.wait()
-    with locked(job.home(tmp_path) / "lock", patience=10):
+    with locked(job.home(tmp_path) / "lock", patience=300):
         assert not is_alive(child)
     assert record(job, tmp_path)["state"] == "running"  # nobody was left to say otherwise
 

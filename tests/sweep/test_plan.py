@@ -41,7 +41,7 @@ grids = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(grids)
 def test_every_cell_once_and_a_model_for_each_data_set(grid: OfflineGrid) -> None:
     plan = build_plan(study_with(grid))

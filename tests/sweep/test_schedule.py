@@ -67,7 +67,7 @@ def test_jobs_start_when_what_they_need_is_there(tmp_path: Path) -> None:
     assert engine.order.index("diffusion/m") < engine.order.index("offline/synther")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(st.sampled_from([job.name for job in chain()]), st.integers(0, 4)),
     st.integers(0, 2),

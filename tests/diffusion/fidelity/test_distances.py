@@ -10,6 +10,8 @@ from scipy import stats
 
 from synther.diffusion.fidelity.distances import sliced_wasserstein, standardise
 
+pytestmark = pytest.mark.arithmetic
+
 
 def normal(rows: int, dim: int = 4, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, dim))
@@ -58,7 +60,7 @@ def test_blocks_of_projections_change_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert len(done) > 30
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     scale=st.floats(0.01, 100),

@@ -14,6 +14,8 @@ from synther.diffusion.fidelity.dynamics import draw, dynamics_error
 from synther.envs import make_env
 from synther.transitions import Transitions
 
+pytestmark = pytest.mark.arithmetic
+
 REAL = load_dataset("hopper-demo-v0")
 ROWS = 150
 

@@ -9,6 +9,8 @@ from scipy.spatial import cKDTree
 from synther.diffusion.fidelity import novelty as module
 from synther.diffusion.fidelity.novelty import nearest_distances, novelty
 
+pytestmark = pytest.mark.arithmetic
+
 
 def normal(rows: int, dim: int = 5, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)
@@ -36,7 +38,7 @@ def test_a_copy_is_at_distance_0_also_far_from_the_origin() -> None:
     np.testing.assert_array_equal(nearest_distances(base[::7], base), 0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 1000), queries=st.integers(1, 40), base=st.integers(1, 60))
 def test_the_order_of_the_rows_does_not_matter(seed: int, queries: int, base: int) -> None:
     rng = np.random.default_rng(seed)

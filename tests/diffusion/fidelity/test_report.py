@@ -15,6 +15,8 @@ from synther.diffusion.fidelity.similarity import correlations, ranks
 from synther.transitions import TransitionLayout, Transitions
 from tests.data import random_transitions
 
+pytestmark = pytest.mark.arithmetic
+
 
 def ks_by_loop(a: np.ndarray, b: np.ndarray) -> float:
     """The largest gap of the two empirical distribution functions, point by point."""
@@ -117,7 +119,7 @@ def test_progress_is_told_after_each_score() -> None:
     assert told == [1] * SCORES
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), scale=st.floats(0.01, 100), rows=st.integers(5, 60))
 def test_order_and_units_of_the_rows_do_not_matter(seed: int, scale: float, rows: int) -> None:
     rng = np.random.default_rng(seed)

@@ -5,6 +5,8 @@ from torch import nn
 from synther.diffusion.optimisation import adamw, clipped_step, load_optimizer
 from synther.files.checkpoint import CheckpointError
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize("max_norm", [0.5, 1e6])
 def test_step_scales_gradients_down_to_the_norm_and_no_further(max_norm):
