@@ -1,4 +1,4 @@
-"""Transitions: the one currency that files, buffers, generators and environments exchange.
+"""``Transitions`` are the one currency that files, buffers, generators and environments exchange.
 
 A transition is the row ``[observation | action | reward | next_observation | terminal]``, float32,
 in exactly this order; the terminal column is there only where terminals are modelled. *Terminal*
@@ -244,7 +244,7 @@ def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
 
 
 class _Rows(Protocol):
-    """What numpy arrays and torch tensors share and slicing needs."""
+    """The part of numpy arrays and torch tensors that slicing needs."""
 
     @property
     def shape(self) -> Any: ...
@@ -257,7 +257,7 @@ RowsT = TypeVar("RowsT", bound=_Rows)
 
 @dataclass(frozen=True)
 class TransitionLayout:
-    """Which columns of a row hold what.
+    """The layout of a row: its columns hold the fields in this order.
 
     Args:
         observation_dim: O, the columns of an observation.

@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from synther.runtime import available_cpus, seed_everything
+from synther.runs.runtime import available_cpus, seed_everything
 
 torch.set_num_threads(1)
 

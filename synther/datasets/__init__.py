@@ -1,4 +1,10 @@
-"""Data sets: a name or a path goes in, ``Transitions`` come out."""
+"""A data set's name or path goes in, ``Transitions`` come out.
+
+Read ``load.py`` first: it finds out which kind of data set a name stands for. ``d4rl.py``,
+``minari.py`` and ``files.py`` know one kind each, ``qlearning.py`` turns rows of episodes into
+transitions, and ``convert.py`` takes what other libraries hold in memory. V-D4RL's pictures are
+``vd4rl.py``'s; the two ``*_writer.py`` go the other way.
+"""
 
 from synther.datasets.convert import as_transitions
 from synther.datasets.download import DownloadError

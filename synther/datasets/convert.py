@@ -1,4 +1,4 @@
-"""Whatever holds transitions, as ``Transitions``: arrays, files, and replays of other libraries.
+"""Arrays, files, and replays of other libraries are converted to ``Transitions``.
 
 Objects of other libraries are known by their attributes; none of the libraries is imported.
 """

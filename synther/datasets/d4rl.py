@@ -1,4 +1,4 @@
-"""D4RL's data sets by name: which file each is, where that file lies, and how to get it.
+"""D4RL's data sets are found by name: this is where each file lies, and how it is fetched.
 
 Files are kept where d4rl keeps them, under the names d4rl gives them, so that neither downloads
 what the other already has. Names, URLs and time limits are those of d4rl 1.1 (``d4rl.json``).
@@ -43,7 +43,7 @@ def max_episode_steps(name: str) -> int:
 
 
 def official_url(name: str) -> str:
-    """Where D4RL publishes the file."""
+    """The address at which D4RL publishes the file."""
     return "https://" + OFFICIAL + _table()[name][0]
 
 

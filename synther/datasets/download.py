@@ -1,4 +1,4 @@
-"""Downloads that resume: bytes go to ``NAME.part``, renamed to ``NAME`` once whole and checked."""
+"""A download resumes: bytes go to ``NAME.part``, renamed to ``NAME`` once whole and checked."""
 
 from __future__ import annotations
 

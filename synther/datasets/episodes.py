@@ -1,4 +1,4 @@
-"""Transitions as episodes, for libraries that know nothing else."""
+"""Transitions are cut into episodes for libraries that know nothing else."""
 
 from __future__ import annotations
 

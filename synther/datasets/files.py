@@ -1,4 +1,4 @@
-"""Data set files on disk: D4RL's HDF5 layout and ``.npz``, each checked while it is read.
+"""Data set files, in D4RL's HDF5 layout or ``.npz``, are checked while they are read.
 
 An HDF5 file in D4RL's layout holds one row a step, episodes one after the other, under the keys
 ``observations [N, O]``, ``actions [N, A]``, ``rewards [N]``, ``terminals [N]`` and, in newer files,
@@ -24,7 +24,7 @@ from synther.transitions import FloatArray, TransitionError
 HDF5_SUFFIXES = (".hdf5", ".h5")
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
 METADATA_ATTRIBUTE = "synther_metadata"
-"""Of a file that the project wrote: what it says of itself, as JSON."""
+"""The attribute in which a file that the project wrote describes itself, as JSON."""
 _MATRICES = ("observations", "actions", "next_observations")
 _FLAGS = ("terminals", "timeouts")
 _AGAIN = "delete the file and download it again, or fetch it by hand"

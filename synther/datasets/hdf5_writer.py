@@ -1,4 +1,4 @@
-"""Write a replay as HDF5 in D4RL's layout, which ``load_dataset`` reads back."""
+"""A replay is written as HDF5 in D4RL's layout, which ``load_dataset`` reads back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door: the name of a data set, or a path, to ``Transitions``."""
+"""``load_dataset`` turns the name of a data set, or a path, into ``Transitions``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DatasetNotFoundError(FileNotFoundError):
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a named data set without reading it.
+    """The facts about a named data set that are known without reading it.
 
     Attributes:
         name: its name.
@@ -117,7 +117,7 @@ def list_datasets() -> list[str]:
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """What is known of a data set of ``list_datasets()`` without downloading or reading it.
+    """Describe a data set of ``list_datasets()`` without downloading or reading it.
 
     Raises:
         DatasetNotFoundError: no such name.
@@ -142,7 +142,7 @@ def dataset_info(name: str) -> DatasetInfo:
 
 
 def _resolve(name: str) -> tuple[Source, Path | None]:
-    """Which kind of data set, and its file (None for Minari, which keeps its own)."""
+    """The kind of a data set, and its file (None for Minari, which keeps its own)."""
     if name in _shipped_names():
         return "shipped", SHIPPED_DIR / f"{name}.npz"
     if name in d4rl.names():
@@ -187,7 +187,7 @@ def _described(transitions: Transitions, name: str, source: Source) -> Transitio
 
 
 def _check(transitions: Transitions, metadata: Mapping[str, Any]) -> None:
-    """What everybody who loads a data set relies on; a file of somebody else may say anything."""
+    """Check what every user of a data set relies on; somebody else's file may say anything."""
     if not len(transitions):
         raise TransitionError(f"{transitions.source}: no rows")
     env_id, scores = metadata.get("env_id"), metadata.get("reference_scores")

@@ -1,4 +1,4 @@
-"""Minari data sets as transitions (optional: ``pip install 'synther[minari]'``).
+"""Minari data sets are read as transitions (optional: ``pip install 'synther[minari]'``).
 
 Minari's ``mujoco/*`` sets are new data on gymnasium's ``-v5`` environments, not D4RL's: their
 scores are never to be mixed.

@@ -1,4 +1,4 @@
-"""Write transitions as a Minari data set (optional: ``pip install 'synther[minari]'``)."""
+"""Transitions are written as a Minari data set (optional: ``pip install 'synther[minari]'``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the rows of a D4RL file to transitions, with the semantics of d4rl's ``qlearning_dataset``.
+"""The rows of a D4RL file become transitions as d4rl's ``qlearning_dataset`` makes them.
 
 What d4rl 1.1 does, row by row: the next observation is the following row's observation, whatever
 episode that row belongs to; the last row of the file is dropped; a row that is a time-out is

@@ -1,4 +1,4 @@
-"""V-D4RL (Lu et al. 2022, arXiv 2206.04779): data sets of pictures, read and written.
+"""V-D4RL's data sets of pictures (Lu et al. 2022, arXiv 2206.04779) are read and written here.
 
 ``<root>/main/{task}/{level}/84px/*.hdf5``, arrays of one length N a file: ``observation`` uint8
 ``[N, 3, 84, 84]``, ``action [N, A]``, ``reward``, ``discount``, ``step_type`` (0 first, 1 mid,

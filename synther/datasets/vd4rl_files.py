@@ -1,4 +1,4 @@
-"""The files of V-D4RL's data sets, each checked while it is read; see ``vd4rl.py``.
+"""The files of V-D4RL's data sets are checked while they are read; see ``vd4rl.py``.
 
 Nothing in a file is executed, and no link out of it is followed.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 from numpy.typing import NDArray
 
 from synther.datasets.files import METADATA_ATTRIBUTE, require_finite
@@ -130,7 +131,7 @@ def _read_npz(path: Path) -> FilePart:
         raise TransitionError(f"{path}: missing {', '.join(missing)}; expected V-D4RL's arrays")
     image = arrays.pop("image")
     if image.ndim == 4:
-        image = image.transpose(0, 3, 1, 2)
+        image = rearrange(image, "n h w c -> n c h w")
     firsts = arrays.pop("is_first", np.arange(len(image)) == 0).astype(bool)
     columns = {**arrays, "first": firsts}
     _check(image.shape, image.dtype, columns, path)
@@ -138,7 +139,7 @@ def _read_npz(path: Path) -> FilePart:
 
 
 def _firsts(step_type: NDArray[Any], path: Path) -> NDArray[np.bool_]:
-    """Where episodes begin; every one must end with a last row before the next begins."""
+    """The rows at which episodes begin; each must end with a last row before the next begins."""
     wrong = np.flatnonzero(~np.isin(step_type, (FIRST, MID, LAST)))
     if wrong.size:
         row = wrong[0]

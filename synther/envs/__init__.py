@@ -1,4 +1,4 @@
-"""Environments: a name becomes a ``gymnasium.Env``; reference scores; vectorised evaluation.
+"""An environment's name becomes a ``gymnasium.Env``, which is scored and evaluated here.
 
 Simulators are imported when an environment is made, not before.
 """

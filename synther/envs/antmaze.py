@@ -1,4 +1,4 @@
-"""D4RL's ``antmaze-{umaze,medium-play,large-play}-v2``: an ant walks through a maze to a goal.
+"""In D4RL's ``antmaze-{umaze,medium-play,large-play}-v2`` an ant walks through a maze to a goal.
 
 Observation: the 15 positions and 14 velocities of the ant (no goal, no contact forces). Actions in
 [-1, 1] become torques of up to 30 at the joints. A step is 0.1 s. Reward 1 within 0.5 of the goal,

@@ -1,4 +1,4 @@
-"""DeepMind Control tasks, ``<domain>-<task>-v0``, through shimmy.
+"""DeepMind Control tasks, ``<domain>-<task>-v0``, are made through shimmy.
 
 Observations are in dm_control's own order (gymnasium would sort the keys, which changes quadruped,
 walker, hopper, humanoid and finger), as the 2023 release saw them. All seven recorded tasks, 50
@@ -68,7 +68,7 @@ def domain_and_task(env_id: str) -> tuple[str, str]:
 
 
 def physics_errors() -> tuple[type[Exception], ...]:
-    """What a task raises where its simulation becomes unstable."""
+    """The error that a task raises where its simulation becomes unstable."""
     return (require("dm_control.rl.control").PhysicsError,)
 
 

@@ -1,4 +1,4 @@
-"""DeepMind Control tasks whose observation determines the state, and the way back to it.
+"""Some DeepMind Control tasks can be put into the state that an observation stands for.
 
 Left out, because what they hide moves the next observation or the reward: quadruped and dog (height
 and pose of the torso), humanoid, swimmer and fish (heading), manipulator and stacker (props),

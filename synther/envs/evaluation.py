@@ -1,4 +1,4 @@
-"""Vectorised evaluation: all episodes of all seeds advance together, the policy sees one batch."""
+"""Evaluation is vectorised: all episodes of all seeds advance together, in one batch."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ class Evaluator:
 
 
 def episode_seed(seed: int, episode: int) -> int:
-    """Of the reset that begins an episode: its start depends on the seed and its own number
-    alone."""
+    """The seed of the reset that begins an episode, whose start depends on the seed and on its own
+    number alone."""
     return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
 
 

@@ -1,4 +1,4 @@
-"""The original packages (gym 0.23, d4rl 1.1, mujoco-py) behind ``make_env`` and ``load_dataset``.
+"""The original packages (gym 0.23, d4rl 1.1, mujoco-py) can stand behind ``make_env``.
 
 ``SYNTHER_BACKEND=gym``, or ``--backend gym`` of a command, chooses them; see ``docs/legacy.md`` for
 how they install today. DeepMind Control tasks are dm_control's in either case.
@@ -24,7 +24,7 @@ _REGISTERING = ("d4rl.gym_mujoco", "d4rl.pointmaze", "d4rl.locomotion")
 
 
 def backend() -> Backend:
-    """What ``$SYNTHER_BACKEND`` says, ``gymnasium`` where it says nothing.
+    """The backend that ``$SYNTHER_BACKEND`` names; ``gymnasium`` where it names none.
 
     Raises:
         ValueError: another word.

@@ -1,4 +1,4 @@
-"""The gym locomotion tasks ``-v2`` as D4RL and the 2023 release saw them: MuJoCo 2.1 physics.
+"""The gym locomotion tasks ``-v2`` have the MuJoCo 2.1 physics that D4RL and the release saw.
 
 gymnasium no longer has ``-v2``. Its ``-v4`` classes compute the same rewards, terminations and
 resets; their models are compiled as MuJoCo 2.1.0 did (``mujoco210.py``).

@@ -1,4 +1,4 @@
-"""D4RL's ``maze2d-{umaze,medium,large}[-dense]-v1``: a ball pushed through a maze to a fixed goal.
+"""In D4RL's ``maze2d-{umaze,medium,large}[-dense]-v1`` a ball is pushed through a maze to a goal.
 
 Observation ``[x, y, vx, vy]`` in cells (and cells a second), action a force in x and y. x counts
 the rows of the layout and y its columns. Reward 1 within 0.5 of the goal, else 0; ``-dense``:

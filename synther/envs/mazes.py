@@ -1,4 +1,4 @@
-"""What the mazes of D4RL have in common: cells, a goal, and a circle around it that counts."""
+"""The mazes of D4RL share their cells, a goal, and the circle around it that counts."""
 
 from __future__ import annotations
 

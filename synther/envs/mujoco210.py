@@ -1,4 +1,4 @@
-"""Models as MuJoCo 2.1.0 compiled them, on today's mujoco.
+"""Models are put back to what MuJoCo 2.1.0 compiled, on today's mujoco.
 
 Four things have changed since, and are undone here:
 
@@ -30,7 +30,7 @@ else:
 
 
 class MuJoCo210(_Base):
-    """What turns a ``MujocoEnv`` of gymnasium into one with MuJoCo 2.1 physics."""
+    """A function that turns a ``MujocoEnv`` of gymnasium into one with MuJoCo 2.1 physics."""
 
     def _initialize_simulation(self) -> tuple[Any, Any]:
         model = mujoco210_model(self._model_spec())

@@ -1,4 +1,4 @@
-"""Names: which environment a D4RL data set belongs to."""
+"""The name of a D4RL data set says which environment it belongs to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One step of the real simulator from each of many observations."""
+"""The real simulator takes one step from each of many observations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NotSimulatedError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """What the simulator answers to N observations and actions.
+    """The simulator's answers to N observations and actions.
 
     Args:
         next_observations: ``[N, O]`` float32.

@@ -1,4 +1,4 @@
-"""DeepMind Control from pixels, as V-D4RL and DrQ-v2 have it: pictures, repeated actions, stacks.
+"""DeepMind Control is seen in pixels, as V-D4RL and DrQ-v2 have it.
 
 An action is repeated twice, a picture is 84 x 84, seen by camera 0 (2 for quadruped), drawn without
 a display (``MUJOCO_GL=egl`` on a GPU's driver or on Mesa's software renderer, or ``osmesa``).

@@ -1,4 +1,4 @@
-"""``make_env``: a name becomes an environment, whichever family it is of."""
+"""``make_env`` turns a name into an environment, whichever family it is of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""D4RL's normalised score: 0 is a random policy, 100 the reference expert.
+"""D4RL's normalised score is 0 for a random policy and 100 for the reference expert.
 
 The reference returns are those of ``d4rl/infos.py`` (d4rl 1.1), kept by environment: every data set
 of an environment has the same two.

@@ -1,4 +1,4 @@
-"""The one door through which simulators are imported, so that the package loads without them."""
+"""Simulators are imported in this one place, so that the package loads without them."""
 
 from __future__ import annotations
 

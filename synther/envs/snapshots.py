@@ -1,4 +1,4 @@
-"""Save where an environment stands in its episode, and go on from there as if nothing had happened.
+"""A snapshot saves where an environment stands in its episode, and puts it back there.
 
 What follows a restored snapshot is equal, bit for bit, for everything on MuJoCo (gymnasium's
 environments, ours, and DeepMind Control) and for environments whose state is all in plain
@@ -50,7 +50,7 @@ class Snapshots:
         self._model = {key: value.copy() for key, value in _arrays(_mujoco(env)[0])}
 
     def take(self) -> State | None:
-        """Where the environment stands; None where that cannot be told."""
+        """The state of the environment; None where it cannot be read."""
         objects = list(_objects(self.env))
         if any(_unknown(each) for each in objects):
             return None
@@ -156,7 +156,7 @@ def _unknown(thing: Any) -> list[str]:
 
 
 def _random_state(thing: Any) -> State | None:
-    """Of the generator that the object draws from, gymnasium's or dm_control's."""
+    """The state of the generator that the object draws from, gymnasium's or dm_control's."""
     generator = vars(thing).get("_np_random") or vars(thing).get("_random")
     if isinstance(generator, np.random.RandomState):
         return _stored(generator.get_state(legacy=False))

@@ -1,4 +1,4 @@
-"""Put a simulator into the state that an observation stands for."""
+"""A simulator is put into the state that an observation stands for."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def set_state_from_observation(env: gymnasium.Env[Any, Any], observation: ArrayL
     hidden = _hidden_positions(simulation)
     control = _dmc_environment(env)
     if hidden is None and control is None:
-        raise TypeError(f"{env}: its state cannot be told from an observation")
+        raise TypeError(f"{env}: an observation does not determine its state")
     values = np.asarray(observation, np.float64)
     if values.shape != env.observation_space.shape or not np.isfinite(values).all():
         raise ValueError(
@@ -59,7 +59,7 @@ def set_state_from_observation(env: gymnasium.Env[Any, Any], observation: ArrayL
 def shows_state(
     env: gymnasium.Env[Any, Any], observations: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Which of the observations ``[N, O]`` hold the whole state, as a mask ``[N]``.
+    """A mask ``[N]`` of the observations ``[N, O]`` that hold the whole state.
 
     All, but for Hopper's and Walker2d's: those show velocities clipped to +-10, so that a velocity
     of 10 may have been any larger one.
@@ -70,7 +70,7 @@ def shows_state(
     simulation: Any = env.unwrapped
     hidden = _hidden_positions(simulation)
     if hidden is None and _dmc_environment(env) is None:
-        raise TypeError(f"{env}: its state cannot be told from an observation")
+        raise TypeError(f"{env}: an observation does not determine its state")
     if simulation.spec.id.rsplit("-", 1)[0] not in _CLIPPED:
         return np.ones(len(observations), bool)
     velocities = observations[:, simulation.model.nq - hidden :]

@@ -1,4 +1,4 @@
-"""What every environment looks like from outside: flat float32 observations, actions in [-1, 1]."""
+"""Wrappers give every environment flat float32 observations and actions in [-1, 1]."""
 
 from __future__ import annotations
 

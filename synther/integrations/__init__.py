@@ -1,1 +1,1 @@
-"""SynthER inside other libraries, one module each; each needs the extra of its name."""
+"""SynthER works inside other libraries: each has a module here and needs the extra of its name."""

@@ -1,4 +1,4 @@
-"""What stands in for a library that is not installed."""
+"""A stand-in takes the place of a library that is not installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class MissingStableBaselines3:
-    """In the place of a base class, so that the module imports and its classes say what to do."""
+    """A base class that lets the module be imported; its classes then say what to install."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         raise ImportError(

@@ -101,7 +101,7 @@ class SynthERReplayBuffer(ReplayBuffer):
 
     @property
     def synthetic_rows(self) -> int:
-        """How many synthetic rows there are to draw from."""
+        """The number of synthetic rows that there are to draw from."""
         return len(self._synthetic["rewards"]) if self._synthetic else 0
 
     def fill(self, transitions: Transitions) -> None:

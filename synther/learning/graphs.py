@@ -1,4 +1,4 @@
-"""The update as CUDA graphs: one launch instead of some hundred small ones."""
+"""An update is replayed as a CUDA graph: one launch instead of some hundred small ones."""
 
 from __future__ import annotations
 

@@ -110,8 +110,8 @@ class Agent(Learner):
         return ()
 
     def variant(self, step: int) -> Hashable:
-        """Which straight-line variant of the update step ``step`` takes: with or without a delayed
-        part, during a warm-up or after it. Steps are counted from 1. A query: it changes nothing.
+        """The straight-line variant of the update that ``step``, counted from 1, takes: with or
+        without a delayed part, during a warm-up or after it. This is a query: it changes nothing.
         """
         return None
 

@@ -33,7 +33,7 @@ PREFIX = "checkpoint"
 
 @dataclass(frozen=True)
 class Timetable:
-    """At which steps the loop does what.
+    """The steps at which the loop logs, evaluates and saves.
 
     Args:
         total: steps of the run.
@@ -56,7 +56,7 @@ class Timetable:
 
 
 class Evaluation(NamedTuple):
-    """What an evaluation found: a ``record`` of plain values, which checkpoints keep; ``metrics``
+    """An evaluation's findings: a ``record`` of plain values, which checkpoints keep; ``metrics``
     for the log, numbers or ``[S]``; and a few words for the progress bar."""
 
     record: dict[str, Any]

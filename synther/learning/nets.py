@@ -1,4 +1,4 @@
-"""Stacked layers: many small networks in one batched product.
+"""Stacked layers are many small networks in one batched product.
 
 Every network that learns in RL here has leading *stack* axes, ``[seeds]`` for actors and value
 functions and ``[seeds, critics]`` for critics, also with one seed. A layer is one ``baddbmm`` over

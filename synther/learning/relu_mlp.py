@@ -1,4 +1,4 @@
-"""ReLU networks of a stack as one autograd node.
+"""The ReLU networks of a stack are one autograd node.
 
 The same as autograd on the layers one by one, but activations and their gradients are made in
 place, and on a CPU many rows go through all layers in blocks that stay in its cache. Each layer's

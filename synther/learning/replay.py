@@ -1,4 +1,4 @@
-"""Rows on the device: a ring buffer with batch insertion and sampling by one gather."""
+"""Rows are held on the device in a ring buffer, inserted in batches and sampled by one gather."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from synther.transitions import TransitionLayout, Transitions
 
 
 class Batch(NamedTuple):
-    """What every algorithm's update takes; the leading axes are ``[seeds, B]`` in training.
+    """A batch is what every algorithm's update takes; in training its leading axes are
+    ``[seeds, B]``.
 
     ``states [..., B, O]``, ``actions [..., B, A]``, ``rewards [..., B, 1]``,
     ``next_states [..., B, O]``, ``dones [..., B, 1]``: rewards and dones keep their last axis, so

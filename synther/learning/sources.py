@@ -35,7 +35,7 @@ class BatchSource(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def metrics(self, updates_per_second: float) -> dict[str, float]:
-        """What to log about the batches handed out since the last call."""
+        """Metrics of the batches that were handed out since the last call."""
         ...
 
 

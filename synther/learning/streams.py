@@ -1,4 +1,4 @@
-"""Random numbers of several seeds: seed k's do not depend on which seeds train beside it."""
+"""A seed's random numbers do not depend on which seeds train beside it."""
 
 from __future__ import annotations
 

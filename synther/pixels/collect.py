@@ -1,4 +1,4 @@
-"""Render a small data set in V-D4RL's layout from a state agent, where V-D4RL is not at hand.
+"""A small data set in V-D4RL's layout is rendered from a state agent, where V-D4RL is missing.
 
     python3 -m synther.pixels.collect --env cartpole-swingup-v0 --root vd4rl --level mixed \
         --agent online_logs/SAC_cartpole-swingup-v0/SAC_cartpole-swingup-v0_s0 --frames 10000
@@ -37,7 +37,7 @@ StatePolicy = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How episodes are acted.
+    """The behaviour that acts the episodes.
 
     Args:
         policy: of a trained agent; None acts at random throughout.

@@ -1,4 +1,4 @@
-"""What the pixel commands can be told.
+"""The settings of the pixel commands.
 
 Precedence: defaults, then the file of ``--config``, then the command line.
 """
@@ -113,11 +113,11 @@ class PixelConfig:
 
     @property
     def n_step_discount(self) -> float:
-        """Of the value after n steps: ``discount ** n_step``."""
+        """The discount of the value after n steps: ``discount ** n_step``."""
         return float(self.discount**self.n_step)
 
     def std(self, step: int) -> float:
-        """Of the policy's noise at a step (DrQ-v2, arXiv 2107.09645, section 3.1)."""
+        """The policy's noise at a step (DrQ-v2, arXiv 2107.09645, section 3.1)."""
         done = min(1.0, step / self.std_steps)
         return self.std_start + done * (self.std_end - self.std_start)
 

@@ -1,4 +1,4 @@
-"""Encode a data set of pictures as latent transitions, with a trained agent's encoder and trunks.
+"""The command that encodes pictures as latent transitions, with a trained agent's encoder.
 
     python3 synther/pixels/encode.py --load_agent runs/walker --out runs/latents.npz
     python3 synther/diffusion/train_diffuser.py --dataset runs/latents.npz --results_folder runs/dm

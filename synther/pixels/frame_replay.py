@@ -1,4 +1,4 @@
-"""Batches of stacked pictures with n-step returns, out of episodes that may lie on disk."""
+"""A replay of pictures hands out stacks with n-step returns, from episodes that may lie on disk."""
 
 from __future__ import annotations
 

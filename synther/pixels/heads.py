@@ -1,4 +1,4 @@
-"""Policy and Q heads on latents, and the door through which any encoder can come.
+"""Policy and Q heads read latents, which any encoder that fits a small protocol can make.
 
 A *latent* of an observation is one vector. Which of its columns the policy sees, and which the
 critics, the encoder says: DrQ+BC's are ``[h_actor | h_critic]``, 50 numbers each; an encoder with
@@ -20,7 +20,7 @@ from synther.pixels.networks import orthogonal_init, truncated_normal
 
 
 class LatentEncoder(Protocol):
-    """What turns pictures into latents: DrQ+BC's encoder and trunks, or one of your own.
+    """An encoder of pictures as latents: DrQ+BC's encoder and trunks, or one of your own.
 
     Attributes:
         latent_dim: L, columns of a latent.

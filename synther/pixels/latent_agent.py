@@ -1,4 +1,4 @@
-"""The second stage: policy and Q heads go on training on latents; what makes these is frozen."""
+"""The agent of the second stage trains policy and Q heads on latents of a frozen encoder."""
 
 from __future__ import annotations
 

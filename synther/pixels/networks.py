@@ -1,4 +1,4 @@
-"""Networks of DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645): encoder, trunks, random shift."""
+"""Encoder, trunks and random shift are those of DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import cast
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 STRIDES = (2, 1, 1, 1)
@@ -13,7 +14,7 @@ KERNEL = 3
 
 
 def orthogonal_init(weight: Tensor, bias: Tensor, generator: torch.Generator) -> None:
-    """Of a stacked layer: orthogonal weights, biases 0."""
+    """Make the weights of a stacked layer orthogonal and its biases 0."""
     nn.init.orthogonal_(weight, generator=generator)
     bias.zero_()
 
@@ -80,8 +81,8 @@ def random_shift(images: Tensor, shifts: Tensor, pad: int) -> Tensor:
     columns = torch.arange(width, device=device) + shifts[:, 1:] - pad
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
     numbers = torch.arange(count, device=device)[:, None, None]
-    moved = images[numbers, :, rows[:, :, None], columns[:, None, :]]  # [N, H, W, C]
-    return moved.permute(0, 3, 1, 2)
+    moved = images[numbers, :, rows[:, :, None], columns[:, None, :]]
+    return rearrange(moved, "n h w c -> n c h w")
 
 
 def truncated_normal(mean: Tensor, std: Tensor, noise: Tensor, clip: float) -> Tensor:

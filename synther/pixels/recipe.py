@@ -1,4 +1,4 @@
-"""The whole recipe in one command: data, agent, latents, diffusion model, fine-tuning, comparison.
+"""The recipe takes pixels from data to a comparison of fine-tuned heads, in one command.
 
     python3 synther/pixels/drq_bc.py --recipe --config config/pixels/cartpole_swingup.yaml \
         --root runs/vd4rl --folder runs/cartpole_pixels \
@@ -115,7 +115,7 @@ class _Seed:
 
 
 def _fidelity(path: Path) -> dict[str, float]:
-    """Of the samples against held-out latents, and of the training latents, the ceiling."""
+    """Similarities of the samples to held-out latents, and of training latents: the ceiling."""
     report = json.loads(path.read_text(encoding="utf-8"))
     found = {}
     for name in ("synthetic", "training"):

@@ -1,4 +1,4 @@
-"""The short way: transitions of any kind in, a trained model and new transitions out."""
+"""The short way to new transitions: a model is trained on those of any kind, and sampled."""
 
 from typing import Any
 

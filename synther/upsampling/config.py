@@ -1,4 +1,4 @@
-"""Settings of the short way, and which of them suit how many rows on which device."""
+"""The settings of the short way are chosen by the number of rows and the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from synther.runs.settings import ConfigError, nearest
 MIN_ROWS = 200
 """Below it neither a model nor a verdict on it means anything."""
 WIDE_ROWS = 100_000
-"""Where a wider network starts to pay for its time."""
+"""From this many rows on a wider network pays for its time."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The diffusion model of the short way: built, trained and sampled with no say for gin."""
+"""The diffusion model of the short way is built, trained and sampled without gin."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class FittedModel:
 
     @classmethod
     def from_payload(cls, payload: dict[str, Any], device: torch.device) -> FittedModel:
-        """What :meth:`payload` gave, on ``device``."""
+        """The model that :meth:`payload` saved, on ``device``."""
         model = model_io.build(payload["config"])
         weights = {key.removeprefix("ema_model."): w for key, w in payload["ema"].items()}
         model_io.load_weights(model, weights, "the model of an Upsampler")

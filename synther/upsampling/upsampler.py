@@ -1,4 +1,4 @@
-"""A diffusion model of transitions, from fit to samples, in one object."""
+"""An ``Upsampler`` is a diffusion model of transitions, from fit to samples, in one object."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MIN_HELD_OUT = 50
 JUDGED_ROWS = 5_000
 """Samples that a verdict is based on."""
 REFIT_SHARE = 0.25
-"""Of the steps of a fit, those that a refit takes where nothing else is said."""
+"""A refit takes this share of the steps of a fit, where nothing else is said."""
 
 Config = UpsampleConfig | Mapping[str, Any] | None
 
@@ -60,7 +60,7 @@ class Upsampler:
 
     @property
     def config(self) -> UpsampleConfig | None:
-        """Of the model as it is; None before the first fit."""
+        """The provenance of the model as it is; None before the first fit."""
         return self._fitted.config if self._fitted else None
 
     def fit(self, data: Any) -> Upsampler:

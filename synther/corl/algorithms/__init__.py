@@ -1,0 +1,1 @@
+"""Each file here is one offline algorithm and a command; a new file is a new algorithm."""

@@ -1,4 +1,4 @@
-"""CQL (Kumar et al. 2020, arXiv 2006.04779): SAC whose critics value the data above other actions.
+"""CQL (Kumar et al. 2020, arXiv 2006.04779) is SAC whose critics value the data over other actions.
 
     python3 synther/corl/algorithms/cql.py \
         --config synther/corl/yaml/cql/halfcheetah/medium_replay_v2.yaml \
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Optional, cast
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from synther.corl.shared.command import command
@@ -167,9 +168,11 @@ class CQL(Agent):
 
         Actions are in [-1, 1] here and below, densities too; only critics see ``max_action``.
         """
-        repeated = states.unsqueeze(1).expand(-1, actions.shape[1], -1, -1).flatten(1, 2)
-        q = critics(repeated, self.config.max_action * actions.flatten(1, 2))
-        return q.unflatten(2, actions.shape[1:3])
+        k = actions.shape[1]
+        repeated = repeat(states, "s b o -> s (k b) o", k=k)
+        listed = rearrange(actions, "s k b a -> s (k b) a")
+        q = critics(repeated, self.config.max_action * listed)
+        return rearrange(q, "s critic (k b) one -> s critic k b one", k=k)
 
     # ---- Losses ----
     def critic_loss(

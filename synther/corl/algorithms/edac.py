@@ -1,4 +1,4 @@
-"""EDAC (An et al. 2021, arXiv 2110.01548): SAC with N critics whose action gradients are diverse.
+"""EDAC (An et al. 2021, arXiv 2110.01548) is SAC with N critics whose action gradients differ.
 
     python3 synther/corl/algorithms/edac.py \
         --config synther/corl/yaml/edac/halfcheetah/medium_replay_v2.yaml \

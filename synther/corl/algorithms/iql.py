@@ -1,4 +1,4 @@
-"""IQL (Kostrikov et al. 2021, arXiv 2110.06169): expectile values, advantage-weighted cloning.
+"""IQL (Kostrikov et al. 2021, arXiv 2110.06169) clones actions by their advantage over expectiles.
 
     python3 synther/corl/algorithms/iql.py \
         --config synther/corl/yaml/iql/halfcheetah/medium_replay_v2.yaml \

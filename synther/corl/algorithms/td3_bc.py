@@ -1,4 +1,4 @@
-"""TD3+BC (Fujimoto and Gu 2021, arXiv 2106.06860): TD3 with a behaviour-cloning term.
+"""TD3+BC (Fujimoto and Gu 2021, arXiv 2106.06860) is TD3 with a behaviour-cloning term.
 
     python3 synther/corl/algorithms/td3_bc.py \
         --config synther/corl/yaml/td3_bc/halfcheetah/medium_replay_v2.yaml \

@@ -1,4 +1,4 @@
-"""Where training batches come from: a data set, saved samples, or a model that generates them.
+"""The batches of an offline run come from a data set, from saved samples, or from a model.
 
 Whatever the source, the rows are normalised once, by statistics of the real data set, and an agent
 gets a ``Batch`` ``[seeds, B, ...]`` whose rewards and dones keep their last axis.

@@ -1,4 +1,4 @@
-"""What each algorithm's command does: read the arguments, train, say the result in one line."""
+"""Every algorithm's command reads its arguments, trains, and says the result in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an offline run can be told: pyrallis dataclasses, read by ``parsing``.
+"""The settings of an offline run are pyrallis dataclasses, which ``parsing`` reads.
 
 Precedence: defaults, then the file of ``--config``, then the command line.
 """
@@ -17,7 +17,7 @@ from synther.runs.settings import ConfigError, require_positive
 
 @dataclass
 class DiffusionConfig:
-    """Where synthetic transitions come from; without ``path`` the data set itself is used."""
+    """Synthetic transitions come from ``path``; without one the data set itself is used."""
 
     path: Optional[str] = None  # samples (.npz), or a model (.pt) that generates them on the fly
     num_steps: int = 128  # sampler steps, on the fly
@@ -37,7 +37,7 @@ class DiffusionConfig:
 
 @dataclass
 class RunConfig:
-    """What every offline algorithm's run can be told."""
+    """The keys that every offline algorithm has."""
 
     device: str = "auto"  # auto, cpu, cuda or cuda:<n>
     seed: int = 0  # of the first agent
@@ -92,5 +92,5 @@ class RunConfig:
 
     @property
     def eval_seeds(self) -> list[int]:
-        """Of the evaluation episodes, one a seed."""
+        """Seeds of the evaluation episodes, one for each agent."""
         return self.seeds

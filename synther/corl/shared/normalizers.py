@@ -1,4 +1,4 @@
-"""Normalisation of states and rewards, by statistics of the real data set."""
+"""States and rewards are normalised by statistics of the real data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StateNormalizer:
 
     @classmethod
     def of(cls, dataset: Transitions) -> StateNormalizer:
-        """Of a data set's observations; 1e-3 is added to the standard deviation."""
+        """Fit to a data set's observations; 1e-3 is added to the standard deviation."""
         observations = dataset.observations
         mean = observations.mean(axis=0, dtype=np.float64)
         std = observations.std(axis=0, dtype=np.float64) + STD_OFFSET
@@ -45,7 +45,7 @@ class RewardNormalizer:
 
     @classmethod
     def of(cls, dataset: Transitions, env: str) -> RewardNormalizer:
-        """Antmaze: minus 1. Otherwise ``1000 / (max return - min return)`` over the episodes.
+        """Rewards of antmaze lose 1; others are multiplied by ``1000 / (max - min return)``.
 
         As CORL counts them: an episode ends at a terminal or after 1000 rows, and the part that
         the data set ends with is left out.

@@ -1,4 +1,4 @@
-"""From YAML files and command lines to the configuration of an offline run.
+"""The configuration of an offline run is read from a YAML file and a command line.
 
 Types are those of :mod:`synther.runs.settings`: pyrallis' own reading, which is left nothing but
 ``--help``, makes True of ``3e-5`` where a bool is expected, and looks up any name a file asks for.

@@ -16,7 +16,7 @@ from synther.runs.settings import as_dict
 
 
 def evaluation_of(returns: NDArray[np.float64], env_id: str) -> Evaluation:
-    """What the loop keeps of an evaluation.
+    """The record, metrics and summary of an evaluation, as the loop keeps them.
 
     Args:
         returns: undiscounted ``[S, episodes]``.
@@ -38,7 +38,7 @@ def evaluation_of(returns: NDArray[np.float64], env_id: str) -> Evaluation:
 def result_of(
     config: RunConfig, env_id: str, evaluations: Sequence[dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
-    """What ``result.json`` holds.
+    """The content of ``result.json``.
 
     Returns:
         ``name env eval_env seeds steps seconds config``; per seed ``last_return best_return`` and,
