@@ -1,0 +1,167 @@
+"""The training loop on an agent of one number: when it does what, and that it continues exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.learning.learner import Agent, Metrics
+from synther.learning.loop import Evaluation, Timetable, Training
+from synther.runs.loggers import read_metrics
+
+NO_SERVICES = SimpleNamespace(
+    tensorboard=False, wandb_mode=None, entity=None, project=None, group=None
+)
+
+
+class Walk(Agent):
+    """Two members, each a number to which batch and noise are added."""
+
+    def __init__(self) -> None:
+        super().__init__("off")
+        self.place = torch.nn.Parameter(torch.zeros(2), requires_grad=False)
+        self.rate = 0.0
+        self.calls: list[tuple[int, Hashable]] = []
+
+    def noise(self, generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
+        return (torch.randn(updates, generator=generator),)
+
+    def variant(self, step: int) -> Hashable:
+        return step % 4 == 0
+
+    def schedule(self, step: int) -> None:
+        self.rate = 1.0 / step
+
+    def update(self, batch: Any, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
+        self.calls.append((round(1 / self.rate), variant))
+        self.place += self.rate * (batch + noise[0])
+        return {"place": self.place.clone()}
+
+
+class Counting:
+    """A source of the numbers 1, 2, 3, ..."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def sample(self) -> int:
+        self.count += 1
+        return self.count
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+    def metrics(self, updates_per_second: float) -> dict[str, float]:
+        return {"handed_out": float(self.count)}
+
+
+def training(folder: Path | None, timetable: Timetable, **options: Any) -> Training:
+    agent = Walk()
+
+    def evaluate() -> Evaluation:
+        places = agent.place.tolist()
+        return Evaluation({"places": places}, {"eval_place": agent.place.numpy()}, "walked")
+
+    return Training(
+        agent,
+        Counting(),
+        evaluate,
+        timetable,
+        seeds=[3, 7],
+        device=torch.device("cpu"),
+        config={"key": 1},
+        logs=NO_SERVICES,  # type: ignore[arg-type]
+        name="walk",
+        folder=folder,
+        **options,
+    )
+
+
+def test_what_is_due_happens_every_so_many_steps_and_at_the_end(tmp_path: Path) -> None:
+    run = training(tmp_path, Timetable(11, 4, 5, 3), keep_all=True)
+    run.run()
+    assert [each["step"] for each in run.evaluations] == [5, 10, 11]
+    assert list(checkpoint.steps(tmp_path, "checkpoint")) == [3, 6, 9, 11]
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [each["step"] for each in records if "place/s3" in each] == [4, 8, 11]
+    assert [each["handed_out"] for each in records if "place/s3" in each] == [4, 8, 11]
+    assert [each["step"] for each in records if "eval_place/s7" in each] == [5, 10, 11]
+
+
+def test_no_evaluation_but_the_last_and_no_checkpoint_but_the_newest(tmp_path: Path) -> None:
+    run = training(tmp_path, Timetable(10, 100, 0, 4))
+    run.run()
+    assert [each["step"] for each in run.evaluations] == [10]
+    assert list(checkpoint.steps(tmp_path, "checkpoint")) == [10]
+
+
+def test_an_update_takes_the_schedule_and_the_variant_of_its_step() -> None:
+    run = training(None, Timetable(8, 100, 0, 100, update_every=2))
+    run.run()
+    assert run.agent.calls == [(2, False), (4, True), (6, False), (8, True)]
+
+
+def test_a_run_continues_from_its_newest_checkpoint_bit_for_bit(tmp_path: Path) -> None:
+    whole, cut = training(tmp_path / "whole", Timetable(9, 1, 4, 4)), Timetable(9, 1, 4, 4)
+    whole.run()
+
+    class Interrupted(Exception):
+        pass
+
+    first = training(tmp_path / "cut", cut)
+    sample = first.source.sample
+
+    def failing() -> Any:
+        if first.step == 7:
+            raise Interrupted
+        return sample()
+
+    first.source.sample = failing  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        first.run()
+    again = training(tmp_path / "cut", cut)
+    assert again.resume()
+    assert again.step == 4
+    again.run()
+    assert torch.equal(again.agent.place, whole.agent.place)  # type: ignore[arg-type]
+    assert again.evaluations == whole.evaluations
+    steps = [[each["step"] for each in read_metrics(tmp_path / name / "metrics.jsonl")]
+             for name in ("whole", "cut")]  # fmt: skip
+    assert steps[0] == steps[1]
+
+
+def test_there_is_nothing_to_continue_in_an_empty_folder(tmp_path: Path) -> None:
+    assert not training(tmp_path, Timetable(9, 1, 4, 4)).resume()
+    assert not training(None, Timetable(9, 1, 4, 4)).resume()
+
+
+def test_a_checkpoint_of_something_else_is_refused_by_its_name(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "checkpoint-5.pt", {"step": 5, "seconds": 1.0, "evaluations": []})
+    with pytest.raises(CheckpointError, match=r"checkpoint-5\.pt: not a checkpoint of this run"):
+        training(tmp_path, Timetable(9, 1, 4, 4)).resume()
+
+
+def test_a_number_that_is_not_finite_names_the_metric_and_the_seed(tmp_path: Path) -> None:
+    run = training(tmp_path, Timetable(9, 3, 0, 9))
+    update = run.update
+
+    def spoiled(*given: Any) -> Metrics:
+        metrics = update(*given)
+        metrics["place"][1] = float("nan")
+        return metrics
+
+    run.update = spoiled
+    with pytest.raises(DivergedError, match="place of seed 7 is not finite, seen at step 3"):
+        run.run()
+    assert not checkpoint.steps(tmp_path, "checkpoint")
