@@ -20,9 +20,10 @@ from synther.reports.progress import offline_result, online_steps, read_object
 from synther.runs.loggers import read_metrics
 
 Measure = Literal["score", "return"]
-_KEYS = {"policy_noise": "td3_bc", "iql_tau": "iql", "num_critics": "edac", "cql_temp": "cql"}
-"""A key that only this algorithm's configuration has."""
 _LABELS = {"td3_bc": "TD3+BC", "iql": "IQL", "edac": "EDAC", "cql": "CQL"}
+_KEYS = {"policy_noise": "TD3+BC", "iql_tau": "IQL", "num_critics": "EDAC", "cql_temp": "CQL"}
+"""How runs and plans are named that are older than the entry ``algorithm``: by the algorithm's
+file, and by a setting that only this algorithm has. A newer algorithm needs no entry here."""
 _PLAIN_NAMES = {"run", "real", "synther", *_LABELS}
 
 
@@ -213,7 +214,9 @@ def _not_begun(folder: Path, begun: set[str]) -> Iterator[Unfinished]:
             method = words[words.index("--exp_name") + 1]
         else:
             name = words[words.index("--name") + 1]
-            method = _label(Path(job["script"]).stem, name, "--diffusion.path" in words)
+            file = Path(job["script"]).stem
+            algorithm = job.get("algorithm") or _LABELS.get(file, file)
+            method = _label(algorithm, name, "--diffusion.path" in words)
         yield Unfinished(job["name"], task, method, state)
 
 
@@ -222,13 +225,26 @@ def _task(env: str) -> str:
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    algorithm = next((name for key, name in _KEYS.items() if key in config), "?")
+    algorithm = config.get("algorithm")
+    if algorithm is None:
+        algorithm = next((label for key, label in _KEYS.items() if key in config), "?")
     return _label(algorithm, config["name"], bool(config.get("diffusion.path")))
 
 
 def _label(algorithm: str, name: str, synther: bool) -> str:
-    """The algorithm, what the run's name adds to it, and whether it learned from samples."""
+    """The algorithm, what the run's name adds to it, and whether it learned from samples.
+
+    A name that begins with the algorithm's, in any spelling (``td3_bc`` of TD3+BC), adds only what
+    follows.
+    """
     parts = [part for part in name.replace(" ", "-").split("-") if part]
-    added = "-".join(part for part in parts if part.lower() not in _PLAIN_NAMES)
-    label = _LABELS.get(algorithm, algorithm) + (f" ({added})" if added else "")
+    beginnings = ["".join(map(_bare, parts[:count])) for count in range(len(parts) + 1)]
+    own = _bare(algorithm)
+    rest = parts[beginnings.index(own) :] if own in beginnings else parts
+    added = "-".join(part for part in rest if part.lower() not in _PLAIN_NAMES)
+    label = algorithm + (f" ({added})" if added else "")
     return f"{label} + SynthER" if synther else label
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))

@@ -7,10 +7,9 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from synther.corl.algorithms import cql, edac, iql, td3_bc
-from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import parse
 from synther.datasets import DatasetNotFoundError, dataset_info
+from synther.datasets.load import source_of
 from synther.diffusion import train_diffuser
 from synther.diffusion.arguments import build_parser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, make_env
@@ -19,16 +18,11 @@ from synther.online.config import OnlineConfig, OnlineConfigError
 from synther.runs import gin_config
 from synther.runs.gin_config import GinError
 from synther.runs.settings import ConfigError
+from synther.sweeps.algorithms import find_algorithm
 from synther.sweeps.jobs import Job
 from synther.sweeps.sections import StudyError
 from synther.sweeps.study import Study
 
-CONFIGS: dict[str, type[RunConfig]] = {
-    "td3_bc": td3_bc.TD3BCConfig,
-    "iql": iql.IQLConfig,
-    "edac": edac.EDACConfig,
-    "cql": cql.CQLConfig,
-}
 # Importing a command makes its names known to gin, so that bindings can be checked.
 _COMMANDS = (train_diffuser, online_exp)
 
@@ -62,7 +56,7 @@ def _check_data_set(name: str, where: str) -> None:
     if path.suffix in (".npz", ".hdf5", ".h5"):
         if not path.is_file():
             raise StudyError(f"{where}: {name}: no such file")
-    elif "/" not in name and not name.startswith("minari:"):  # Minari knows its own
+    elif source_of(name) is None and "/" not in name:  # other sources, and Minari, know their own
         try:
             dataset_info(name)
         except DatasetNotFoundError as error:
@@ -90,11 +84,11 @@ def _check_agent(
 
 
 def _check_offline(study: Study, job: Job) -> None:
-    algorithm = Path(job.script).stem
+    algorithm = find_algorithm(job.script)
     try:
-        parse(CONFIGS[algorithm], job.words)
+        parse(algorithm.config_class, job.words)
     except ConfigError as error:
-        raise StudyError(f"{study.file}: arguments of {algorithm}: {error}") from error
+        raise StudyError(f"{study.file}: arguments of {algorithm.name}: {error}") from error
 
 
 def _check_diffusion(study: Study, job: Job) -> None:

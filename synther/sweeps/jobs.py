@@ -28,6 +28,7 @@ class Job:
         needs: names of the jobs whose files it reads.
         resources: what it occupies.
         seeds: of the agents that it trains.
+        algorithm: for ``offline``, what tables call the algorithm.
         output: for ``data`` and ``diffusion``, the file that it makes, inside its ``run`` folder.
     """
 
@@ -38,6 +39,7 @@ class Job:
     needs: tuple[str, ...] = ()
     resources: Resources = field(default=Resources(), compare=False)
     seeds: tuple[int, ...] = ()
+    algorithm: str = ""
     output: str = ""
 
     def home(self, root: Path) -> Path:

@@ -10,8 +10,10 @@ import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from synther.datasets.load import without_source
 from synther.files import atomic
 from synther.runs.gin_config import ROOT as REPOSITORY
+from synther.sweeps.algorithms import find_algorithm
 from synther.sweeps.jobs import ROOT, Job
 from synther.sweeps.sections import Scalar, StudyError
 from synther.sweeps.study import KINDS, Agent, Kind, OfflineGrid, Study
@@ -83,7 +85,7 @@ def label_of(data_set: str) -> str:
     """The name of a data set in folders' names: its own, or its file's without the ending."""
     if data_set.endswith((".npz", ".hdf5", ".h5")):
         return Path(data_set).stem
-    return data_set.removeprefix("minari:").replace("/", "-")
+    return without_source(data_set).replace("/", "-").strip("-")
 
 
 def _source(data_set: str) -> str:
@@ -137,24 +139,25 @@ def _offline(
     needs: tuple[str, ...],
 ) -> Iterator[Job]:
     groups = [grid.seeds] if grid.stack_seeds else [(seed,) for seed in grid.seeds]
-    for algorithm, variant, synther, seeds in itertools.product(
+    for given_algorithm, variant, synther, seeds in itertools.product(
         grid.algorithms, grid.variants, grid.synther, groups
     ):
+        algorithm = find_algorithm(given_algorithm)
         given = {
             **grid.arguments,
-            **grid.algorithm_arguments.get(algorithm, {}),
+            **grid.algorithm_arguments.get(given_algorithm, {}),
             **grid.variants[variant],
         }
-        run = f"{algorithm}-{variant}" if variant else algorithm
+        run = f"{algorithm.name}-{variant}" if variant else algorithm.name
         span = f"s{seeds[0]}" if len(seeds) == 1 else f"s{seeds[0]}to{seeds[-1]}"
         name = f"offline/{run}-{label}-{'synther' if synther else 'real'}-{span}"
         model = f"diffusion/{label}"
         samples = f"{ROOT}/{model}/run/{SAMPLES}"
-        file = yaml_of(algorithm, data_set)
+        file = yaml_of(given_algorithm, data_set)
         yield Job(
             name=name,
             kind="offline",
-            script=f"synther/corl/algorithms/{algorithm}.py",
+            script=algorithm.script,
             words=(
                 *(("--config", file) if file else ()),
                 *("--env", source, "--name", run, "--seed", str(seeds[0])),
@@ -166,6 +169,7 @@ def _offline(
             needs=(*needs, model) if synther else needs,
             resources=study.resources["offline"],
             seeds=seeds,
+            algorithm=algorithm.label,
         )
 
 

@@ -16,16 +16,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from synther.sweeps.algorithms import find_algorithm
 from synther.sweeps.sections import Scalar, Section, StudyError, read_yaml
 
 Kind = Literal["data", "diffusion", "offline", "online"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-ALGORITHMS = ("td3_bc", "iql", "edac", "cql")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def load_study(path: str | Path) -> Study:
 
     Raises:
         StudyError: an unknown key, a value of the wrong kind, an empty grid, a seed twice, an
-            unknown algorithm; the message names the file and the key and says what was expected.
+            algorithm that is not found; the message names the file and the key and says what was
+            expected.
     """
     top = read_yaml(path)
     study = Study(
@@ -130,8 +131,7 @@ def _diffusion(section: Section) -> Diffusion:
 
 def _offline_grid(section: Section) -> OfflineGrid:
     algorithms = section.items("algorithms", str)
-    for each in algorithms:
-        section.choice("algorithms", each, ALGORITHMS)
+    _check_algorithms(section, algorithms)
     own = section.section("algorithm_arguments").named()
     for each in own:
         section.choice("algorithm_arguments", each, algorithms)
@@ -158,6 +158,21 @@ def _offline_grid(section: Section) -> OfflineGrid:
             "stack_seeds", f"expected seeds that follow each other, got {list(grid.seeds)}"
         )
     return grid
+
+
+def _check_algorithms(section: Section, algorithms: Sequence[str]) -> None:
+    """Find each of them, and refuse two whose runs would have the same names."""
+    known: dict[str, str] = {}
+    for each in algorithms:
+        try:
+            name = find_algorithm(each).name
+        except StudyError as error:
+            raise section.error("algorithms", str(error)) from error
+        earlier = known.setdefault(name, each)
+        if earlier != each:
+            raise section.error(
+                "algorithms", f"{earlier} and {each} both call their runs {name}; rename one"
+            )
 
 
 def _online_grid(section: Section) -> OnlineGrid:

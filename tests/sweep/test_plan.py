@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synther.sweeps.algorithms import shipped
 from synther.sweeps.plan import build_plan, label_of, with_gpus, write_plan, yaml_of
 from synther.sweeps.sections import StudyError
-from synther.sweeps.study import ALGORITHMS, Diffusion, OfflineGrid, Resources, Study
+from synther.sweeps.study import Diffusion, OfflineGrid, Resources, Study
 from tests.sweep.helpers import SMALL, study_of
 
 RESOURCES = {kind: Resources() for kind in ("data", "diffusion", "offline", "online")}
@@ -30,7 +31,7 @@ def study_with(*grids: OfflineGrid) -> Study:
 grids = st.builds(
     OfflineGrid,
     data_sets=some(["hopper-demo-v0", "hopper-medium-v2", "maze2d-umaze-v1"]),
-    algorithms=some(list(ALGORITHMS)),
+    algorithms=some(list(shipped())),
     seeds=some(list(range(6))),
     fractions=some([1.0, 0.5, 0.05]),
     synther=some([False, True]),

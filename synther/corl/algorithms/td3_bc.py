@@ -26,6 +26,7 @@ class TD3BCConfig(RunConfig):
     """Keys and defaults of TD3+BC; the others are RunConfig's."""
 
     name: str = "TD3_BC"
+    algorithm: str = "TD3+BC"
     tau: float = 0.005  # target <- target + tau * (network - target)
     learning_rate: float = 3e-4
     policy_noise: float = 0.2  # std of the target policy's smoothing noise, times max_action

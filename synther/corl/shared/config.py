@@ -69,6 +69,7 @@ class RunConfig:
     entity: Optional[str] = None  # wandb
     wandb_mode: Optional[WandbMode] = None  # offline where an entity or key is set, else disabled
     name: str = "run"  # first part of the run folder's name
+    algorithm: str = ""  # what reports call it: each algorithm's own, its default name or better
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
 
     ALIASES: ClassVar[Mapping[str, str]] = {}
@@ -77,6 +78,10 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.load_model == "":
             self.load_model = None
+        own = type(self).algorithm or type(self).name
+        if self.algorithm not in ("", own):
+            raise ConfigError(f"algorithm is '{self.algorithm}', these are the settings of {own}")
+        self.algorithm = own
         require_positive(
             self, "num_seeds", "eval_freq", "n_episodes", "max_timesteps", "log_every",
             "buffer_size", "batch_size", "max_action",
