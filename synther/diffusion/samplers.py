@@ -15,7 +15,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,18 @@ class Sampler(Protocol):
     ) -> Tensor: ...
 
 
+SAMPLERS: dict[str, Sampler] = {}
+"""Samplers by name."""
+
+SamplerT = TypeVar("SamplerT", bound=Sampler)
+
+
+def register_sampler(sampler: SamplerT) -> SamplerT:
+    """Function decorator: models, presets and commands may name this sampler."""
+    SAMPLERS[sampler.__name__] = sampler  # type: ignore[attr-defined]
+    return sampler
+
+
 def karras_schedule(
     num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
 ) -> Tensor:
@@ -53,6 +65,7 @@ def karras_schedule(
     return torch.cat([(high + ramp * (low - high)) ** rho, ramp.new_zeros(1)])
 
 
+@register_sampler
 def heun_stochastic(
     denoise: Denoise,
     x: Tensor,
@@ -85,6 +98,7 @@ def heun_stochastic(
     return x
 
 
+@register_sampler
 def heun_deterministic(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise, **_: Any
 ) -> Tensor:
@@ -92,6 +106,7 @@ def heun_deterministic(
     return heun_stochastic(denoise, x, sigmas, noise=noise, S_churn=0.0)
 
 
+@register_sampler
 def dpmpp_2m_sde(
     denoise: Denoise,
     x: Tensor,
@@ -125,11 +140,13 @@ def dpmpp_2m_sde(
     return x
 
 
+@register_sampler
 def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise, **_: Any) -> Tensor:
     """DPM-Solver++(2M) (Lu et al., algorithm 2) on the ODE: second order, N network calls."""
     return dpmpp_2m_sde(denoise, x, sigmas, noise=noise, eta=0.0)
 
 
+@register_sampler
 def dpmpp_3m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise, **_: Any) -> Tensor:
     """The third-order multistep of the ODE: D is the parabola through its last three values, whose
     product with the exponential is integrated exactly. N network calls.
@@ -159,6 +176,7 @@ def dpmpp_3m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise, **_: 
     return x
 
 
+@register_sampler
 def restart(
     denoise: Denoise,
     x: Tensor,
@@ -194,16 +212,6 @@ def restart(
         x = x + noise(i) * (S_noise * spread)
         x = dpmpp_2m(denoise, x, down, noise=noise)
     return dpmpp_2m(denoise, x, sigmas[turn:], noise=noise)
-
-
-SAMPLERS: dict[str, Sampler] = {
-    "heun_stochastic": heun_stochastic,
-    "heun_deterministic": heun_deterministic,
-    "dpmpp_2m": dpmpp_2m,
-    "dpmpp_2m_sde": dpmpp_2m_sde,
-    "dpmpp_3m": dpmpp_3m,
-    "restart": restart,
-}
 
 
 def check_sampler(name: str, params: Mapping[str, Any] | None = None) -> None:
