@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
+import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import gin
@@ -31,7 +34,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def register_network(network: NetworkT) -> NetworkT:
-    """Class decorator: checkpoints may name this network.
+    """Class decorator: gin files and checkpoints may name this network.
+
+    It is found by itself in a file beside this one whose name ends in ``_network.py``.
 
     Its constructor takes ``d_in`` and ``cond_dim`` beside arguments of its own, and it keeps all of
     them, as plain values, in ``config``.
@@ -231,3 +236,9 @@ class ResidualMLPDenoiser(nn.Module):
         self.proj.to(dtype)
         self.residual_mlp.to(dtype)
         return self
+
+
+# At the end, because the files beside this one import from it.
+for _file in pkgutil.iter_modules([str(Path(__file__).parent)]):
+    if _file.name.endswith("_network"):
+        importlib.import_module(f"{__package__}.{_file.name}")
