@@ -6,8 +6,8 @@ Objects of other libraries are known by their attributes; none of the libraries 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,23 @@ ACCEPTED = (
 )
 
 
+Convert = TypeVar("Convert", bound=Callable[[Any], Transitions])
+_CONVERSIONS: list[tuple[Callable[[Any], bool], Callable[[Any], Transitions]]] = []
+
+
+def converts(knows: Callable[[Any], bool]) -> Callable[[Convert], Convert]:
+    """Function decorator: :func:`as_transitions` gives it every object of which ``knows`` is true.
+
+    An integration of another library uses it in its own file, which a user imports.
+    """
+
+    def register(convert: Convert) -> Convert:
+        _CONVERSIONS.append((knows, convert))
+        return convert
+
+    return register
+
+
 def as_transitions(data: Any) -> Transitions:
     """Transitions out of any of the kinds below, checked.
 
@@ -29,7 +46,7 @@ def as_transitions(data: Any) -> Transitions:
             ``rewards [N]``, ``next_observations [N, O]`` and ``terminals [N]``; what
             :func:`synther.datasets.load_dataset` takes; a ``MinariDataset``; a ``ReplayBuffer`` of
             Stable-Baselines3, its rows oldest first; a ``ReplayBuffer`` or ``MDPDataset`` of
-            d3rlpy.
+            d3rlpy; what a function under :func:`converts` knows.
 
     A time-out is no terminal, wherever the source tells the two apart. Sources that do not record
     what followed a terminal (d3rlpy; Stable-Baselines3 with ``optimize_memory_usage``) have the
@@ -54,6 +71,9 @@ def as_transitions(data: Any) -> Transitions:
         return _of_sb3(data)
     if hasattr(data, "episodes") and hasattr(data, "transition_picker"):
         return _of_d3rlpy(data)
+    for knows, convert in _CONVERSIONS:
+        if knows(data):
+            return convert(data)
     raise TypeError(f"{type(data).__name__} is not known; expected {ACCEPTED}")
 
 

@@ -1,19 +1,25 @@
-"""``load_dataset`` turns the name of a data set, or a path, into ``Transitions``."""
+"""``load_dataset`` turns the name of a data set, or a path, into ``Transitions``.
+
+A name such as ``minari:mujoco/hopper/medium-v0`` says which file of this folder reads it: what
+follows the colon is given to the function ``load_minari`` of ``minari.py``. A new source is thus a
+file ``NAME.py`` with a function ``load_NAME(name: str) -> Transitions``, and is named nowhere else.
+"""
 
 from __future__ import annotations
 
 import difflib
+import importlib
+import importlib.util
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from synther.datasets import d4rl
 from synther.datasets.files import HDF5_SUFFIXES, read_hdf5
-from synther.datasets.minari import load_minari
 from synther.datasets.qlearning import to_transitions
 from synther.envs import legacy
 from synther.envs.scores import env_id_of, reference_scores
@@ -22,8 +28,10 @@ from synther.transitions import TransitionError, Transitions
 
 SHIPPED_DIR = Path(__file__).with_name("data")
 _MINARI_ID = re.compile(r"[\w.-]+(/[\w.-]+)+-v\d+")
+_PREFIXED = re.compile(r"(?P<source>[a-z]\w+):(?P<name>.+)", re.DOTALL)
 
-Source = Literal["d4rl", "shipped", "minari", "file"]
+Source = str
+"""``d4rl``, ``shipped``, ``file``, or the file of this folder that reads it, such as ``minari``."""
 
 
 class DatasetNotFoundError(FileNotFoundError):
@@ -66,7 +74,8 @@ def load_dataset(
         name_or_path: a name from ``list_datasets()`` (what ships with the package, and D4RL's
             names, downloaded where absent, by d4rl itself under ``SYNTHER_BACKEND=gym``); a path
             to an ``.hdf5`` in D4RL's layout or an ``.npz`` of five arrays; a Minari id, such as
-            ``mujoco/hopper/medium-v0`` or ``minari:NAME``.
+            ``mujoco/hopper/medium-v0`` or ``minari:NAME``; ``SOURCE:NAME`` for another file of this
+            folder.
         terminate_on_end: D4RL's layout only: keep time-outs, with terminal 0, instead of dropping
             them.
         d4rl_exact: D4RL's layout only: the very arrays of d4rl 1.1's ``qlearning_dataset``. Without
@@ -106,8 +115,10 @@ def load_dataset(
             "layout, this is not; leave them out"
         )
     if path is None:
-        name = name.removeprefix("minari:")
-        return _described(load_minari(name), name, "minari")
+        name = without_source(name)
+        read = _reader_of(source)
+        assert read is not None
+        return _described(read(name), name, source)
     return _described(Transitions.load(path), path.stem, source)
 
 
@@ -141,21 +152,43 @@ def dataset_info(name: str) -> DatasetInfo:
     )
 
 
+def source_of(name: str) -> Source | None:
+    """``minari`` of ``minari:NAME``, where a file of this folder reads such names; else None."""
+    match = _PREFIXED.fullmatch(name)
+    if match is None or importlib.util.find_spec(f"{__package__}.{match['source']}") is None:
+        return None
+    return match["source"] if _reader_of(match["source"]) else None
+
+
+def without_source(name: str) -> str:
+    """``NAME`` of ``minari:NAME``; of another name, all of it."""
+    source = source_of(name)
+    return name if source is None else name.removeprefix(f"{source}:")
+
+
+def _reader_of(source: Source) -> Callable[[str], Transitions] | None:
+    """The function ``load_SOURCE`` of the file ``SOURCE.py`` in this folder, where it has one."""
+    module = importlib.import_module(f"{__package__}.{source}")
+    return getattr(module, f"load_{source}", None)
+
+
 def _resolve(name: str) -> tuple[Source, Path | None]:
-    """The kind of a data set, and its file (None for Minari, which keeps its own)."""
+    """The kind of a data set, and its file (None for a source that keeps its own)."""
     if name in _shipped_names():
         return "shipped", SHIPPED_DIR / f"{name}.npz"
     if name in d4rl.names():
         locate = legacy.locate_d4rl if legacy.backend() == "gym" else d4rl.locate
         return "d4rl", locate(name)
     path = Path(name).expanduser()
+    if (source := source_of(name)) is not None and not path.exists():
+        return source, None
     if path.suffix in (*HDF5_SUFFIXES, ".npz"):
         if path.is_file():
             return "file", path
         raise DatasetNotFoundError(f"{name}: no such file")
     if path.exists():
         raise TransitionError(f"{name}: expected a file that ends in .hdf5, .h5 or .npz")
-    if name.startswith("minari:") or _MINARI_ID.fullmatch(name):
+    if _MINARI_ID.fullmatch(name):
         return "minari", None
     raise _not_found(name)
 
