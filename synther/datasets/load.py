@@ -115,7 +115,7 @@ def load_dataset(
             "layout, this is not; leave them out"
         )
     if path is None:
-        name = without_source(name)
+        name = name.removeprefix(f"{source}:")
         read = _reader_of(source)
         assert read is not None
         return _described(read(name), name, source)
@@ -158,12 +158,6 @@ def source_of(name: str) -> Source | None:
     if match is None or importlib.util.find_spec(f"{__package__}.{match['source']}") is None:
         return None
     return match["source"] if _reader_of(match["source"]) else None
-
-
-def without_source(name: str) -> str:
-    """``NAME`` of ``minari:NAME``; of another name, all of it."""
-    source = source_of(name)
-    return name if source is None else name.removeprefix(f"{source}:")
 
 
 def _reader_of(source: Source) -> Callable[[str], Transitions] | None:

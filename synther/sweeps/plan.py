@@ -10,7 +10,6 @@ import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from synther.datasets.load import without_source
 from synther.files import atomic
 from synther.runs.gin_config import ROOT as REPOSITORY
 from synther.sweeps.algorithms import find_algorithm
@@ -85,7 +84,7 @@ def label_of(data_set: str) -> str:
     """The name of a data set in folders' names: its own, or its file's without the ending."""
     if data_set.endswith((".npz", ".hdf5", ".h5")):
         return Path(data_set).stem
-    return without_source(data_set).replace("/", "-").strip("-")
+    return data_set.removeprefix("minari:").replace(":", "-").replace("/", "-")
 
 
 def _source(data_set: str) -> str:

@@ -79,6 +79,14 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_
     assert config.name == "7"
 
 
+def test_settings_say_which_algorithm_they_are_of() -> None:
+    labels = {name: each().algorithm for name, each in CONFIGS.items()}
+    assert labels == {"td3_bc": "TD3+BC", "iql": "IQL", "edac": "EDAC", "cql": "CQL"}
+    assert parse(TD3BCConfig, ["--algorithm", "TD3+BC", "--name", "x"]).algorithm == "TD3+BC"
+    with pytest.raises(ConfigError, match=r"algorithm is 'TD3\+BC', these are the settings of IQL"):
+        parse(IQLConfig, ["--algorithm", "TD3+BC"])
+
+
 def test_flags_stand_alone_and_dashes_are_underscores() -> None:
     config = parse(TD3BCConfig, ["--resume", "--wandb-mode", "offline", "--normalize", "false"])
     assert (config.resume, config.wandb_mode, config.normalize) == (True, "offline", False)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from synther.envs import normalized_score
 from synther.reports.runs import read_runs
@@ -31,12 +32,31 @@ def test_a_stack_of_seeds_is_as_many_runs(tmp_path: Path) -> None:
         ({"name": "td3_bc-large"}, "TD3+BC (large)"),
         ({"name": "td3_bc-large", "diffusion.path": "m.pt"}, "TD3+BC (large) + SynthER"),
         ({"name": "my run"}, "TD3+BC (my)"),
+        ({"name": "TD3_BC", "algorithm": "TD3+BC"}, "TD3+BC"),
+        ({"name": "bc", "algorithm": "BC"}, "BC"),
+        (
+            {"name": "bc-large", "algorithm": "BC", "diffusion.path": "s.npz"},
+            "BC (large) + SynthER",
+        ),
+        ({"name": "my-bc-large", "algorithm": "My-BC"}, "My-BC (large)"),
+        ({"name": "other", "algorithm": "BC"}, "BC (other)"),
+        ({"name": "x", "policy_noise": 0.1, "algorithm": "BC"}, "BC (x)"),
     ],
 )
 def test_names_of_methods(config: dict[str, str], method: str, tmp_path: Path) -> None:
     offline_run(tmp_path / "a", [[1.0]], **config)
     (run,) = read_runs([tmp_path]).finished
     assert run.method == method
+
+
+def test_a_run_that_nobody_can_name_has_a_question_mark(tmp_path: Path) -> None:
+    run = offline_run(tmp_path / "a", [[1.0]], finished=False, name="BC")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    del settings["policy_noise"]
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert read_runs([tmp_path]).unfinished[0].method == "? (BC)"
+    (run / "config.yaml").write_text(yaml.safe_dump({**settings, "algorithm": "BC"}))
+    assert read_runs([tmp_path]).unfinished[0].method == "BC"
 
 
 def test_a_file_of_data_is_a_task_by_its_name(tmp_path: Path) -> None:
@@ -91,8 +111,15 @@ def test_what_a_plan_has_and_nobody_began_is_told(tmp_path: Path) -> None:
         "kind": "online",
         "words": ["--env", "e", "--exp_name", "S"],
     }
+    new = {
+        **job,
+        "name": "offline/new",
+        "script": "/some/where/mine.py",
+        "words": ["--env", "d", "--name", "bc-large"],
+        "algorithm": "BC",
+    }
     model = {"name": "diffusion/d", "kind": "diffusion"}
-    plan = {"jobs": [job, begun, online, model]}
+    plan = {"jobs": [job, begun, new, online, model]}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     offline_run(tmp_path / "offline/begun/run/x", [[1.0]])
     state = tmp_path / job["name"] / "state.json"
@@ -100,7 +127,8 @@ def test_what_a_plan_has_and_nobody_began_is_told(tmp_path: Path) -> None:
     state.write_text(json.dumps({"state": "blocked", "reason": "diffusion/d: broke"}))
     runs = read_runs([tmp_path])
     assert len(runs.finished) == 1
-    first, second = runs.unfinished
+    first, third, second = runs.unfinished
+    assert third.method == "BC (large)"
     assert (first.task, first.method) == ("d", "IQL + SynthER")
     assert first.state == "blocked: diffusion/d: broke"
     assert (second.method, second.state) == ("S", "not started")
