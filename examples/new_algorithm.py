@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from synther.corl.shared.agent import Agent
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
-from synther.learning.learner import Dims, Metrics, adam
+from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedMLP
 from synther.learning.replay import Batch
 
@@ -36,7 +35,7 @@ class BC(Agent):
         generators: list[torch.Generator],
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(config)
+        super().__init__(config.compile)
         widths = [dims.state, config.network_width, config.network_width, dims.action]
         self.actor = StackedMLP([len(generators)], widths, generators).to(device)
         self.optimizer = adam(self.actor.parameters(), config.learning_rate)
@@ -49,7 +48,7 @@ class BC(Agent):
         losses = errors.square().mean(dim=(1, 2))
         return losses.sum(), {"cloning_loss": losses.detach()}
 
-    def update(self, batch: Batch, noise: tuple[Tensor, ...], form: Hashable) -> Metrics:
+    def update(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         return self.descend(self.optimizer, self.loss, batch)
 
 
