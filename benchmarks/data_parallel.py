@@ -52,7 +52,7 @@ def updates_per_second(arguments: argparse.Namespace) -> float:
     def train(updates: int) -> None:
         for _ in range(updates):
             trainer.train_on_batch(trainer.rows.draw(trainer.batch_size))
-        float(trainer.totals.sum())  # waits for the device
+        float(trainer.training_step.totals.sum())  # waits for the device
 
     train(WARM_UP)
     started = time.perf_counter()

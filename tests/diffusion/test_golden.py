@@ -81,7 +81,7 @@ def test_training_continues_from_its_checkpoint(kind, golden, tmp_path):
     weights = [n for n in named if not n.endswith("bias")]
     biases = [n for n in named if n.endswith("bias")]
     for index, name in enumerate([*weights, *biases]):
-        state = trainer.optimizer.state[named[name]]
+        state = trainer.training_step.optimizer.state[named[name]]
         if index in recorded["opt"]["state"]:
             assert torch.equal(state["exp_avg"], recorded["opt"]["state"][index]["exp_avg"]), name
         assert torch.equal(named[name], recorded["model"][name])

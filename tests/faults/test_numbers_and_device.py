@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from synther.corl.algorithms.td3_bc import TD3BC
-from synther.diffusion.training.trainer import Trainer, TrainingDivergedError
+from synther.diffusion.training.step import TrainingDivergedError, TrainingStep
 from synther.files import checkpoint
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from tests.diffusion.models import tiny_trainer
@@ -19,7 +19,7 @@ from tests.faults.runs import KINDS, difference, outcome
 # What one update of each kind is, how many of them come before the fault, the checkpoint that is
 # then the last, and a network of the run.
 UPDATES: dict[str, tuple[Any, str, int, str, Callable[[Any], torch.nn.Module]]] = {
-    "diffusion": (Trainer, "_update", 45, "model-40.pt", lambda run: run.diffusion_model),
+    "diffusion": (TrainingStep, "update", 45, "model-40.pt", lambda run: run.diffusion_model),
     "offline": (TD3BC, "update", 25, "checkpoint-20.pt", lambda run: run.actor),
     "online": (REDQRLPDAgent, "train_block", 25, "checkpoint-20.pt", lambda run: run.actor),
 }

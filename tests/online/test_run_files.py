@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
-from synther.diffusion.training.trainer import Trainer
+from synther.diffusion.training.step import TrainingStep
 from synther.envs import Evaluator
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
@@ -95,7 +95,7 @@ MOMENTS: dict[str, tuple[Any, str, int, bool]] = {
     "before any checkpoint": (OnlineRun, "_interact", 6, False),
     "in the first evaluation": (Evaluator, "play", 1, False),
     "in the second evaluation": (Evaluator, "play", 2, False),
-    "while a model trains": (Trainer, "_update", 31, False),  # of the second refill
+    "while a model trains": (TrainingStep, "update", 31, False),  # of the second refill
     "while rows are sampled": (SimpleDiffusionGenerator, "sample_rows", 5, False),
     "while a refill is saved": (RunState, "_capture", 5, False),
 }

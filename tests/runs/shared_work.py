@@ -30,10 +30,10 @@ def state(trainer: Trainer) -> dict[str, Any]:
     """All that the run's future depends on; the EMA holds the trained weights too."""
     return {
         "ema": trainer.ema.state_dict(),
-        "opt": trainer.optimizer.state_dict()["state"],
-        "rng": trainer.generator.get_state(),
+        "opt": trainer.training_step.optimizer.state_dict()["state"],
+        "rng": trainer.training_step.generator.get_state(),
         "order": trainer.rows.generator.get_state(),
-        "totals": trainer.totals,
+        "totals": trainer.training_step.totals,
         "step": trainer.step,
     }
 

@@ -35,13 +35,13 @@ MARK = {"SYNTHER_LAUNCH": str(os.getpid())}
 FAILING = """
 import errno, os, signal, sys
 from synther.diffusion import train_diffuser
-from synther.diffusion.training.trainer import Trainer
-update = Trainer._update
+from synther.diffusion.training.step import TrainingStep
+update = TrainingStep.update
 def update_or_fail(self, batches):
     if os.environ["RANK"] == os.environ["FAILING_RANK"] and self.step == 7:
         raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
     return update(self, batches)
-Trainer._update = update_or_fail
+TrainingStep.update = update_or_fail
 train_diffuser.main()
 """
 

@@ -77,8 +77,9 @@ def alone(folder: Path, pair: list[dict[str, Any]]) -> dict[str, Any]:
     runs["larger"] = trainer_of(None, 20, small_batch_size=2 * BATCH)
     runs["resumed"].load(150)
     losses = []
-    update = runs["whole"]._update
-    runs["whole"]._update = lambda batches: losses.append(update(batches)) or losses[-1]  # type: ignore[func-returns-value, method-assign]
+    step = runs["whole"].training_step
+    update = step.update
+    step.update = lambda batches: losses.append(update(batches)) or losses[-1]  # type: ignore[func-returns-value, method-assign]
     for trainer in runs.values():
         trainer.train()
     return {name: state(trainer) for name, trainer in runs.items()} | {

@@ -1,97 +1,258 @@
-"""What a training checkpoint holds, where it is, and how a trainer goes on from it."""
+"""One training step of the diffusion model, and all the state that the next step depends on.
+
+A step is :meth:`TrainingStep.update`: the model's loss (EDM, arXiv 2206.00364, equation 8) on
+this process's share of each batch, its gradient, one step of AdamW with clipped gradients and a
+cosine learning rate, and the exponential moving average of the weights (EMA) that samples come
+from.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+import torch
+from ema_pytorch import EMA
+from torch import Tensor, nn
 
 from synther.diffusion import model_io
-from synther.diffusion.optimisation import load_optimizer
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.files import checkpoint
-from synther.files.checkpoint import CheckpointError
+from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.runs import runtime
+from synther.runs.processes import Processes
 
-if TYPE_CHECKING:
-    from synther.diffusion.training.trainer import Trainer
-
-
-class RunFiles:
-    """``model-{step}.pt`` of a run, and its newest ``resume-{step}.pt``.
-
-    Args:
-        folder: where they are.
-        max_checkpoints: how many ``model-{step}.pt`` are kept, the newest; None keeps all.
-    """
-
-    def __init__(self, folder: Path, max_checkpoints: int | None) -> None:
-        self._folder, self._max_checkpoints = folder, max_checkpoints
-
-    def save_checkpoint(self, step: int, payload: dict[str, Any]) -> Path:
-        path = checkpoint.save(self._folder / f"model-{step}.pt", payload)
-        if self._max_checkpoints is not None:
-            written = checkpoint.steps(self._folder, "model")
-            for old in list(written.values())[: -self._max_checkpoints]:
-                if old != path:
-                    old.unlink()
-        return path
-
-    def save_resume_point(self, step: int, payload: dict[str, Any]) -> None:
-        """In place of the one before."""
-        path = checkpoint.save(self._folder / f"resume-{step}.pt", payload)
-        self.remove_resume_points(but=path)
-
-    def remove_resume_points(self, but: Path | None = None) -> None:
-        for path in checkpoint.steps(self._folder, "resume").values():
-            if path != but:
-                path.unlink()
-
-    def furthest(self) -> Path | None:
-        """The file of the highest step, of either kind."""
-        return checkpoint.furthest(self._folder, "model", "resume")
+if TYPE_CHECKING:  # accelerate takes seconds to import
+    from accelerate import Accelerator
 
 
-def capture(trainer: Trainer, totals: Tensor) -> dict[str, Any]:
-    """Everything that the rest of the run depends on, and the model's description.
+class TrainingDivergedError(DivergedError):
+    """The loss, its gradient or a weight is no longer a finite number."""
+
+
+class TrainingStep:
+    """Updates a model in place, one call a step.
+
+    Several processes train one model: each computes the gradient of its share of every batch, and
+    all take the same step. Noise is drawn for the whole batch by each of them, so that their number
+    changes the rounding of sums and nothing else. All of them have to make the same calls.
 
     Args:
-        trainer: whose state it is.
-        totals: the running sums of its metrics on every process, ``[processes, 2]``.
+        diffusion_model: the model, moved to the accelerator's device and trained in place.
+        accelerator: the device, and the other processes, if there are any.
+        seed: the seed of noise levels and noise, the same on every process.
+        num_steps: the length of the learning rate's schedule.
+        learning_rate: the learning rate at the start.
+        schedule: ``cosine`` to 0 after ``num_steps``, or None for a constant rate.
+        betas, weight_decay: AdamW's; biases and norms never decay.
+        max_grad_norm: gradients are scaled down to this norm.
+        ema_update_every, ema_decay: steps between updates of the average, and its final decay.
+        precision: ``bf16`` takes products in bfloat16; weights and sums stay float32.
     """
-    return {
-        "step": trainer.step,
-        "model": trainer.diffusion_model.state_dict(),
-        "opt": trainer.optimizer.state_dict(),
-        "ema": trainer.ema.state_dict(),
-        "scaler": None,
-        # What follows is ours; files of the 2023 release end above.
-        "layout": model_io.layout_to_plain(trainer.layout),
-        "config": model_io.describe(trainer.diffusion_model),
-        "scheduler": {"name": trainer.lr_scheduler, "total_steps": trainer.train_num_steps},
-        "rng": trainer.generator.get_state(),
-        "data_order": trainer.rows.generator.get_state(),
-        "metrics": {"totals": totals, "steps": trainer.steps_in_totals},
+
+    def __init__(
+        self,
+        diffusion_model: ElucidatedDiffusion,
+        accelerator: Accelerator,
+        *,
+        seed: int,
+        num_steps: int,
+        learning_rate: float,
+        schedule: Literal["cosine"] | None,
+        betas: tuple[float, float],
+        weight_decay: float,
+        max_grad_norm: float,
+        ema_update_every: int,
+        ema_decay: float,
+        precision: runtime.Precision,
+    ) -> None:
+        self.accelerator, self.processes = accelerator, Processes(accelerator)
+        self.device = accelerator.device
+        self.num_steps, self.schedule = num_steps, schedule
+        self.initial_rate, self.max_grad_norm = learning_rate, max_grad_norm
+        self.precision = precision
+        self.diffusion_model = diffusion_model.to(self.device)
+        # Where there are several processes, this gives all of them the first one's weights.
+        self.model = accelerator.prepare_model(diffusion_model)
+        if self.processes.count > 1:
+            self._rebuild_gradient_buckets()
+        # Its step counter stays on the host, where reading it at each step makes nobody wait.
+        self.ema = EMA(
+            diffusion_model, beta=ema_decay, update_every=ema_update_every, use_foreach=True
+        )
+        self.optimizer = adamw(diffusion_model, learning_rate, betas, weight_decay)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.step = 0  # updates made so far
+        self.totals = torch.zeros(2, device=self.device)  # sums of losses and of gradient norms
+        self.steps_in_totals = 0
+
+    def update(self, batches: Sequence[Tensor]) -> Tensor:
+        """One update on the mean loss of ``batches``, each ``[B, D]`` in data space; that loss, a
+        scalar on the device. The host does not wait for the device."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self.device)
+        for number, batch in enumerate(batches, 1):
+            # The processes' gradients are averaged once a step, with the last batch.
+            is_last = number == len(batches)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                part = self.loss(batch, 1 / len(batches))
+                self.accelerator.backward(part)
+            loss += part.detach()
+        norm = clipped_step(self.optimizer, self.max_grad_norm, self.learning_rate(self.step))
+        self.ema.update()
+        self.step += 1
+        self.totals += torch.stack([loss, norm])
+        self.steps_in_totals += 1
+        return loss
+
+    def loss(self, batch: Tensor, weight: float) -> Tensor:
+        """``weight`` times the loss on this process's share of a batch ``[B, D]``, scaled such that
+        the mean over the processes is that of the whole batch."""
+        share = self.processes.share(len(batch))
+        sigma = self.diffusion_model.noise_distribution(len(batch), self.generator)
+        noise = torch.randn(batch.shape, device=self.device, generator=self.generator)
+        rows = batch[share]
+        with runtime.autocast(self.device, self.precision):
+            loss = self.model(rows, sigma=sigma[share], noise=noise[share])
+        return loss * (weight * len(rows) * self.processes.count / len(batch))
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of the update that follows ``step`` updates: a function without state."""
+        if self.schedule is None:
+            return self.initial_rate
+        done = min(step / self.num_steps, 1.0)
+        return self.initial_rate * (1 + math.cos(math.pi * done)) / 2
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the updates since the last call; the host waits for the device here."""
+        totals = self.processes.gather(self.totals).mean(dim=0)
+        loss, norm = (totals / max(self.steps_in_totals, 1)).tolist()
+        self.totals.zero_()
+        self.steps_in_totals = 0
+        rate = self.learning_rate(self.step)
+        return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
+
+    def is_finite(self, *, weights: bool = False) -> bool:
+        """Whether losses and gradients since the last metrics, and with ``weights`` all parameters,
+        are finite on every process."""
+        parameters = self.diffusion_model.parameters() if weights else ()
+        return checkpoint.all_finite([self.processes.gather(self.totals), *parameters])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, under the keys of ``model-{step}.pt``; tensors
+        are those of the step itself, not copies."""
+        return {
+            "step": self.step,
+            "model": self.diffusion_model.state_dict(),
+            "opt": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict(),
+            "scaler": None,
+            # What follows is ours; files of the 2023 release end above.
+            "scheduler": {"name": self.schedule, "total_steps": self.num_steps},
+            "rng": self.generator.get_state(),
+            "metrics": {
+                "totals": self.processes.gather(self.totals),  # [processes, 2]
+                "steps": self.steps_in_totals,
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave, in a step of the same model; what a file of the
+        2023 release lacks stays as it is.
+
+        Raises:
+            CheckpointError: not a training state, or that of another model.
+        """
+        if missing := [key for key in ("step", "model", "opt", "ema") if key not in state]:
+            raise CheckpointError(f"has no '{missing[0]}', expected a training checkpoint")
+        model_io.load_weights(self.diffusion_model, state["model"], "model")
+        # Older versions of ema-pytorch keep its counters as [1], newer ones as [].
+        counters = {key: state["ema"][key].reshape(()) for key in ("initted", "step")}
+        model_io.load_weights(self.ema, {**state["ema"], **counters}, "ema")
+        load_optimizer(self.optimizer, state["opt"])
+        self.step = int(state["step"])
+        load_generator(self.generator, state.get("rng"))
+        if "metrics" in state:
+            totals = state["metrics"]["totals"].reshape(-1, 2)
+            same = len(totals) == self.processes.count
+            self.totals.copy_(totals[self.processes.rank] if same else totals.mean(dim=0))
+            self.steps_in_totals = state["metrics"]["steps"]
+
+    def _rebuild_gradient_buckets(self) -> None:
+        """Make the backward pass after which DDP rebuilds its gradient buckets.
+
+        DDP then orders the gradients as they arrived, and sums them in that order from then on.
+        With that pass made here, a run that resumes sums in the order of the run it continues.
+        """
+        row = torch.zeros(1, *self.diffusion_model.event_shape, device=self.device)
+        sigma = torch.ones(1, device=self.device)
+        self.accelerator.backward(self.model(row, sigma=sigma, noise=row))
+        self.model.zero_grad(set_to_none=True)
+
+
+def adamw(
+    model: nn.Module, rate: float, betas: tuple[float, float], weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW in one pass over all parameters; biases and norms do not decay.
+
+    The grouping and its order, frozen parameters included, are part of the checkpoint format.
+    """
+    norms = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.LayerNorm)
+        for parameter in module.parameters()
     }
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        exempt = name.endswith("bias") or id(parameter) in norms
+        (others if exempt else decaying).append(parameter)
+    groups = [
+        {"params": decaying, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
 
 
-def restore(trainer: Trainer, payload: dict[str, Any], source: str) -> None:
-    """Put a checkpoint's state into a trainer of the same model; see ``Trainer.load``."""
-    if missing := [key for key in ("step", "model", "opt", "ema") if key not in payload]:
-        raise CheckpointError(f"{source}: has no '{missing[0]}', expected a training checkpoint")
-    model_io.load_weights(trainer.diffusion_model, payload["model"], source)
-    # Older versions of ema-pytorch keep its counters as [1], newer ones as [].
-    counters = {key: payload["ema"][key].reshape(()) for key in ("initted", "step")}
-    model_io.load_weights(trainer.ema, {**payload["ema"], **counters}, source)
-    load_optimizer(trainer.optimizer, payload["opt"], source)
-    trainer.step = int(payload["step"])
-    generators = {"rng": trainer.generator, "data_order": trainer.rows.generator}
-    for key, generator in generators.items():
-        state = payload.get(key)
-        # A state fits its own kind of device; a run that moves to another starts new streams.
-        if state is not None and state.shape == generator.get_state().shape:
-            generator.set_state(state)
-    if "metrics" in payload:
-        totals = payload["metrics"]["totals"].reshape(-1, 2)
-        same = len(totals) == trainer.processes.count
-        trainer.totals.copy_(totals[trainer.processes.rank] if same else totals.mean(dim=0))
-        trainer.steps_in_totals = payload["metrics"]["steps"]
+def clipped_step(optimizer: torch.optim.AdamW, max_norm: float, rate: float) -> Tensor:
+    """One step of :func:`adamw`'s optimiser with its gradients scaled down to ``max_norm``; their
+    norm before that, a scalar on the device. The host does not wait for the device."""
+    gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients, foreach=True)
+    # The fused kernel divides by this on the fly: a pass over all gradients less than
+    # clip_grad_norm_, which is noticed where the network is large and the batch is small.
+    optimizer.grad_scale = (norm / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return norm
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Load moments and keep the settings as they are: a file may come from other hardware.
+
+    Raises:
+        CheckpointError: the moments are of another network.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    sizes = [len(group["params"]) for group in groups]
+    found = [len(group["params"]) for group in saved["param_groups"]]
+    if sizes != found:
+        raise CheckpointError(f"optimiser of {found} parameters, expected {sizes}")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, state in saved["state"].items():
+        shape, expected = tuple(state["exp_avg"].shape), tuple(parameters[index].shape)
+        if shape != expected:
+            raise CheckpointError(f"optimiser state {index} is {shape}, not {expected}")
+    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+
+
+def load_generator(generator: torch.Generator, state: Tensor | None) -> None:
+    """Load a generator's state, if there is one that fits its kind of device; a run that moves to
+    another kind starts new streams."""
+    if state is not None and state.shape == generator.get_state().shape:
+        generator.set_state(state)

@@ -1,12 +1,9 @@
-"""Training of the diffusion model."""
+"""The training loop of the diffusion model: batches in, log records and checkpoints out."""
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +12,13 @@ import torch
 from ema_pytorch import EMA
 from torch import Tensor
 
+from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.optimisation import adamw, clipped_step
-from synther.diffusion.training import step as training_state
 from synther.diffusion.training.row_source import RowSource
-from synther.diffusion.training.step import RunFiles
+from synther.diffusion.training.run_files import RunFiles
+from synther.diffusion.training.step import TrainingDivergedError, TrainingStep, load_generator
 from synther.files import checkpoint
-from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.files.checkpoint import CheckpointError
 from synther.runs import runtime
 from synther.runs.clock import Pace
 from synther.runs.loggers import Logger
@@ -29,10 +26,7 @@ from synther.runs.processes import Processes, accelerator_for
 from synther.transitions import TransitionLayout
 
 SMALL_DATA_SET_ROWS = 800_000
-
-
-class TrainingDivergedError(DivergedError):
-    """The loss or its gradient stopped being a number."""
+"""Data sets with fewer rows take the small batch."""
 
 
 @gin.configurable
@@ -107,54 +101,53 @@ class Trainer:
         self.accelerator = accelerator_for(runtime.resolve_device(device))
         self.processes = Processes(self.accelerator)
         self.device = self.accelerator.device
-        self.step = 0
-        self.train_num_steps = train_num_steps
-        self.train_lr, self.lr_scheduler = train_lr, lr_scheduler
+        seed = int(torch.randint(2**62, ())) if seed is None else seed
+        seed = self.processes.decided_by_first(seed) % 2**63
+        self.training_step = TrainingStep(
+            diffusion_model,
+            self.accelerator,
+            seed=seed,
+            num_steps=train_num_steps,
+            learning_rate=train_lr,
+            schedule=lr_scheduler,
+            betas=adam_betas,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+            ema_update_every=ema_update_every,
+            ema_decay=ema_decay,
+            precision=precision,
+        )
         self.gradient_accumulate_every = gradient_accumulate_every
-        self.max_grad_norm = max_grad_norm
         self.save_and_sample_every = save_and_sample_every
         self.results_folder = None if results_folder is None else Path(results_folder)
         self.files = self.results_folder and RunFiles(self.results_folder, max_checkpoints)
         self.pace = Pace(resume_every) if resume_every else None
-        self.precision = precision
         self.log_every = log_every
         self.layout, self.logger = layout, logger
-
-        self.diffusion_model = diffusion_model.to(self.device)
-        # Where there are several processes, this gives all of them the first one's weights.
-        self.model = self.accelerator.prepare_model(diffusion_model)
-        if self.processes.count > 1:
-            self._settle_order_of_sums()
-        # Its step counter stays on the host, where reading it at each step makes nobody wait.
-        self.ema = EMA(
-            diffusion_model, beta=ema_decay, update_every=ema_update_every, use_foreach=True
-        )
-        self.optimizer = adamw(diffusion_model, train_lr, adam_betas, weight_decay)
-        seed = int(torch.randint(2**62, ())) if seed is None else seed
-        seed = self.processes.decided_by_first(seed) % 2**63
-        self.generator = torch.Generator(self.device).manual_seed(seed)
         self.rows = RowSource(dataset, self.device, seed, self.processes.all_agree)
         batch_size = train_batch_size if len(self.rows) >= SMALL_DATA_SET_ROWS else small_batch_size
         self.batch_size = batch_size * (1 if split_batches else self.processes.count)
         self.processes.share(self.batch_size)  # before the first step, not in it
-        self.totals = torch.zeros(2, device=self.device)  # of losses and gradient norms
-        self.steps_in_totals = 0
 
-    def _settle_order_of_sums(self) -> None:
-        """After its first backward pass DDP lays the gradients out in the order in which they came,
-        and sums them in another order from then on. That pass is made here, for a run that resumes
-        to have the order of the one that it continues."""
-        row = torch.zeros(1, *self.diffusion_model.event_shape, device=self.device)
-        sigma = torch.ones(1, device=self.device)
-        self.accelerator.backward(self.model(row, sigma=sigma, noise=row))
-        self.model.zero_grad(set_to_none=True)
+    @property
+    def diffusion_model(self) -> ElucidatedDiffusion:
+        """The model in training; samples come from the one in :attr:`ema`."""
+        return self.training_step.diffusion_model
 
-    def learning_rate(self, step: int) -> float:
-        """Of the update that follows ``step`` updates; a function of the step, without state."""
-        if self.lr_scheduler is None:
-            return self.train_lr
-        done = min(step / self.train_num_steps, 1.0)
-        return self.train_lr * (1 + math.cos(math.pi * done)) / 2
+    @property
+    def ema(self) -> EMA:
+        """The average of the weights; ``ema.ema_model`` is the model to sample from."""
+        return self.training_step.ema
+
+    @property
+    def step(self) -> int:
+        """The number of updates made so far."""
+        return self.training_step.step
+
+    @property
+    def train_num_steps(self) -> int:
+        """The length of the run, and of the learning rate's schedule."""
+        return self.training_step.num_steps
 
     def train(self, num_steps: int | None = None) -> None:
         """Train from wherever the run stands, with checkpoints and a bar.
@@ -175,13 +168,15 @@ class Trainer:
         with self.processes.progress_bar(stop, "diffusion", initial=self.step) as bar:
             started, start_step = time.perf_counter(), self.step
             while self.step < stop:
-                self._update(
-                    [self.rows.draw(self.batch_size) for _ in range(self.gradient_accumulate_every)]
-                )
+                batches = [
+                    self.rows.draw(self.batch_size) for _ in range(self.gradient_accumulate_every)
+                ]
+                self.training_step.update(batches)
                 bar.update()
                 is_last = self.step == stop
                 if is_last or self.step % self.log_every == 0:
-                    metrics = self._metrics()
+                    self._require_finite()
+                    metrics = self.training_step.metrics()
                     bar.set_postfix(loss=f"{metrics['loss']:.4f}", refresh=False)
                     rate = (self.step - start_step) / (time.perf_counter() - started)
                     started, start_step = time.perf_counter(), self.step
@@ -197,66 +192,40 @@ class Trainer:
 
     def train_on_batch(self, batch: Tensor) -> Tensor:
         """One step on rows ``[B, D]`` in data space; the loss, a scalar on the device."""
-        return self._update([batch.to(self.device, non_blocking=True)])
-
-    def _update(self, batches: Sequence[Tensor]) -> Tensor:
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches, 1):
-            # The processes' gradients are averaged once a step, with the last batch.
-            is_last = number == len(batches)
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                part = self._loss(batch, 1 / len(batches))
-                self.accelerator.backward(part)
-            loss += part.detach()
-        norm = clipped_step(self.optimizer, self.max_grad_norm, self.learning_rate(self.step))
-        self.ema.update()
-        self.step += 1
-        self.totals += torch.stack([loss, norm])
-        self.steps_in_totals += 1
-        return loss
-
-    def _loss(self, batch: Tensor, weight: float) -> Tensor:
-        """``weight`` times the loss on this process's share of a batch ``[B, D]``, such that the
-        mean over the processes is that of the whole batch."""
-        share = self.processes.share(len(batch))
-        sigma = self.diffusion_model.noise_distribution(len(batch), self.generator)
-        noise = torch.randn(batch.shape, device=self.device, generator=self.generator)
-        rows = batch[share]
-        with runtime.autocast(self.device, self.precision):
-            loss = self.model(rows, sigma=sigma[share], noise=noise[share])
-        return loss * (weight * len(rows) * self.processes.count / len(batch))
-
-    def _metrics(self) -> dict[str, float]:
-        """Means since the last call; here the host waits for the device."""
-        totals = self._check_finite().mean(dim=0)
-        loss, norm = (totals / max(self.steps_in_totals, 1)).tolist()
-        self.totals.zero_()
-        self.steps_in_totals = 0
-        rate = self.learning_rate(self.step)
-        return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
-
-    def _check_finite(self, *, weights: bool = False) -> Tensor:
-        """The totals of all processes ``[processes, 2]``; all of them stop where one diverged."""
-        totals = self.processes.gather(self.totals)
-        if checkpoint.all_finite([totals, *(self.diffusion_model.parameters() if weights else ())]):
-            return totals
-        last = self.files.furthest() if self.files else None
-        raise TrainingDivergedError(
-            f"the loss, its gradient or a weight is not finite, seen at step {self.step}"
-            + (f"; last good checkpoint: {last}" if last else "")
-            + "; a lower learning rate or fp32 may help"
-        )
+        return self.training_step.update([batch.to(self.device, non_blocking=True)])
 
     def save(self, step: int | None = None) -> Path | None:
         """Write ``model-{step}.pt``, whole or not at all; None where no folder was given, and on
-        every process but the first."""
-        totals = self._check_finite(weights=True)
+        every process but the first.
+
+        Raises:
+            TrainingDivergedError: a number in it is not finite; nothing is written.
+        """
+        self._require_finite(weights=True)
+        state = self.state_dict()
         if not (self.files and self.processes.is_first):
             return None
-        step = self.step if step is None else step
-        return self.files.save_checkpoint(step, training_state.capture(self, totals))
+        return self.files.save_checkpoint(self.step if step is None else step, state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``model-{step}.pt`` holds: the state that the rest of the run depends on, and the
+        model's description. Every process has to ask."""
+        return {
+            **self.training_step.state_dict(),
+            "layout": model_io.layout_to_plain(self.layout),
+            "config": model_io.describe(self.diffusion_model),
+            "data_order": self.rows.generator.get_state(),
+        }
+
+    def _require_finite(self, *, weights: bool = False) -> None:
+        """All processes stop where one of them diverged."""
+        if not self.training_step.is_finite(weights=weights):
+            last = self.files.furthest() if self.files else None
+            raise TrainingDivergedError(
+                f"the loss, its gradient or a weight is not finite, seen at step {self.step}"
+                + (f"; last good checkpoint: {last}" if last else "")
+                + "; a lower learning rate or fp32 may help"
+            )
 
     def _resume_point_is_due(self) -> bool:
         if self.pace is None or self.processes.count == 1:
@@ -268,9 +237,10 @@ class Trainer:
     def _save_resume_point(self) -> None:
         assert self.pace is not None
         with self.pace.writing():
-            totals = self._check_finite(weights=True)
+            self._require_finite(weights=True)
+            state = self.state_dict()
             if self.files and self.processes.is_first:
-                self.files.save_resume_point(self.step, training_state.capture(self, totals))
+                self.files.save_resume_point(self.step, state)
 
     def load_latest(self) -> Path | None:
         """Continue from the furthest checkpoint or resume point in the results folder; None, and
@@ -290,12 +260,17 @@ class Trainer:
         Raises:
             CheckpointError: no such file, damaged, or of another model.
         """
-        path = Path(step_or_path) if not isinstance(step_or_path, int) else self._path(step_or_path)
+        if not isinstance(step_or_path, int):
+            path = Path(step_or_path)
+        elif self.files:
+            path = self.files.checkpoint_path(step_or_path)
+        else:
+            raise CheckpointError(f"step {step_or_path}: the trainer has no results_folder")
         payload = checkpoint.load(path)
         with checkpoint.fitting(path, "not a checkpoint of this trainer"):
-            training_state.restore(self, payload, str(path))
+            self.load_state_dict(payload)
 
-    def _path(self, step: int) -> Path:
-        if self.results_folder is None:
-            raise CheckpointError(f"step {step}: the trainer has no results_folder to look in")
-        return self.results_folder / f"model-{step}.pt"
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` gave; see :meth:`load`."""
+        self.training_step.load_state_dict(state)
+        load_generator(self.rows.generator, state.get("data_order"))

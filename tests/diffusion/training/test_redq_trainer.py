@@ -96,7 +96,7 @@ def test_steps_add_up_and_end_with_the_schedule():
     parts.train_from_redq_buffer(buffer, 70)
     whole.train_from_redq_buffer(buffer)
     assert parts.step == whole.step == 120
-    for a, b in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
+    for a, b in zip(parts.ema.parameters(), whole.ema.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match="1 steps more than the 120 done"):
         parts.train_from_redq_buffer(buffer, 1)
@@ -123,7 +123,7 @@ def test_modelled_rows_are_a_view():
 def test_gin_binds_it_apart_from_the_trainer():
     gin_config.parse(bindings=["REDQTrainer.train_lr = 0.5", "Trainer.ema_decay = 0.1"])
     trainer = REDQTrainer(model_for(random_rows()[:, :9]), device="cpu")
-    assert trainer.train_lr == 0.5
+    assert trainer.training_step.learning_rate(0) == 0.5
     assert trainer.ema.beta == 0.995
     assert trainer.batch_size == 256
     assert trainer.results_folder is None

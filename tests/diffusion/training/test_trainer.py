@@ -18,9 +18,9 @@ from tests.diffusion.models import random_rows, tiny_model, tiny_trainer
 def everything(trainer):
     """All tensors that a run's future depends on."""
     tensors = dict(trainer.ema.state_dict())  # the online model is in it
-    for index, state in trainer.optimizer.state_dict()["state"].items():
+    for index, state in trainer.training_step.optimizer.state_dict()["state"].items():
         tensors.update({f"{index}.{name}": value for name, value in state.items()})
-    tensors["rng"] = trainer.generator.get_state()
+    tensors["rng"] = trainer.training_step.generator.get_state()
     tensors["order"] = trainer.rows.generator.get_state()
     return tensors
 
@@ -85,7 +85,7 @@ def test_metrics_resume_as_well(tmp_path):
     whole = tiny_trainer(None, 60, logger=Logger(tmp_path / "whole"))
     whole.train()
     first = tiny_trainer(tmp_path, 60, logger=Logger(tmp_path / "parts"))
-    first.save_and_sample_every, first.train_num_steps = 25, 60
+    first.save_and_sample_every = 25
     first.train()
     second = tiny_trainer(tmp_path, 60, logger=Logger(tmp_path / "parts", resume_from=25))
     second.load(25)
@@ -126,7 +126,7 @@ def test_an_update_equals_the_textbook_one():
 
 def test_biases_and_norms_never_decay():
     from synther.diffusion.denoiser_network import ResidualMLPDenoiser
-    from synther.diffusion.optimisation import adamw
+    from synther.diffusion.training.step import adamw
 
     net = ResidualMLPDenoiser(5, dim_t=8, mlp_width=16, num_layers=2, layer_norm=True)
     names = {id(p): name for name, p in net.named_parameters()}
@@ -161,11 +161,12 @@ def test_ema_follows_the_closed_form():
 
 
 def test_learning_rate_is_a_cosine_to_zero():
-    trainer = tiny_trainer(None, 100, train_lr=2.0)
-    assert trainer.learning_rate(0) == 2
-    assert trainer.learning_rate(25) == pytest.approx(1 + math.cos(math.pi / 4))
-    assert trainer.learning_rate(100) == 0
-    assert tiny_trainer(None, train_lr=2.0, lr_scheduler=None).learning_rate(50) == 2
+    rate = tiny_trainer(None, 100, train_lr=2.0).training_step.learning_rate
+    assert rate(0) == 2
+    assert rate(25) == pytest.approx(1 + math.cos(math.pi / 4))
+    assert rate(100) == 0
+    constant = tiny_trainer(None, train_lr=2.0, lr_scheduler=None).training_step.learning_rate
+    assert constant(50) == 2
 
 
 @pytest.mark.parametrize(("rows", "expected"), [(799_999, 256), (800_000, 1024)])
@@ -184,7 +185,7 @@ def test_loss_falls_on_learnable_data():
     )  # fmt: skip
     first = float(trainer.train_on_batch(trainer.rows.draw(2000)))
     trainer.train()
-    assert float(trainer.model(trainer.rows.draw(2000)).detach()) < 0.8 * first
+    assert float(trainer.diffusion_model(trainer.rows.draw(2000)).detach()) < 0.8 * first
 
 
 def test_bf16_is_close_to_float32():
@@ -210,10 +211,10 @@ def test_accumulated_batches_are_averaged():
         return type(model).forward(model, rows, sigma=sigma, noise=torch.zeros(rows.shape))
 
     for each, batches in ((trainer, [batch]), (twin, [batch[:8], batch[8:]])):
-        model = each.diffusion_model
-        each.model = lambda rows, model=model, **_: same_loss(model, rows)
-        each.model.train = lambda: None
-        each._update(batches)
+        step, model = each.training_step, each.diffusion_model
+        step.model = lambda rows, model=model, **_: same_loss(model, rows)
+        step.model.train = lambda: None
+        step.update(batches)
     assert halves == [16, 8, 8]
     for a, b in zip(
         trainer.diffusion_model.parameters(), twin.diffusion_model.parameters(), strict=True

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from synther.diffusion.optimisation import adamw, clipped_step, load_optimizer
+from synther.diffusion.training.step import adamw, clipped_step, load_optimizer
 from synther.files.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.arithmetic
@@ -40,8 +40,8 @@ def test_moments_of_another_network_are_refused():
     other(torch.ones(1, 4)).sum().backward()
     theirs.step()
     with pytest.raises(CheckpointError, match=r"state 0 is \(2, 4\), not \(2, 3\)"):
-        load_optimizer(optimizer, theirs.state_dict(), "a.pt")
+        load_optimizer(optimizer, theirs.state_dict())
     deeper = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
     theirs = adamw(deeper, 1e-3, (0.9, 0.99), 0.0)
     with pytest.raises(CheckpointError, match=r"optimiser of \[2, 2\] parameters"):
-        load_optimizer(optimizer, theirs.state_dict(), "a.pt")
+        load_optimizer(optimizer, theirs.state_dict())
