@@ -18,18 +18,23 @@ from pathlib import Path
 from rich.console import Console
 
 from synther.datasets import load_dataset
-from synther.diffusion.arguments import add_backend, add_deterministic
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity import plots
 from synther.diffusion.fidelity.assessment import assess
 from synther.diffusion.fidelity.baselines import make_baseline, parse_baseline
 from synther.diffusion.fidelity.held_out import split_like_training
+from synther.diffusion.fidelity.likelihood import held_out_log_likelihood
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
-from synther.diffusion.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
 from synther.envs import use_backend
 from synther.files import atomic
-from synther.runs.commands import SEED, THREADS, error_door
+from synther.runs.commands import (
+    SEED,
+    THREADS,
+    add_backend,
+    add_deterministic,
+    error_door,
+)
 from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
 

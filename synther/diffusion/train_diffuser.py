@@ -22,12 +22,12 @@ import gin
 from rich.console import Console
 
 from synther.datasets import load_dataset
-from synther.diffusion.arguments import build_parser
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.fidelity.held_out import hold_out
+from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS, hold_out
 from synther.diffusion.fidelity.plots import plot_marginals
 from synther.diffusion.fidelity.report import report
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
+from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.model_io import load_model
 from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
@@ -35,6 +35,7 @@ from synther.envs import use_backend
 from synther.files import atomic, checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.runs import commands, gin_config
+from synther.runs.commands import SEED, THREADS, add_backend, add_deterministic
 from synther.runs.loggers import Logger, open_adapters
 from synther.runs.processes import Processes, accelerator_for, one_report, one_voice
 from synther.runs.runtime import (
@@ -62,6 +63,61 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--save_num_samples {args.save_num_samples}: expected 1 or more")
     with commands.error_door(SamplingError, launched=True), one_report():
         run(args)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; see ``--help``."""
+    parser = argparse.ArgumentParser(
+        description="Train a diffusion model on transitions and sample new ones from it."
+    )
+    add = parser.add_argument
+    text = "D4RL name, name of a shipped set, Minari id, or path of an .hdf5 or .npz"
+    add("--dataset", default="halfcheetah-medium-replay-v2", help=f"{text} (default: %(default)s)")
+    gin_file = "config/resmlp_denoiser.gin"
+    text = f"default: {gin_file}"
+    add("--gin_config_files", nargs="*", default=[gin_file], metavar="FILE", help=text)
+    text = "bindings that go over the files, such as Trainer.train_num_steps=2000"
+    add("--gin_params", nargs="*", default=[], metavar="NAME=VALUE", help=text)
+    add("--results_folder", type=Path, default=Path("results"), help="default: ./results")
+    add("--seed", type=SEED, default=0, help="default: 0")
+    text = f"rows kept from training to measure the samples against, at most {HELD_OUT_ROWS}; "
+    text += "0 trains on all (default: %(default)s)"
+    add("--held_out", type=float, default=0.1, metavar="SHARE", help=text)
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--resume", action="store_true", help="continue the run in --results_folder")
+    text = "train nothing: sample from the latest checkpoint in --results_folder"
+    add("--load_checkpoint", action="store_true", help=text)
+    _add_device_arguments(parser.add_argument_group("device"))
+    _add_sample_arguments(parser.add_argument_group("samples"))
+    commands.add_logging_arguments(parser, project="synther", group="diffusion_training")
+    return parser
+
+
+def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
+    for flag, device in (("--use_gpu", "auto"), ("--no_use_gpu", "cpu")):
+        text = f"the same as --device {device}"
+        add(flag, action="store_const", const=device, dest="device", help=text)
+    add("--threads", type=THREADS, default=0, help="of the CPU; 0, the default, takes every core")
+    add_deterministic(group)
+    add_backend(group)
+
+
+def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--save_samples", action="store_true", default=True, help="write samples (the default)")
+    add("--no_save_samples", action="store_false", dest="save_samples")
+    add("--save_num_samples", type=int, default=5_000_000, help="rows (default: %(default)s)")
+    text = "in --results_folder (default: %(default)s)"
+    add("--save_file_name", default="5m_samples.npz", help=text)
+    text = (
+        "paper: 128 steps of the stochastic sampler; fast: indistinguishable, for fewer network "
+        "calls; or a sampler with the steps and schedule of the gin files, which also have the "
+        "default"
+    )
+    add("--sampler", choices=SAMPLER_NAMES, help=text)
+    add("--compress", action="store_true", help="a smaller file that takes longer to write")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ Reading never executes anything: ``torch.load(weights_only=True)`` everywhere.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import pickle
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synther.files.atomic import atomic_write
 
@@ -134,6 +135,15 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether every number in all of them is finite; the host waits once."""
     flags = [each.isfinite().all() for each in tensors]
     return not flags or bool(torch.stack(flags).all())
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A short digest of a model's weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def is_used(folder: str | os.PathLike[str]) -> bool:

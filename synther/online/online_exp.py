@@ -27,7 +27,6 @@ from rich.console import Console
 
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
-from synther.diffusion.arguments import add_backend, add_deterministic
 from synther.diffusion.generation.generator import SamplingError
 from synther.diffusion.utils import layout_of
 from synther.envs import make_env, use_backend
@@ -37,6 +36,7 @@ from synther.online.loop import OnlineRun
 from synther.online.refill import require_configured
 from synther.online.run_files import PREFIX, claim
 from synther.runs import commands, gin_config
+from synther.runs.commands import add_backend, add_deterministic
 from synther.runs.loggers import open_adapters
 from synther.runs.runtime import resolve_device, seed_everything, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.generation.generator import SimpleDiffusionGenerator, fingerprint
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.training.redq_trainer import REDQTrainer, modelled_layout, modelled_rows
 from synther.diffusion.utils import construct_diffusion_model
 from synther.files import atomic
+from synther.files.checkpoint import fingerprint
 from synther.learning.replay import RowBuffer
 from synther.online.column_statistics import as_metrics, as_table, compare_columns
 from synther.runs import runtime
@@ -35,9 +36,6 @@ from synther.transitions import TransitionLayout
 
 LOSS_ROWS = 8192
 """Rows that the finished model's loss is measured on."""
-
-SMALL_NETWORK = 1_000_000
-"""Parameters below which a network has too little work for a second CPU thread."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class SyntheticRefill:
         warm_start: begin a round with the weights of the one before instead of fresh ones.
         warm_start_steps: training steps of such a round, and of its learning rate's schedule.
         threads: of the CPU, while this works; 0: every core, or a single one where the network has
-            fewer than ``SMALL_NETWORK`` parameters.
+            fewer than ``runtime.SMALL_NETWORK`` parameters.
     """
 
     def __init__(
@@ -124,7 +122,7 @@ class SyntheticRefill:
         init_seed, train_seed, sample_seed, loss_seed = (int(each) % 2**63 for each in seeds)
         started = time.perf_counter()
         model = self._new_model(real, init_seed)
-        with runtime.cpu_threads(self.threads or threads_for(model)):
+        with runtime.cpu_threads(self.threads or runtime.threads_for(model)):
             model = self._train(model, round_index, real, train_seed)
             trained = time.perf_counter()
             self._fill(synthetic, model, sample_seed)
@@ -219,12 +217,6 @@ class SyntheticRefill:
         )
         rows = modelled_rows(real, self.model_terminals)[chosen[0]].to(self.device)
         return float(model(rows, generator=torch.Generator(self.device).manual_seed(seed)))
-
-
-def threads_for(model: ElucidatedDiffusion) -> int:
-    """Of the CPU: a single one for a small network, else every core."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return runtime.RL_THREADS if parameters < SMALL_NETWORK else 0
 
 
 def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:

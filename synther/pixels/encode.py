@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from synther.diffusion.generation.generator import fingerprint
+from synther.files.checkpoint import fingerprint
 from synther.pixels.latents import encode_replay
 from synther.pixels.stages import load_agent, open_replay
 from synther.runs.commands import error_door

@@ -27,10 +27,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import torch
 
+from synther.envs import Backend
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
 
@@ -188,4 +189,24 @@ def add_logging_arguments(
         choices=("disabled", "offline", "online"),
         default=None,
         help="default: offline where an entity or WANDB_API_KEY is set, otherwise disabled",
+    )
+
+
+def add_deterministic(parser: argparse._ActionsContainer) -> None:
+    """Add ``--deterministic``, see :func:`synther.runs.runtime.use_deterministic_kernels`."""
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits from every run on the same machine, also on CUDA, where it costs some "
+        "speed; a CPU gives them anyway",
+    )
+
+
+def add_backend(parser: argparse._ActionsContainer) -> None:
+    """Add ``--backend``, see :mod:`synther.envs.legacy`."""
+    parser.add_argument(
+        "--backend",
+        choices=get_args(Backend),
+        help="gym: environments and D4RL's data through gym 0.23, d4rl and mujoco-py, see "
+        "docs/legacy.md (default: $SYNTHER_BACKEND, else gymnasium)",
     )

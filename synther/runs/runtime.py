@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 Precision = Literal["fp32", "bf16"]
 CompileMode = Literal["off", "default", "cudagraph"]
@@ -20,6 +21,9 @@ CompileMode = Literal["off", "default", "cudagraph"]
 RL_THREADS = 1
 """CPU threads for networks of RL size. More of them wait on each other at every small product, and
 collapse by two orders of magnitude as soon as another process holds a core."""
+
+SMALL_NETWORK = 1_000_000
+"""Parameters below which a network has too little work for a second CPU thread."""
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -53,6 +57,13 @@ def available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     return max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+
+
+def threads_for(network: nn.Module) -> int:
+    """How many CPU threads a network should get, for :func:`cpu_threads`: a single one where it has
+    fewer than ``SMALL_NETWORK`` parameters, else 0, every core."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return RL_THREADS if parameters < SMALL_NETWORK else 0
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from synther.corl.shared.parsing import parse
 from synther.datasets import DatasetNotFoundError, dataset_info
 from synther.datasets.load import source_of
 from synther.diffusion import train_diffuser
-from synther.diffusion.arguments import build_parser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, make_env
 from synther.online import online_exp
 from synther.online.config import OnlineConfig, OnlineConfigError
@@ -95,7 +94,7 @@ def _check_diffusion(study: Study, job: Job) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            args = build_parser().parse_args(job.words)
+            args = train_diffuser.build_parser().parse_args(job.words)
         gin_config.parse(args.gin_config_files, args.gin_params)
     except SystemExit as end:  # argparse has no other way to say it
         message = said.getvalue().strip().splitlines()[-1]

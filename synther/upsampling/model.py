@@ -16,7 +16,6 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.norm import Normalizer
 from synther.diffusion.training.trainer import Trainer
-from synther.online.refill import threads_for
 from synther.runs import runtime
 from synther.transitions import TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig
@@ -54,7 +53,7 @@ def train(
     }
     # Every argument is given, here and below, so that what gin is bound to has no say.
     trainer = Trainer(model, rows, **{**default_arguments(Trainer.__init__), **settings})
-    with runtime.cpu_threads(threads_for(model)):
+    with runtime.cpu_threads(runtime.threads_for(model)):
         trainer.train()
     averaged: ElucidatedDiffusion = trainer.ema.ema_model
     return averaged.eval().requires_grad_(False)
@@ -101,7 +100,7 @@ class FittedModel:
         }
         arguments = {**default_arguments(SimpleDiffusionGenerator.__init__), **settings}
         generator = SimpleDiffusionGenerator(spaces, self.model, **arguments)
-        with runtime.cpu_threads(threads_for(self.model)):
+        with runtime.cpu_threads(runtime.threads_for(self.model)):
             arrays = generator.sample(num_samples, seed=seed)
         return Transitions(*arrays, source="synthetic transitions")
 

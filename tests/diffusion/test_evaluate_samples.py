@@ -16,7 +16,7 @@ from synther.datasets import load_dataset
 from synther.diffusion.evaluate_samples import main
 from synther.diffusion.fidelity import plots
 from synther.diffusion.fidelity.held_out import hold_out
-from synther.diffusion.likelihood import held_out_log_likelihood
+from synther.diffusion.fidelity.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
 from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs

@@ -97,3 +97,16 @@ def test_setting_aside_never_meets_a_folder_that_is_there(tmp_path: Path) -> Non
     assert names(tmp_path) == {
         "previous-2/a.txt", "previous-3/b.txt", "previous-3/previous-notes.txt",
     }  # fmt: skip
+
+
+def test_a_fingerprint_is_that_of_names_and_bits() -> None:
+    layer = torch.nn.Linear(3, 2)
+    twin = torch.nn.Linear(3, 2)
+    twin.load_state_dict(layer.state_dict())
+    found = checkpoint.fingerprint(layer)
+    assert len(found) == 16
+    assert checkpoint.fingerprint(twin) == found
+    assert checkpoint.fingerprint(torch.nn.Sequential(layer)) != found
+    with torch.no_grad():
+        twin.bias[1] = torch.nextafter(twin.bias[1], torch.tensor(torch.inf))
+    assert checkpoint.fingerprint(twin) != found

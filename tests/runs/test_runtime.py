@@ -15,6 +15,7 @@ from synther.runs.runtime import (
     rng_state,
     seed_everything,
     set_rng_state,
+    threads_for,
     use_deterministic_kernels,
 )
 
@@ -42,6 +43,12 @@ def test_threads_are_set_and_put_back() -> None:
             assert torch.get_num_threads() == available_cpus()
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("inputs", "threads"), [(998, 1), (999, 0)])
+def test_a_small_network_gets_one_thread(inputs: int, threads: int) -> None:
+    # Weights and biases: 1000 * 998 + 1000 = 999 000 parameters, and 1 000 000 with a column more.
+    assert threads_for(torch.nn.Linear(inputs, 1000)) == threads
 
 
 def test_cores_are_shared_with_the_processes_of_one_launch(

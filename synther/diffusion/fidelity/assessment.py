@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.diffusion.fidelity.distances import standardise
-from synther.diffusion.fidelity.dynamics import draw, simulate
-from synther.diffusion.fidelity.held_out import RealRows
+from synther.diffusion.fidelity.dynamics import simulate
+from synther.diffusion.fidelity.held_out import RealRows, draw
 from synther.diffusion.fidelity.novelty import nearest_distances, novelty
 from synther.diffusion.fidelity.report import SCORES, Fidelity, FidelityReport, compare
 from synther.runs.loggers import progress_bar

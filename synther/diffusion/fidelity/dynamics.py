@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.diffusion.fidelity.distances import Advance
+from synther.diffusion.fidelity.held_out import draw
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError
 from synther.envs.one_step import NotSimulatedError, Steps, simulate_steps
 from synther.transitions import Transitions
@@ -95,13 +96,6 @@ def simulate(
         return DynamicsError(reason=f"not defined here: {error}"), none
     errors = _squared_errors(transitions, steps, units)
     return _summary(transitions, steps, units, errors), errors
-
-
-def draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:
-    """Numbers below ``count`` in order: all, or ``limit`` of them drawn without replacement."""
-    if count <= limit:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
 def _squared_errors(

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from synther.transitions import Transitions
 
 HELD_OUT_ROWS = 10_000
@@ -38,6 +41,13 @@ def hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, T
     if share == 0:
         return data, None
     return data.split(min(share, HELD_OUT_ROWS / len(data)), seed)
+
+
+def draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:
+    """Numbers below ``count`` in order: all, or ``limit`` of them drawn without replacement."""
+    if count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
 def split_like_training(

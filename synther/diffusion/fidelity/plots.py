@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from synther.diffusion.fidelity.assessment import RowMeasures
 from synther.diffusion.fidelity.distances import standardise
-from synther.diffusion.fidelity.dynamics import draw
+from synther.diffusion.fidelity.held_out import draw
 from synther.diffusion.fidelity.report import Fidelity
 from synther.diffusion.fidelity.similarity import correlations
 from synther.files import atomic

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +19,7 @@ from synther.diffusion.generation.npz_stream import NpzStream
 from synther.diffusion.generation.presets import multiplies_bf16_fast, preset_of, sampling_settings
 from synther.diffusion.generation.row_noise import RowNoise
 from synther.diffusion.utils import layout_of, split_diffusion_samples
+from synther.files.checkpoint import fingerprint
 from synther.runs import runtime
 from synther.runs.loggers import progress_bar
 from synther.runs.processes import ALONE, Processes
@@ -219,15 +219,6 @@ class SimpleDiffusionGenerator:
             "precision": self.precision,
             "model": fingerprint(self.model),
         }
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """A short digest of a model's weights."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
 
 
 def _in_precision(model: ElucidatedDiffusion, precision: runtime.Precision) -> ElucidatedDiffusion:

@@ -10,7 +10,8 @@ pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
 from synther.datasets import load_dataset
-from synther.diffusion.fidelity.dynamics import draw, dynamics_error
+from synther.diffusion.fidelity.dynamics import dynamics_error
+from synther.diffusion.fidelity.held_out import draw
 from synther.envs import make_env
 from synther.transitions import Transitions
 
