@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import gin
 from rich.console import Console
@@ -36,6 +34,7 @@ from synther.files import atomic, checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.runs import commands, gin_config
 from synther.runs.commands import SEED, THREADS, add_backend, add_deterministic
+from synther.runs.folder import RunFolder
 from synther.runs.loggers import Logger, open_adapters
 from synther.runs.processes import Processes, accelerator_for, one_report, one_voice
 from synther.runs.runtime import (
@@ -165,7 +164,10 @@ def _train(
         "gin": gin.config_str(),
     }
     if processes.is_first:
-        _claim(folder, settings, resume=args.resume)
+        # The default folder may hold anything else besides.
+        claimed = RunFolder(folder, "run.json", settings, among_others=True)
+        claimed.claim(resume=args.resume, must_exist=True)
+        atomic.write_text(folder / "config.gin", settings["gin"])
     trainer = Trainer(
         model, inputs, results_folder=folder, device=args.device, seed=args.seed, layout=layout
     )
@@ -191,48 +193,6 @@ def _layout_of_width(row_dim: int, data: Transitions) -> TransitionLayout:
     """The layout of the data's rows, with a terminal column if that makes ``row_dim``."""
     layout = TransitionLayout.of(data)
     return TransitionLayout.of(data, terminals=layout.row_dim == row_dim)
-
-
-def _claim(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> None:
-    """Make the folder this run's, and write down its settings."""
-    if resume:
-        _check_same_run(folder, settings)
-        atomic.remove_partials(folder)
-    else:
-        _set_aside(folder)
-    atomic.write_text(folder / "config.gin", settings["gin"])
-    atomic.write_json(folder / "run.json", settings)
-
-
-def _check_same_run(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse to continue a run with other settings: the result would be of neither."""
-    try:
-        before = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: there is no run to --resume ({error})") from error
-    then, now = (_setting_lines(each) for each in (before, settings))
-    if then != now:
-        differing = [f"  then: {line}" for line in sorted(then - now)]
-        differing += [f"  now:  {line}" for line in sorted(now - then)]
-        raise CheckpointError(
-            f"{folder}: --resume needs the settings that the run was started with\n"
-            + "\n".join(differing)
-        )
-
-
-def _setting_lines(settings: Mapping[str, Any]) -> set[str]:
-    bindings = {line for line in settings["gin"].splitlines() if " = " in line}
-    return bindings | {f"--{key} {value}" for key, value in settings.items() if key != "gin"}
-
-
-def _set_aside(folder: Path) -> None:
-    """Move an earlier run's files away, if there was one."""
-    if (folder / "run.json").exists() or checkpoint.steps(folder, "model"):
-        target = checkpoint.set_aside(folder)
-        console.print(
-            f"{folder} held an earlier run; it is now in {target} (--resume would have "
-            "continued it)"
-        )
 
 
 def _latest_model(

@@ -20,8 +20,6 @@ from torch import Tensor, nn
 
 from synther.files.atomic import atomic_write
 
-_PREVIOUS = re.compile(r"previous-(\d+)")
-
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is not there, is damaged, or does not fit; the message names the file."""
@@ -144,22 +142,3 @@ def fingerprint(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
-
-
-def is_used(folder: str | os.PathLike[str]) -> bool:
-    """Whether a run left anything in ``folder`` that :func:`set_aside` would move."""
-    path = Path(folder)
-    return path.is_dir() and any(not _PREVIOUS.fullmatch(each.name) for each in path.iterdir())
-
-
-def set_aside(folder: str | os.PathLike[str]) -> Path:
-    """Move everything in ``folder`` to ``previous-{n}`` inside it, and say where: a new run must
-    not be mixed with an earlier one, nor cost it."""
-    entries = {path: _PREVIOUS.fullmatch(path.name) for path in Path(folder).iterdir()}
-    numbers = [int(match[1]) for match in entries.values() if match]
-    target = Path(folder) / f"previous-{max(numbers, default=0) + 1}"
-    target.mkdir()
-    for path, match in entries.items():
-        if not match:
-            path.rename(target / path.name)
-    return target

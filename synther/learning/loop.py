@@ -26,9 +26,8 @@ from synther.learning.sources import BatchSource
 from synther.learning.streams import BlockStream, generators_for
 from synther.runs import loggers
 from synther.runs.clock import Clock
+from synther.runs.folder import PREFIX
 from synther.runs.runtime import keep_freed_memory
-
-PREFIX = "checkpoint"
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ from synther.files import atomic
 from synther.online.config import OnlineConfig
 from synther.online.loop import OnlineRun
 from synther.online.refill import require_configured
-from synther.online.run_files import PREFIX, claim
 from synther.runs import commands, gin_config
 from synther.runs.commands import add_backend, add_deterministic
+from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.loggers import open_adapters
 from synther.runs.runtime import resolve_device, seed_everything, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
@@ -139,8 +139,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     settings = {"env": config.env_name, "seed": config.seed} | {
         name: repr(value) for name, value in bindings.items() if name not in WITHOUT_EFFECT
     }
-    if moved := claim(folder, settings, resume=args.resume):
-        console.print(f"an earlier run is now in {moved} (--resume would have continued it)")
+    RunFolder(folder, "run.json", settings).claim(resume=args.resume)
     atomic.write_text(folder / "config.gin", gin.config_str())
     training = OnlineRun(
         config,

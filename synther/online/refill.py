@@ -8,7 +8,6 @@ from its last resume point, sampling starts again from the finished model.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -26,11 +25,11 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.training.redq_trainer import REDQTrainer, modelled_layout, modelled_rows
 from synther.diffusion.utils import construct_diffusion_model
-from synther.files import atomic
 from synther.files.checkpoint import fingerprint
 from synther.learning.replay import RowBuffer
 from synther.online.column_statistics import as_metrics, as_table, compare_columns
 from synther.runs import runtime
+from synther.runs.folder import RunFolder, RunFolderError
 from synther.runs.loggers import progress_bar
 from synther.transitions import TransitionLayout
 
@@ -179,7 +178,8 @@ class SyntheticRefill:
         folder = None
         if self.folder is not None:
             folder = self.folder / f"round-{round_index}"
-            _claim(folder, {"model": fingerprint(model), "rows": _digest(real), "seed": seed})
+            settings = {"model": fingerprint(model), "rows": _digest(real), "seed": seed}
+            _claim(RunFolder(folder, "round.json", settings | {"gin": gin.config_str()}))
         shorter: dict[str, Any] = {}
         if self._weights is not None:
             shorter["train_num_steps"] = self.warm_start_steps
@@ -237,20 +237,13 @@ def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:
         ) from error
 
 
-def _claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Keep what an earlier try of the same round left in ``folder``; remove that of any other."""
-    settings = {**identity, "gin": gin.config_str()}
-    file = folder / "round.json"
+def _claim(folder: RunFolder) -> None:
+    """Keep what an earlier try of the same round left in its folder; remove that of any other."""
     try:
-        same = json.loads(file.read_text(encoding="utf-8")) == settings
-    except (OSError, ValueError):
-        same = False
-    if same:
-        for unfinished in folder.glob(".*.partial"):
-            unfinished.unlink()
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    atomic.write_json(file, settings)
+        folder.require_same()
+    except RunFolderError:
+        shutil.rmtree(folder.path, ignore_errors=True)
+    folder.claim(resume=True)
 
 
 def _digest(buffer: RowBuffer) -> str:

@@ -7,8 +7,6 @@ once a refill.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +14,12 @@ import torch
 from rich.console import Console
 
 from synther.files import atomic, checkpoint
-from synther.files.checkpoint import CheckpointError
 from synther.online.row_log import RowLog, load_rows, save_rows
+from synther.runs.folder import PREFIX
 
 if TYPE_CHECKING:
     from synther.online.loop import OnlineRun
 
-PREFIX = "checkpoint"
 console = Console()
 
 
@@ -113,46 +110,3 @@ class RunState:
 
 
 _NUMBERS = ("step", "epochs", "refills", "seconds", "episode_return", "episode_length", "_reseed")
-
-
-def claim(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Path | None:
-    """Make ``folder`` the run's, with its settings in ``run.json``.
-
-    Args:
-        folder: what an earlier run left in it is moved to ``previous-{n}`` inside, unless that run
-            is resumed.
-        settings: what the results depend on; plain values.
-        resume: go on with the run in it, if there is one.
-
-    Returns:
-        Where an earlier run was moved; None where none was.
-
-    Raises:
-        CheckpointError: ``resume``, and the run was started with other settings, or its
-            ``run.json`` is damaged.
-    """
-    file = folder / "run.json"
-    moved = None
-    if file.exists() and resume:
-        before = _read_settings(file)
-        every = {**before, **settings}
-        if differing := [key for key in every if before.get(key) != settings.get(key)]:
-            lines = (
-                f"  {key}: then {before.get(key, 'not set')}, now {settings.get(key, 'not set')}"
-                for key in differing
-            )
-            raise CheckpointError(
-                f"{folder}: --resume needs the settings that the run was started with\n"
-                + "\n".join(lines)
-            )
-    elif checkpoint.is_used(folder):
-        moved = checkpoint.set_aside(folder)
-    atomic.write_json(file, dict(settings))
-    return moved
-
-
-def _read_settings(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error}); start the run anew") from error

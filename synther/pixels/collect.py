@@ -27,6 +27,7 @@ from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.nets import StackedMLP
 from synther.runs.commands import error_door
+from synther.runs.folder import checkpoint_in
 from synther.runs.loggers import progress_bar
 
 EPISODES_A_FILE = 5
@@ -61,9 +62,7 @@ def load_state_policy(path: Path) -> StatePolicy:
     Raises:
         CheckpointError: no checkpoint, or not one of an online run.
     """
-    file = checkpoint.latest(path, "checkpoint") if path.is_dir() else path
-    if file is None:
-        raise CheckpointError(f"{path}: has no checkpoint-<step>.pt of an online run")
+    file = checkpoint_in(path)
     try:
         weights = checkpoint.load(file)["agent"]["networks"]
         layers = [weights[key] for key in weights if key.startswith("actor.layers")]

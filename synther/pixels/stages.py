@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synther.datasets.vd4rl import PixelEpisodes, find_vd4rl, read_vd4rl
 from synther.diffusion.generation.on_the_fly import rows_of_model
 from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings
-from synther.files import atomic, checkpoint
+from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.learner import Agent
 from synther.learning.loop import Evaluation, Timetable, Training
@@ -31,10 +31,10 @@ from synther.pixels.config import PixelConfig
 from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.image_agent import DrQBC
 from synther.pixels.latent_agent import LatentAgent
-from synther.pixels.pixel_folder import PREFIX, checkpoint_in, finished
 from synther.runs.commands import naming_last_checkpoint
+from synther.runs.folder import PREFIX, RunFolder, checkpoint_in
 from synther.runs.runtime import cpu_threads, resolve_device
-from synther.runs.settings import ConfigError, as_dict, build, typed
+from synther.runs.settings import ConfigError, as_dict, build, typed, types_of
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 
 OWN = (
@@ -42,6 +42,10 @@ OWN = (
     "n_step", "discount",
 )  # fmt: skip
 """Keys of an agent that fine-tuning takes over from it."""
+MAY_DIFFER = {"folder", "ram_gb", "frames_cache", "root"} | {
+    key for key in types_of(PixelConfig) if key.startswith("recipe.")
+}
+"""Keys that a resumed run may have otherwise."""
 
 
 def train(config: PixelConfig) -> dict[str, Any]:
@@ -53,8 +57,14 @@ def train(config: PixelConfig) -> dict[str, Any]:
     loaded = None if config.load_agent is None else load_agent(config.load_agent, device)
     if loaded is not None:  # what the agent is made of is its own; how it goes on, config says
         config = replace(config, **{key: getattr(loaded[1], key) for key in OWN})
-    if (result := finished(config)) is not None:
-        return result
+    folder = _folder_of(config)
+    if config.resume:
+        if folder is None:
+            raise ConfigError("--resume needs --folder, to know what to continue")
+        if folder.file.exists():
+            folder.require_same()
+        if (finished := folder.result()) is not None:
+            return finished
     with naming_last_checkpoint(config.path, PREFIX):
         if loaded is None:
             training = _on_pictures(config, device)
@@ -63,9 +73,15 @@ def train(config: PixelConfig) -> dict[str, Any]:
         with cpu_threads(config.threads):
             training.run()
     result = _result_of(training)
-    if config.path:
-        atomic.write_json(config.path / "result.json", result)
+    if folder is not None:
+        folder.finish(result)
     return result
+
+
+def _folder_of(config: PixelConfig) -> RunFolder | None:
+    if config.path is None:
+        return None
+    return RunFolder(config.path, "config.json", config, MAY_DIFFER)
 
 
 def _result_of(training: Training) -> dict[str, Any]:
@@ -146,10 +162,9 @@ def _training(
         folder=config.path,
         about=about,
     )
-    if config.path is not None and not (config.resume and training.resume()):
-        if checkpoint.is_used(config.path) and not config.resume:
-            checkpoint.set_aside(config.path)
-        atomic.write_json(config.path / "config.json", as_dict(config))
+    if folder := _folder_of(config):
+        folder.claim(resume=config.resume)
+        training.resume()
     return training
 
 

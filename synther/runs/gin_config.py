@@ -186,7 +186,8 @@ def bindings_of(text: str, source: str = "gin text") -> dict[str, Any]:
     """What a gin text binds, ``{'Trainer.train_lr': 3e-4, ...}``, leaving gin's global state.
 
     Macros are put in; a reference ``@Name`` becomes the text ``Name``; a macro itself appears under
-    its own name. Module paths before the configurable's name are left out.
+    its own name, and a binding of a scope under ``scope/Name.parameter``. Module paths before the
+    configurable's name are left out.
     """
     found: dict[str, Any] = {}
     try:
@@ -194,7 +195,8 @@ def bindings_of(text: str, source: str = "gin text") -> dict[str, Any]:
             if isinstance(statement, config_parser.BindingStatement):
                 name = statement.selector.rsplit(".", 1)[-1]
                 key = f"{name}.{statement.arg_name}" if statement.arg_name else name
-                found[key] = statement.value
+                scope = f"{statement.scope}/" if statement.scope else ""
+                found[scope + key] = statement.value
     except (SyntaxError, ValueError, TypeError) as error:
         raise GinError(f"{source}: {str(error).strip().splitlines()[0]}") from error
 

@@ -16,7 +16,7 @@ from torch.distributions import Normal
 
 from synther.corl.algorithms.edac import EDAC, EDACConfig, similarity
 from synther.corl.shared.parsing import load_yaml, parse
-from synther.corl.shared.run_folder import RunFolder
+from synther.corl.shared.run_folder import NumberedFolder
 from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
 from synther.runs.settings import ConfigError
@@ -295,7 +295,7 @@ def test_what_cannot_be_is_refused(words: str, message: str) -> None:
 @pytest.mark.parametrize("keys", [{"num_epochs": 2, "eval_every": 1}, {"max_timesteps": 30}])
 def test_a_stored_configuration_reads_back_the_same(tmp_path: Path, keys: dict[str, Any]) -> None:
     config = EDACConfig(checkpoints_path=str(tmp_path), **keys)
-    assert load_yaml(EDACConfig, RunFolder.create(config).path / "config.yaml") == config
+    assert load_yaml(EDACConfig, NumberedFolder.create(config).path / "config.yaml") == config
 
 
 def test_deterministic_torch_is_another_name() -> None:

@@ -22,6 +22,7 @@ from synther.envs import normalized_score
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.learner import Agent
+from synther.runs.folder import RunFolderError
 from synther.runs.loggers import read_metrics
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout
@@ -178,9 +179,11 @@ def test_resuming_with_another_configuration_names_the_keys(
         interrupt_at(patched, TD3BC, 7)
         with pytest.raises(Interrupted):
             run(make(), TD3BC)
-    message = r"another max_timesteps \(was 12, now 20\), alpha \(was 2.5, now 1.0\)$"
-    with pytest.raises(ConfigError, match=message):
+    message = r"small-data-s0: --resume needs the settings(.|\n)*  alpha: then 2\.5, now 1\.0"
+    with pytest.raises(RunFolderError, match=message) as refused:
         run(make(max_timesteps=20, alpha=1.0, resume=True), TD3BC)
+    assert "\n  max_timesteps: then 12, now 20" in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 3  # nothing else differs
     assert run(make(threads=2, resume=True), TD3BC)["steps"] == 12  # says how, not what
 
 

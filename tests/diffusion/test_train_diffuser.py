@@ -140,8 +140,9 @@ def test_resume_refuses_other_settings_and_names_them(
         main(changed)
     assert stopped.value.code == 1
     message = capsys.readouterr().err
-    assert "now:  Trainer.train_lr = 0.5" in message
-    assert "then: --seed 0" in message
+    assert f"{folder}: --resume needs the settings that the run was started with" in message
+    assert "\n  Trainer.train_lr: then 0.0003, now 0.5\n" in message
+    assert "\n  seed: then 0, now 1\n" in message
     with pytest.raises(SystemExit):
         main(arguments(dataset, tmp_path / "nothing", "--resume"))
     assert "no run to --resume" in capsys.readouterr().err

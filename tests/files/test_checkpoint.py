@@ -76,29 +76,6 @@ def test_latest_is_the_highest_step_not_the_last_name(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "nowhere", "model") is None
 
 
-def names(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-
-def test_earlier_runs_are_set_aside_one_after_the_other(tmp_path: Path) -> None:
-    for run in range(1, 4):
-        (tmp_path / "logs").mkdir()
-        (tmp_path / "logs" / f"{run}.txt").touch()
-        assert checkpoint.set_aside(tmp_path) == tmp_path / f"previous-{run}"
-    assert names(tmp_path) == {f"previous-{run}/logs/{run}.txt" for run in range(1, 4)}
-
-
-def test_setting_aside_never_meets_a_folder_that_is_there(tmp_path: Path) -> None:
-    (tmp_path / "previous-2").mkdir()  # the first was deleted
-    (tmp_path / "previous-2" / "a.txt").touch()
-    (tmp_path / "previous-notes.txt").touch()  # of the run itself
-    (tmp_path / "b.txt").touch()
-    assert checkpoint.set_aside(tmp_path) == tmp_path / "previous-3"
-    assert names(tmp_path) == {
-        "previous-2/a.txt", "previous-3/b.txt", "previous-3/previous-notes.txt",
-    }  # fmt: skip
-
-
 def test_a_fingerprint_is_that_of_names_and_bits() -> None:
     layer = torch.nn.Linear(3, 2)
     twin = torch.nn.Linear(3, 2)

@@ -17,7 +17,7 @@ from synther.envs import Evaluator
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.online.loop import OnlineRun
-from synther.online.run_files import RunState, claim
+from synther.online.run_files import RunState
 from synther.runs import clock
 from tests.online.helpers import bind_tiny_diffusion, logs, tiny_run
 
@@ -238,35 +238,3 @@ def test_a_damaged_file_is_named(pattern: str, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=path.name):
         tiny_run(tmp_path, resume=True, **SYNTHER)
-
-
-# ---- Who a folder belongs to ----
-def test_resuming_with_other_settings_names_them(tmp_path: Path) -> None:
-    claim(tmp_path, {"seed": 1, "redq_sac.lr": "0.1", "redq_sac.gamma": "0.9"}, resume=False)
-    assert (
-        claim(tmp_path, {"seed": 1, "redq_sac.lr": "0.1", "redq_sac.gamma": "0.9"}, resume=True)
-        is None
-    )
-    with pytest.raises(CheckpointError) as refused:
-        claim(tmp_path, {"seed": 2, "redq_sac.lr": "0.1", "redq_sac.polyak": "0.5"}, resume=True)
-    lines = str(refused.value).splitlines()[1:]
-    assert sorted(map(str.strip, lines)) == [
-        "redq_sac.gamma: then 0.9, now not set",
-        "redq_sac.polyak: then not set, now 0.5",
-        "seed: then 1, now 2",
-    ]
-    (tmp_path / "run.json").write_text('{"seed"')
-    with pytest.raises(CheckpointError, match=r"run\.json"):
-        claim(tmp_path, {"seed": 1}, resume=True)
-
-
-def test_an_earlier_run_is_moved(tmp_path: Path) -> None:
-    folder = tmp_path / "new"
-    assert claim(folder, {"seed": 0}, resume=False) is None
-    (folder / "metrics.jsonl").touch()
-    assert claim(folder, {"seed": 1}, resume=False) == folder / "previous-1"
-    assert (folder / "previous-1" / "metrics.jsonl").exists()
-    (folder / "run.json").unlink()  # a kill while the folder was cleared
-    (folder / "checkpoint-9.pt").touch()
-    assert claim(folder, {"seed": 2}, resume=True) == folder / "previous-2"
-    assert {path.name for path in folder.iterdir()} == {"previous-1", "previous-2", "run.json"}

@@ -16,7 +16,7 @@ from synther.pixels import drq_bc, encode, stages
 from synther.pixels.config import DiffusionSource, PixelConfig
 from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.image_agent import DrQBC
-from synther.pixels.pixel_folder import checkpoint_in
+from synther.runs.folder import checkpoint_in
 from synther.runs.loggers import read_metrics
 from synther.transitions import TransitionLayout, Transitions
 from tests.events import assert_shows
@@ -97,7 +97,7 @@ def test_resume_refuses_other_settings(tmp_path: Path) -> None:
     data_set(tmp_path)
     settings = {"root": str(tmp_path), "folder": str(tmp_path / "run"), "max_timesteps": 2}
     stages.train(config(**settings))
-    with pytest.raises(CheckpointError, match=r"differing: batch_size \(then 6, now 7\)"):
+    with pytest.raises(CheckpointError, match=r"\n  batch_size: then 6, now 7$"):
         stages.train(config(**settings, resume=True, batch_size=7))
 
 

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from synther.corl.shared.buffer import RewardNormalizer, StateNormalizer, prepare_replay_buffer
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.result import evaluation_of, result_of
-from synther.corl.shared.run_folder import PREFIX, RunFolder, load_weights
+from synther.corl.shared.run_folder import NumberedFolder, load_weights
 from synther.datasets import load_dataset
 from synther.envs import Evaluator, use_backend
 from synther.learning.learner import Agent, Dims
 from synther.learning.loop import Evaluation, Timetable, Training
 from synther.learning.streams import generators_for
 from synther.runs.commands import naming_last_checkpoint
+from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_kernels
 from synther.runs.settings import ConfigError, as_dict
 from synther.transitions import Transitions
@@ -48,7 +49,7 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
     """
     if config.resume and config.checkpoints_path is None:
         raise ConfigError("--resume needs --checkpoints_path, to know what to continue")
-    folder = RunFolder.find(config) if config.resume else None
+    folder = NumberedFolder.find(config) if config.resume else None
     if folder is not None and (finished := folder.result()) is not None:
         return finished
     if config.deterministic:
@@ -58,7 +59,7 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
         if folder is not None or config.checkpoints_path is None:
             prepared = prepare(config, build, folder)
         else:
-            folder = RunFolder.create(config)
+            folder = NumberedFolder.create(config)
             try:
                 prepared = prepare(config, build, folder)
             except Exception:
