@@ -35,16 +35,20 @@ class MetricTotals:
     """Mean, spread and extremes of metrics, kept on their device: adding to them waits for nobody.
 
     ``rows`` is ``[5, M]``: count, sum, sum of squares, smallest and largest of each metric.
+
+    Args:
+        device: of the metrics.
     """
 
     names: list[str]
     rows: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = device
         self.clear()
 
     def clear(self) -> None:
-        self.names, self.rows = [], torch.empty(5, 0, dtype=torch.float64)
+        self.names, self.rows = [], torch.empty(5, 0, dtype=torch.float64, device=self.device)
 
     def add(self, metrics: Metrics) -> None:
         """Count one value, ``[1]``, of each metric."""
@@ -80,4 +84,4 @@ class MetricTotals:
         return {"names": self.names, "rows": self.rows}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.names, self.rows = list(state["names"]), state["rows"]
+        self.names, self.rows = list(state["names"]), state["rows"].to(self.device)

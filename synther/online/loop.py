@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,23 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from synther.envs import Evaluator, make_env
-from synther.envs.snapshots import Snapshots
+from synther.envs import Evaluator
 from synther.files import checkpoint
-from synther.learning.learner import Dims
 from synther.online.config import OnlineConfig
+from synther.online.episodes import Episodes
 from synther.online.epoch_statistics import MetricTotals, described
-from synther.online.progress_table import ProgressTable, columns_of
 from synther.online.q_bias import BiasEvaluation
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from synther.online.refill import SyntheticRefill
-from synther.online.run_files import RunState
+from synther.online.run_files import RunFiles
+from synther.online.run_logs import RunLogs
 from synther.runs import loggers
 from synther.runs.clock import Clock, Pace
 from synther.runs.runtime import RL_THREADS, cpu_threads, keep_freed_memory
 from synther.transitions import Transitions
 
+_COUNTS = ("step", "epochs", "refills", "seconds")
+"""The attributes of a run that its checkpoint has under their own names."""
 # Numbers that keep the seeds of different purposes apart.
 _EPISODES, _EVALUATION, _BIAS, _STREAMS, _LOST = range(5)
 
@@ -57,13 +59,8 @@ class OnlineRun:
         adapters: tuple[loggers.Adapter, ...] = (),
     ) -> None:
         self.config, self.device, self.adapters = config, device, adapters
-        self.env = make_env(config.env_name)
-        self.snapshots = Snapshots(self.env)
-        assert self.env.observation_space.shape  # make_env hands out vectors only
-        assert self.env.action_space.shape
-        dims = Dims(self.env.observation_space.shape[0], self.env.action_space.shape[0])
-        limit = self.env.spec.max_episode_steps if self.env.spec else None
-        self.max_ep_len = min(config.max_ep_len, limit or config.max_ep_len)
+        self.episodes = Episodes(config.env_name, config.max_ep_len)
+        dims = self.episodes.dims
         self.agent = REDQRLPDAgent(
             config.agent(dims),
             dims,
@@ -83,15 +80,11 @@ class OnlineRun:
             warm_start_steps=config.diffusion_warm_start_steps,
             threads=threads,
         )
-        self.totals = MetricTotals()
-        self.observation: NDArray[np.float32]
-        self.episode_return: float
-        self.episode_length: int
+        self.totals = MetricTotals(device)
         self.step = self.epochs = self.refills = 0
-        self.seconds, self._reseed = 0.0, False
-        self.finished: dict[str, list[float]] = {"EpRet": [], "EpLen": []}  # of this epoch
-        self.state = None if folder is None else RunState(folder, self)
-        self.resumed = bool(resume and self.state and self.state.restore())
+        self.seconds, self.reseed_next_episode = 0.0, False
+        self.files = None if folder is None else RunFiles(folder)
+        self.resumed = bool(resume and self.files and self._restore(self.files))
         if not self.resumed:
             self._begin_epoch()
             self._begin_episode()
@@ -103,45 +96,37 @@ class OnlineRun:
             stack.enter_context(cpu_threads(RL_THREADS))
             if self.device.type == "cpu":
                 keep_freed_memory()
-            stack.callback(self.env.close)
-            self.evaluator = Evaluator(
-                config.env_name, config.n_evals_per_epoch, max_episode_steps=self.max_ep_len
+            stack.callback(self.episodes.close)
+            limit = self.episodes.max_ep_len
+            self.evaluator = stack.enter_context(
+                Evaluator(config.env_name, config.n_evals_per_epoch, max_episode_steps=limit)
             )
-            stack.callback(self.evaluator.close)
             self.bias = self._open_bias(stack)
-            self._open_logs(stack)
+            self.logs = self._open_logs(stack)
             bar = stack.enter_context(
                 loggers.progress_bar(config.total_steps, config.env_name, initial=self.step)
             )
             self.clock = Clock(self.step, self.seconds)
             pace = Pace(config.checkpoint_every)
-            self._settle(bar)
+            self._do_what_is_due(bar)
             while self.step < config.total_steps:
                 self._interact()
                 self.totals.add(self.agent.train_block())
                 bar.update()
-                if self._settle(bar) or pace.is_due():
+                if self._do_what_is_due(bar) or pace.is_due():
                     with pace.writing():
                         self._save()
 
     def _interact(self) -> None:
         """One step of the environment, stored; a new episode where one ended."""
-        observation = self.observation
-        states = torch.from_numpy(observation).to(self.device).view(1, 1, -1)
+        states = torch.from_numpy(self.episodes.observation).to(self.device).view(1, 1, -1)
         action = self.agent.explore(states)[0, 0].cpu().numpy()
         if not np.isfinite(action).all():  # a simulator fails at it, each in its own way
             raise self._diverged("an action")
-        after, reward, terminated, truncated, _ = self.env.step(action)
-        # A `done` that is only the time limit says nothing of the state: it is stored as 0.
-        row = np.concatenate([observation, action, [reward], after, [terminated]])
-        self.agent.replay.insert(torch.from_numpy(row.astype(np.float32))[None])
-        self.observation = after
+        row, ended = self.episodes.step(action)
+        self.agent.replay.insert(torch.from_numpy(row)[None])
         self.step += 1
-        self.episode_return += float(reward)
-        self.episode_length += 1
-        if terminated or truncated or self.episode_length >= self.max_ep_len:
-            self.finished["EpRet"].append(self.episode_return)
-            self.finished["EpLen"].append(float(self.episode_length))
+        if ended:
             self._begin_episode()
 
     def begin_other_episode(self) -> None:
@@ -149,31 +134,36 @@ class OnlineRun:
         self._begin_episode(self._seed(_LOST, self.step))
 
     def _begin_episode(self, seed: int | None = None) -> None:
-        """A fresh start; without a seed, the next of the environment's own stream."""
-        if self._reseed:
-            seed, self._reseed = self._seed(_EPISODES, self.epochs), False
-        self.observation = self.env.reset(seed=seed)[0]
-        self.episode_return, self.episode_length = 0.0, 0
+        """A fresh start; the first in an epoch with ``reseed_each_epoch`` has the epoch's seed."""
+        if self.reseed_next_episode:
+            seed, self.reseed_next_episode = self._seed(_EPISODES, self.epochs), False
+        self.episodes.begin(seed)
 
     def _begin_epoch(self) -> None:
         """With ``reseed_each_epoch`` every stream of random numbers begins anew; an episode that is
         under way goes on."""
         if self.epochs == 0 or self.config.reseed_each_epoch:
-            self._reseed = True
+            self.reseed_next_episode = True
             self.agent.reseed(self._seed(_STREAMS, self.epochs))
 
     def _seed(self, purpose: int, count: int) -> int:
         words = np.random.SeedSequence((self.config.seed, purpose, count)).generate_state(1)
         return int(words[0])
 
-    def _settle(self, bar: Any) -> bool:
-        """Do what is due after this many steps; whether that is yet to be saved (a refill is)."""
-        if self.refills < self.config.refills_until(self.step):
+    def _refill_is_due(self) -> bool:
+        return self.refills < self.config.refills_until(self.step)
+
+    def _epoch_is_due(self) -> bool:
+        return self.epochs < self.step // self.config.steps_per_epoch
+
+    def _do_what_is_due(self, bar: Any) -> bool:
+        """Refill the synthetic buffer and end the epoch, where this step asks for it; whether the
+        end of an epoch is yet to be saved (a refill saves itself)."""
+        if self._refill_is_due():
             self._refill()
-        if self.epochs < self.step // self.config.steps_per_epoch:
+        if ended := self._epoch_is_due():
             bar.set_postfix_str(self._end_epoch(), refresh=False)
-            return True
-        return False
+        return ended
 
     def _refill(self) -> None:
         """A new diffusion model on all real rows, and its samples in the synthetic buffer."""
@@ -184,8 +174,8 @@ class OnlineRun:
         self.refills += 1
         if self.config.print_buffer_stats:
             console.print(record.table)
-        if self.refill_logger:
-            self.refill_logger.log(record.metrics, self.step)
+        if self.logs:
+            self.logs.refill(record.metrics, self.step)
         self._save()
 
     def _end_epoch(self) -> str:
@@ -196,23 +186,22 @@ class OnlineRun:
         with self.clock.paused():
             seed = self._seed(_EVALUATION, self.epochs)
             returns, lengths = self.evaluator.play(self._policy, [seed])
+            finished = self.episodes.take_finished()
             columns = {
                 "Epoch": self.epochs,
                 "TotalEnvInteracts": self.step,
                 "Time": self.clock.seconds(),
                 "StepsPerSecond": rate,
-                **described("EpRet", self.finished["EpRet"]),
-                "EpLen": float(np.mean(self.finished["EpLen"] or [np.nan])),
+                **described("EpRet", finished["EpRet"]),
+                "EpLen": float(np.mean(finished["EpLen"] or [np.nan])),
                 **described("TestEpRet", returns[0]),
                 "TestEpLen": float(lengths.mean()),
                 **self.totals.take(),
             }
             if self.bias:
                 columns |= self.bias(self.agent, self._seed(_BIAS, self.epochs))
-        self.finished = {"EpRet": [], "EpLen": []}
-        if self.logger and self.table:
-            self.logger.log(columns, self.step)
-            self.table.add(columns)
+        if self.logs:
+            self.logs.epoch(columns, self.step)
         self._begin_epoch()
         return f"return {columns['AverageTestEpRet']:.1f}"
 
@@ -222,8 +211,49 @@ class OnlineRun:
     def _save(self) -> None:
         self._require_finite()
         self.seconds = self.clock.seconds()
-        if self.state:
-            self.state.save()
+        if self.files:
+            self.files.save(self.state_dict(), self.agent.replay, self.agent.synthetic)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on, but for the rows of its buffers."""
+        return {
+            **{name: getattr(self, name) for name in _COUNTS},
+            "_reseed": self.reseed_next_episode,
+            **self.episodes.state_dict(),
+            "totals": self.totals.state_dict(),
+            "agent": self.agent.training_state(),
+            "generators": self.agent.streams_state(),
+            "refill": self.refill.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave, but for an episode that could not be saved."""
+        for name in _COUNTS:
+            setattr(self, name, state[name])
+        self.reseed_next_episode = state["_reseed"]
+        self.episodes.load_state_dict(state)
+        self.totals.load_state_dict(state["totals"])
+        self.refill.load_state_dict(state["refill"])
+        self.agent.load_training_state(state["agent"])
+        self.agent.load_streams_state(state["generators"])
+
+    def _restore(self, files: RunFiles) -> bool:
+        """Go on from the newest checkpoint; False where there is none.
+
+        Raises:
+            CheckpointError: a file is missing or damaged.
+        """
+        path, agent, name = files.latest(), self.agent, self.config.env_name
+        if path is not None:
+            state = checkpoint.load(path)
+            with checkpoint.fitting(path, "not a checkpoint of this run"):
+                self.load_state_dict(state)
+            files.read_rows(state, agent.replay, agent.synthetic)
+            if state["environment"] is None:
+                console.print(f"{name} cannot be put back where it stood: a new episode begins")
+                self.begin_other_episode()
+        files.tidy(self.step, self.refills, agent.replay)
+        return path is not None
 
     def _require_finite(self) -> None:
         """Before an evaluation and a checkpoint: neither is worth anything with a NaN in it."""
@@ -239,37 +269,22 @@ class OnlineRun:
         config = self.config
         if not config.evaluate_bias:
             return None
-        bias = BiasEvaluation(
-            config.env_name, self.max_ep_len, config.n_mc_eval, config.n_mc_cutoff
-        )
-        stack.callback(bias.close)
-        return bias
+        limit = self.episodes.max_ep_len
+        bias = BiasEvaluation(config.env_name, limit, config.n_mc_eval, config.n_mc_cutoff)
+        return stack.enter_context(contextlib.closing(bias))
 
-    def _open_logs(self, stack: contextlib.ExitStack) -> None:
-        """``metrics.jsonl`` and ``progress.txt`` (epochs), ``refills.jsonl``; of a run that goes on
-        without the records that it will write again."""
-        self.logger = self.refill_logger = self.table = None
-        if self.state is None:
-            return
-        folder, config = self.state.folder, self.config
-        epoch_pending = self.epochs < self.step // config.steps_per_epoch
-        refill_pending = self.refills < config.refills_until(self.step)
-        self.logger, self.refill_logger = (
-            stack.enter_context(
-                loggers.Logger(
-                    folder,
-                    name,
-                    adapters=adapters,
-                    resume_from=self.step - pending if self.resumed else None,
-                )
-            )
-            for name, pending, adapters in (
-                ("metrics", epoch_pending, self.adapters),
-                ("refills", refill_pending, ()),
-            )
+    def _open_logs(self, stack: contextlib.ExitStack) -> RunLogs | None:
+        """A run that goes on leaves out the records that it will write again."""
+        if self.files is None:
+            return None
+        logs = RunLogs(
+            self.files.folder,
+            self.config,
+            self.adapters,
+            last_epoch=self.step - self._epoch_is_due() if self.resumed else None,
+            last_refill=self.step - self._refill_is_due() if self.resumed else None,
         )
-        earlier = loggers.read_metrics(self.logger.path)
-        self.table = ProgressTable(folder / "progress.txt", columns_of(config), earlier)
+        return stack.enter_context(contextlib.closing(logs))
 
     def transitions(self) -> tuple[Transitions, NDArray[np.bool_]]:
         """The real replay, oldest row first, and whether each row's episode was cut off after it
@@ -279,5 +294,5 @@ class OnlineRun:
         rows = replay.gather_rows(order % replay.capacity).cpu().numpy()
         transitions = replay.layout.unpack(rows, metadata={"env_id": self.config.env_name})
         moved = (transitions.next_observations[:-1] != transitions.observations[1:]).any(axis=1)
-        ended = np.append(moved, self.episode_length == 0)
+        ended = np.append(moved, self.episodes.episode_length == 0)
         return transitions, ended & (transitions.terminals == 0)

@@ -135,6 +135,14 @@ class REDQSACAgent(Learner):
         for purpose in STREAMS:
             self.generators[purpose] = generators_for([seed], purpose, device)[0]
 
+    def streams_state(self) -> dict[str, Tensor]:
+        """Where the streams of exploration, batches and noise stand, for a checkpoint."""
+        return {purpose: each.get_state() for purpose, each in self.generators.items()}
+
+    def load_streams_state(self, state: dict[str, Tensor]) -> None:
+        for purpose, generator in self.generators.items():
+            generator.set_state(state[purpose])
+
     # ---- Acting ----
     @torch.no_grad()
     def explore(self, states: Tensor) -> Tensor:

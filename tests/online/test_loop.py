@@ -135,10 +135,11 @@ def test_a_refill_leaves_the_live_observation_alone(monkeypatch: pytest.MonkeyPa
     refill = run._refill
 
     def watched() -> None:
-        before, env_state = run.observation.copy(), run.env.unwrapped._observation()
+        episodes = run.episodes
+        before, env_state = episodes.observation.copy(), episodes.env.unwrapped._observation()
         refill()
-        np.testing.assert_array_equal(run.observation, before)
-        np.testing.assert_array_equal(run.env.unwrapped._observation(), env_state)
+        np.testing.assert_array_equal(episodes.observation, before)
+        np.testing.assert_array_equal(episodes.env.unwrapped._observation(), env_state)
         live[run.step] = before
 
     monkeypatch.setattr(run, "_refill", watched)

@@ -17,7 +17,7 @@ from synther.envs import Evaluator
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.online.loop import OnlineRun
-from synther.online.run_files import RunState
+from synther.online.run_files import RunFiles
 from synther.runs import clock
 from tests.online.helpers import bind_tiny_diffusion, logs, tiny_run
 
@@ -55,7 +55,8 @@ def checkpoints_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def everything(run: OnlineRun, folder: Path) -> dict[str, Any]:
-    agent, saved = run.agent, checkpoint.load(folder / f"checkpoint-{run.step}.pt")
+    agent, live = run.agent, run.episodes
+    saved = checkpoint.load(folder / f"checkpoint-{run.step}.pt")
     transitions, timeouts = run.transitions()
     return {
         "agent": agent.training_state(),
@@ -65,7 +66,12 @@ def everything(run: OnlineRun, folder: Path) -> dict[str, Any]:
         "order": torch.from_numpy(transitions.observations),
         "timeouts": torch.from_numpy(timeouts),
         "environment": saved["environment"],
-        "live": (run.observation.tolist(), run.episode_return, run.episode_length, run.finished),
+        "live": (
+            live.observation.tolist(),
+            live.episode_return,
+            live.episode_length,
+            live.finished,
+        ),
         **logs(folder),
     }
 
@@ -97,7 +103,7 @@ MOMENTS: dict[str, tuple[Any, str, int, bool]] = {
     "in the second evaluation": (Evaluator, "play", 2, False),
     "while a model trains": (TrainingStep, "update", 31, False),  # of the second refill
     "while rows are sampled": (SimpleDiffusionGenerator, "sample_rows", 5, False),
-    "while a refill is saved": (RunState, "_capture", 5, False),
+    "while a refill is saved": (RunFiles, "_checkpoint_path", 5, False),
 }
 SETTINGS = {**SYNTHER, "evaluate_bias": True, "n_mc_eval": 5, "replay_size": 50}
 """A run of 60 steps: past the replay's wrap-around at its end."""
@@ -147,7 +153,7 @@ def test_resumed_is_uninterrupted_in_simulators(
     with pytest.raises(Killed):
         tiny_run(tmp_path / "killed", env, **keys).train()
     resumed = tiny_run(tmp_path / "killed", env, resume=True, **keys)
-    assert (resumed.step, resumed.episode_length) == (22, 9)
+    assert (resumed.step, resumed.episodes.episode_length) == (22, 9)
     resumed.train()
     found, expected = (
         everything(resumed, tmp_path / "killed"),
@@ -197,14 +203,14 @@ def test_rows_of_a_checkpoint_that_was_cut_off_are_not_taken_for_later_ones(
     keys = {"checkpoint_every": 1e9, "start_steps": 100, "epochs": 4}
 
     def run_of(resume: bool) -> OnlineRun:
-        original = RunState.__init__
+        original = RunFiles.__init__
 
-        def small_files(self: RunState, folder: Path, run: OnlineRun) -> None:
-            original(self, folder, run)
+        def small_files(self: RunFiles, folder: Path) -> None:
+            original(self, folder)
             self.rows.block_rows = 10
 
         with monkeypatch.context() as patch:
-            patch.setattr(RunState, "__init__", small_files)
+            patch.setattr(RunFiles, "__init__", small_files)
             return tiny_run(tmp_path, "Opaque-v0", resume=resume, **keys)
 
     dies_at_call(monkeypatch, checkpoint, "save", saves)

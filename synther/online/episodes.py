@@ -1,0 +1,88 @@
+"""The environment that an online run learns in, and where the run stands in its episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from synther.envs import make_env
+from synther.envs.snapshots import Snapshots
+from synther.learning.learner import Dims
+
+
+class Episodes:
+    """Plays one episode after the other in an environment of its own.
+
+    Args:
+        env_name: of the environment.
+        max_ep_len: steps of an episode at most; the environment's own limit where that is lower.
+    """
+
+    def __init__(self, env_name: str, max_ep_len: int) -> None:
+        self.env = make_env(env_name)
+        self.snapshots = Snapshots(self.env)
+        assert self.env.observation_space.shape  # make_env hands out vectors only
+        assert self.env.action_space.shape
+        self.dims = Dims(self.env.observation_space.shape[0], self.env.action_space.shape[0])
+        limit = self.env.spec.max_episode_steps if self.env.spec else None
+        self.max_ep_len = min(max_ep_len, limit or max_ep_len)
+        self.observation: NDArray[np.float32]
+        self.episode_return: float
+        self.episode_length: int
+        self.finished: dict[str, list[float]] = {"EpRet": [], "EpLen": []}
+        """Returns and lengths of the episodes that ended since :meth:`take_finished`."""
+
+    def begin(self, seed: int | None) -> None:
+        """A fresh episode; without a seed, the next of the environment's own stream."""
+        self.observation = self.env.reset(seed=seed)[0]
+        self.episode_return, self.episode_length = 0.0, 0
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
+        """One step of the environment.
+
+        Returns:
+            The transition as a row, and whether the episode ended with it, so that the next has to
+            begin.
+        """
+        before = self.observation
+        self.observation, reward, terminated, truncated, _ = self.env.step(action)
+        # A `done` that is only the time limit says nothing of the state: it is stored as 0.
+        row = np.concatenate([before, action, [reward], self.observation, [terminated]])
+        self.episode_return += float(reward)
+        self.episode_length += 1
+        ended = terminated or truncated or self.episode_length >= self.max_ep_len
+        if ended:
+            self.finished["EpRet"].append(self.episode_return)
+            self.finished["EpLen"].append(float(self.episode_length))
+        return row.astype(np.float32), ended
+
+    def take_finished(self) -> dict[str, list[float]]:
+        """``EpRet`` and ``EpLen`` of the episodes that ended since the last call."""
+        finished, self.finished = self.finished, {"EpRet": [], "EpLen": []}
+        return finished
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands; ``environment`` is None for one that cannot be saved."""
+        return {
+            "episode_return": self.episode_return,
+            "episode_length": self.episode_length,
+            "finished": self.finished,
+            "observation": torch.from_numpy(self.observation.copy()),
+            "environment": self.snapshots.take(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there. An environment that could not be saved has to begin an episode next."""
+        self.finished = state["finished"]
+        if state["environment"] is not None:
+            self.snapshots.put_back(state["environment"])
+            self.observation = state["observation"].numpy()
+            self.episode_return = state["episode_return"]
+            self.episode_length = state["episode_length"]
+
+    def close(self) -> None:
+        self.env.close()
