@@ -8,8 +8,7 @@ from synther.diffusion.model_io import load_model
 from synther.learning.replay import RowBuffer
 from synther.online.config import OnlineConfig
 from synther.online.refill import SyntheticRefill
-from synther.runs import gin_config
-from synther.runs.gin_config import ROOT
+from synther.runs import ROOT, gin_config
 from tests.diffusion.models import LAYOUT, random_rows
 
 SAC = {

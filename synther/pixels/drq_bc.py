@@ -16,19 +16,21 @@ import sys
 from collections.abc import Sequence
 
 from synther.diffusion.generation.generator import SamplingError
-from synther.pixels.pixel_arguments import build_parser, config_of
+from synther.pixels.config import PixelConfig
 from synther.pixels.recipe import run_recipe
 from synther.pixels.stages import train
 from synther.runs.commands import error_door
+from synther.runs.settings import configured, flags_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
-    parser = build_parser("DrQ+BC and BC from pixels, and their heads on (synthetic) latents.")
+    about = "DrQ+BC and BC from pixels, and their heads on (synthetic) latents."
+    parser = flags_of(PixelConfig, about)
     parser.add_argument("--recipe", action="store_true", help="all steps: see the README")
     args = parser.parse_args(argv)
     with error_door(SamplingError):
-        config = config_of(args)
+        config = configured(PixelConfig, args)
         if vars(args).get("recipe"):
             run_recipe(config)
             return

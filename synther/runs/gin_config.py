@@ -14,8 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import gin
 from gin import config_parser
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The repository's root, where ``config/`` is."""
+from synther.runs import ROOT
 
 _INCLUDE = re.compile(r"^include\s+(['\"])(?P<path>.+?)\1\s*(#.*)?$", re.MULTILINE)
 _UNKNOWN_CONFIGURABLE = re.compile(r"No configurable matching (?:reference )?'@?([\w./]+)")

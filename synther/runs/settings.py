@@ -6,6 +6,7 @@ line. Nested dataclasses have flat keys: ``diffusion.path``.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import os
@@ -17,13 +18,15 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from synther.runs import ROOT
+from synther.runs.commands import UsageError
+
 ConfigT = TypeVar("ConfigT")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 """What a file holds may be large; with YAML's aliases larger than any memory."""
 _TEXT_OF_NONE = ("", "null", "none", "~")
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 class ConfigError(ValueError):
@@ -54,7 +57,7 @@ def read_mapping(path: str | Path) -> dict[Any, Any]:
     Raises:
         ConfigError: no such file, not YAML, a key twice, or no keys and values.
     """
-    found = next((each for each in (Path(path), _ROOT / path) if os.path.isfile(each)), None)
+    found = next((each for each in (Path(path), ROOT / path) if os.path.isfile(each)), None)
     if found is None:
         raise ConfigError(f"{path}: no such file")
     try:
@@ -182,6 +185,52 @@ def _number(value: Any) -> int | float | None:
             continue
         return number if abs(number) < float("inf") else None
     return None
+
+
+def flags_of(config_class: type, description: str) -> argparse.ArgumentParser:
+    """A parser with ``--config FILE`` and a flag for each key; what is not given is not in its
+    namespace, which :func:`configured` takes."""
+    parser = argparse.ArgumentParser(description=description, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config", metavar="FILE", help="YAML with the same keys")
+    defaults = as_dict(config_class())
+    for key, kind in types_of(config_class).items():
+        inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
+        several: dict[str, Any] = {"nargs": "*"} if inner is not kind else {}
+        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if kind is bool else {}
+        # As the other commands spell it.
+        names = ("--wandb-mode", "--wandb_mode") if key == "wandb_mode" else (f"--{key}",)
+        parser.add_argument(
+            *names,
+            dest=key,
+            metavar=_metavar(inner),
+            help=f"default: {defaults[key]}",
+            **several,
+            **bare,
+        )
+    return parser
+
+
+def configured(config_class: type[ConfigT], args: argparse.Namespace) -> ConfigT:
+    """Defaults, then the file of ``--config``, then the command line.
+
+    Raises:
+        UsageError: an unknown key, a value that does not fit, or an unreadable file.
+    """
+    file = vars(args).get("config")
+    words = {key: vars(args)[key] for key in types_of(config_class) if key in args}
+    try:
+        values = {} if file is None else read_settings(config_class, file)
+        return build(config_class, values | typed(config_class, words, "--"))
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+
+
+def _metavar(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "|".join(get_args(kind))
+    if get_origin(kind) in (Union, types.UnionType):
+        return _metavar(get_args(kind)[0])
+    return NAMES[kind]
 
 
 def require_positive(config: Any, *names: str, prefix: str = "") -> None:

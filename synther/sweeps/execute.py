@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from synther.runs import ROOT as REPOSITORY
 from synther.runs.commands import Exit
-from synther.runs.gin_config import ROOT as REPOSITORY
 from synther.sweeps.jobs import Job, record, update_record
 from synther.sweeps.sections import StudyError
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from synther.files import atomic
-from synther.runs.gin_config import ROOT as REPOSITORY
+from synther.runs import ROOT as REPOSITORY
 from synther.sweeps.algorithms import find_algorithm
 from synther.sweeps.jobs import ROOT, Job
 from synther.sweeps.sections import Scalar, StudyError

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synther.files import atomic
-from synther.runs.gin_config import ROOT as REPOSITORY
+from synther.runs import ROOT as REPOSITORY
 from synther.runs.settings import nearest
 from synther.sweeps.jobs import Job
 from synther.sweeps.sections import Scalar, StudyError

@@ -6,15 +6,14 @@ import pytest
 
 from synther.datasets.vd4rl import LEVELS, TASKS
 from synther.pixels.config import PixelConfig
-from synther.pixels.pixel_arguments import build_parser, config_of
 from synther.runs.commands import UsageError
-from synther.runs.settings import as_dict, build, read_mapping, typed
+from synther.runs.settings import as_dict, build, configured, flags_of, read_mapping, typed
 
 ROOT = Path(__file__).parents[2]
 
 
 def parse(*words: str) -> PixelConfig:
-    return config_of(build_parser("").parse_args(words))
+    return configured(PixelConfig, flags_of(PixelConfig, "").parse_args(words))
 
 
 def test_the_defaults_are_those_of_the_paper() -> None:

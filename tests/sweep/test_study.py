@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synther.runs.gin_config import ROOT
+from synther.runs import ROOT
 from synther.sweeps.plan import build_plan
 from synther.sweeps.sections import StudyError
 from synther.sweeps.study import load_study

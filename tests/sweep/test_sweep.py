@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from synther import sweep
-from synther.runs.gin_config import ROOT
+from synther.runs import ROOT
 from synther.sweeps.jobs import Job, record
 from synther.sweeps.ray_engine import ray_engine
 from synther.sweeps.schedule import Schedule
