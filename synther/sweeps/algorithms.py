@@ -18,7 +18,7 @@ from types import ModuleType
 
 from synther.corl import algorithms
 from synther.corl.shared.config import RunConfig
-from synther.runs.gin_config import ROOT as REPOSITORY
+from synther.runs import ROOT as REPOSITORY
 from synther.runs.settings import nearest
 from synther.sweeps.sections import StudyError
 
