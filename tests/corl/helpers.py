@@ -18,6 +18,7 @@ from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
 from tests.data import random_transitions
+from tests.devices import DEVICE
 
 DIMS = Dims(3, 2)
 ALGORITHMS: dict[str, tuple[type[RunConfig], type[Agent], dict[str, Any]]] = {
@@ -49,20 +50,27 @@ def member_of(batch: Batch, seed: int) -> Batch:
     return Batch(*(each[seed : seed + 1] for each in batch))
 
 
-def make_agent(build: type[Agent], config: RunConfig, seeds: list[int], dims: Dims = DIMS) -> Agent:
-    return build(config, dims, generators_for(seeds, "init"))  # type: ignore[call-arg, arg-type]
+def make_agent(
+    build: type[Agent],
+    config: RunConfig,
+    seeds: list[int],
+    dims: Dims = DIMS,
+    device: torch.device | str = "cpu",
+) -> Agent:
+    generators = generators_for(seeds, "init")
+    return build(config, dims, generators, device)  # type: ignore[call-arg, arg-type]
 
 
 def follow(
     build: type[Agent], config: RunConfig, seeds: list[int], updates: int
 ) -> tuple[Agent, list[dict[str, torch.Tensor]]]:
-    """Train on random batches, of which seed k sees its own whoever trains beside it."""
-    agent = make_agent(build, config, seeds)
-    noise = BlockStream(agent.noise, generators_for(seeds, "noise"))
+    """Train on random batches, of which seed k sees its own whoever trains beside it; on DEVICE."""
+    agent = make_agent(build, config, seeds, device=DEVICE)
+    noise = BlockStream(agent.noise, generators_for(seeds, "noise", DEVICE))
     metrics = []
     for step in range(1, updates + 1):
         batches = [random_batch(1, config.batch_size, seed=1000 * seed + step) for seed in seeds]
-        batch = Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+        batch = Batch(*(torch.cat(parts).to(DEVICE) for parts in zip(*batches, strict=True)))
         agent.schedule(step)
         metrics.append(agent.update(batch, noise.next(), agent.variant(step)))
     return agent, metrics

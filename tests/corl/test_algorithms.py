@@ -16,8 +16,9 @@ from synther.learning.learner import Agent
 from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
 from synther.transitions import TransitionLayout
-from tests.corl.helpers import ALGORITHMS, DIMS, follow, random_batch
+from tests.corl.helpers import ALGORITHMS, DIMS, follow, make_agent, random_batch
 from tests.data import random_transitions
+from tests.devices import DEVICE
 
 pytestmark = pytest.mark.arithmetic
 
@@ -44,6 +45,7 @@ def configuration(algorithm: str, **keys: Any) -> Any:
     return config_class(**(small | OWN_KEYS[algorithm] | keys))
 
 
+@pytest.mark.any_device
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("limited", [False, True])
 def test_the_same_rows_give_the_same_updates_from_all_three_sources(
@@ -54,16 +56,16 @@ def test_the_same_rows_give_the_same_updates_from_all_three_sources(
     rows = torch.from_numpy(TransitionLayout.of(data).pack(data))
     monkeypatch.setattr(
         "synther.diffusion.generation.on_the_fly.rows_of_model",
-        lambda *_, **__: lambda *_: rows.clone(),
+        lambda *_, **__: lambda *_: rows.to(DEVICE, copy=True),
     )
     config = configuration(algorithm, batch_size=8)
     results = []
     for path in (None, str(data.save(tmp_path / "samples.npz")), "model.pt"):
         limit = len(data) if path and limited else None
         diffusion = DiffusionConfig(path, sample_limit=limit, batch_parallelism=1)
-        source = prepare_replay_buffer(data, diffusion, batch_size=8, seeds=[4])
-        agent = ALGORITHMS[algorithm][1](config, DIMS, generators_for([4], "init"))
-        noise = BlockStream(agent.noise, generators_for([4], "noise"))
+        source = prepare_replay_buffer(data, diffusion, batch_size=8, seeds=[4], device=DEVICE)
+        agent = make_agent(ALGORITHMS[algorithm][1], config, [4], device=DEVICE)
+        noise = BlockStream(agent.noise, generators_for([4], "noise", DEVICE))
         for step in range(1, 4):
             # On the fly every row comes once; stored rows are drawn at random.
             fresh = path == "model.pt" and not limited
@@ -78,7 +80,7 @@ def test_the_same_rows_give_the_same_updates_from_all_three_sources(
 
 
 def in_order(source: Any) -> Batch:
-    rows: Batch = source.rows.gather(torch.arange(8)[None])
+    rows: Batch = source.rows.gather(torch.arange(8, device=DEVICE)[None])
     return rows
 
 
@@ -102,6 +104,7 @@ def test_each_seed_of_a_stack_follows_its_own_run(algorithm: str) -> None:
         assert not value.requires_grad
 
 
+@pytest.mark.any_device
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_bf16_stays_near_float32(algorithm: str) -> None:
     """Over a few updates at a width at which a network has products between hidden layers."""
@@ -112,7 +115,7 @@ def test_bf16_stays_near_float32(algorithm: str) -> None:
         config = configuration(algorithm, **keys)
         agent, metrics = follow(ALGORITHMS[algorithm][1], config, [0, 1], 4)
         assert {each.dtype for each in agent.state_dict().values()} == {torch.float32}
-        found.append((agent.act(random_batch(2, 32).states), metrics))
+        found.append((agent.act(random_batch(2, 32).states.to(DEVICE)), metrics))
     (exact_actions, exact), (actions, rounded) = found
     assert not actions.equal(exact_actions)  # bf16 is really used
     torch.testing.assert_close(actions, exact_actions, rtol=0, atol=0.02)
@@ -126,7 +129,7 @@ def test_bf16_stays_near_float32(algorithm: str) -> None:
     ("mode", "device"),
     [
         pytest.param("default", "cpu", marks=pytest.mark.slow),
-        pytest.param("default", "cuda", marks=pytest.mark.gpu),
+        pytest.param("default", "cuda", marks=[pytest.mark.gpu, pytest.mark.compiles]),
         pytest.param("cudagraph", "cuda", marks=pytest.mark.gpu),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 
 from synther.corl.shared import runner
 from tests.corl.helpers import ALGORITHMS
+from tests.devices import DEVICE
 
 RUNS: dict[str, tuple[dict[str, Any], float]] = {
     "td3_bc": ({"max_timesteps": 1500, "eval_freq": 500}, 4.5),
@@ -27,7 +28,7 @@ RUNS: dict[str, tuple[dict[str, Any], float]] = {
 def test_a_short_run_learns(algorithm: str) -> None:
     keys, required = RUNS[algorithm]
     config_class, build, _ = ALGORITHMS[algorithm]
-    config = config_class(env="hopper-demo-v0", device="cpu", precision="bf16", **keys)
+    config = config_class(env="hopper-demo-v0", device=str(DEVICE), precision="bf16", **keys)
     training = runner._Run(config, build, None)
     training._evaluate()
     untrained = float(np.mean(training.evaluations.pop()["score"]))

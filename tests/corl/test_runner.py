@@ -27,6 +27,7 @@ from synther.runs.loggers import read_metrics
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout
 from tests.corl.helpers import ALGORITHMS, write_dataset, write_model
+from tests.devices import DEVICE
 from tests.events import assert_shows
 
 COMMAND = [sys.executable, "synther/corl/algorithms/td3_bc.py"]
@@ -43,7 +44,7 @@ def make(tmp_path: Path) -> Callable[..., TD3BCConfig]:
         settings = {
             "env": str(tmp_path / "data.npz"), "max_timesteps": 12, "eval_freq": 5, "log_every": 4,
             "n_episodes": 1, "batch_size": 8, "checkpoints_path": str(tmp_path / "runs"),
-            "device": "cpu", "name": "small",
+            "device": str(DEVICE), "name": "small",
         }  # fmt: skip
         return config_class(**(settings | small | changes))
 
@@ -79,7 +80,7 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+    return one.cpu().equal(other.cpu()) if isinstance(one, torch.Tensor) else one == other
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
@@ -299,7 +300,7 @@ def test_the_configuration_beside_the_run_starts_it_again(
         ({"eval_env": "MountainCarContinuous-v0"}, ConfigError, "2 observation and 1 action"),
         ({"buffer_size": 299}, ConfigError, "300 rows, buffer_size is 299; raise it"),
         ({"device": "gpu"}, ConfigError, "device 'gpu'"),
-        ({"compile": "cudagraph"}, ConfigError, "needs a CUDA device"),
+        ({"compile": "cudagraph", "device": "cpu"}, ConfigError, "needs a CUDA device"),
     ],
 )
 def test_a_run_that_cannot_start_says_why_and_leaves_no_folder(
@@ -338,7 +339,7 @@ def test_the_command_prints_one_line_at_the_end_and_one_at_a_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env = str(write_dataset(tmp_path / "data.npz"))
-    words = ["--env", env, "--max_timesteps", "2", "--n_episodes", "1", "--device", "cpu"]
+    words = ["--env", env, "--max_timesteps", "2", "--n_episodes", "1", "--device", str(DEVICE)]
     command(TD3BCConfig, TD3BC, words)
     out = capsys.readouterr().out
     assert out.count("\n") == 1

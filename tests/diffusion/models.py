@@ -15,6 +15,7 @@ from synther.diffusion.norm import MinMaxNormalizer, Normalizer
 from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model
 from synther.transitions import TransitionLayout
+from tests.devices import DEVICE
 
 LAYOUT = TransitionLayout(3, 2)
 TINY = partial(ResidualMLPDenoiser, mlp_width=16, dim_t=8, num_layers=2)
@@ -38,7 +39,7 @@ def tiny_model(normalizer_type: str = "standard", seed: int = 0) -> ElucidatedDi
 
 def tiny_trainer(folder: Path | None, steps: int = 60, **options: Any) -> Trainer:
     settings = {"train_num_steps": steps, "small_batch_size": 32, "seed": 3, "log_every": 10}
-    settings.update(device="cpu", layout=LAYOUT, save_and_sample_every=None)
+    settings.update(device=str(DEVICE), layout=LAYOUT, save_and_sample_every=None)
     model = options.pop("model", None) or tiny_model()
     return Trainer(model, random_rows(), results_folder=folder, **{**settings, **options})
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from synther.corl.algorithms import iql, td3_bc
 from synther.corl.algorithms.iql import IQL
 from synther.corl.algorithms.td3_bc import TD3BC
-from synther.corl.shared.agent import Agent
 from synther.learning import graphs
+from synther.learning.learner import Agent
 from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
 from tests.corl.helpers import ALGORITHMS, make_agent, random_batch
@@ -46,8 +46,11 @@ def graph_against_eager(algorithm: str) -> float:
     ]
     for step in range(1, 21):
         batch = on_device(random_batch(1, 8, seed=step))
-        eager.update(batch, streams[0].next(), eager.form(step))
-        update(batch, streams[1].next(), captured.form(step))
+        for agent, step_of, stream in zip(
+            (eager, captured), (eager.update, update), streams, strict=True
+        ):
+            agent.schedule(step)
+            step_of(batch, stream.next(), agent.variant(step))
     return largest_difference(eager.parameters(), captured.parameters()) / largest_difference(
         eager.parameters(), start
     )
@@ -115,7 +118,7 @@ def test_without_a_fault_graphs_and_eager_updates_agree() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "where", "name", "fault"),
     [
-        ("iql", iql.IQL, "form", lambda: rate_that_is_a_number),
+        ("iql", iql.IQL, "schedule", lambda: rate_that_is_a_number),
         ("td3_bc", td3_bc.TD3BC, "critic_loss", a_counter_of_the_host),
         ("td3_bc", graphs._GraphedUpdate, "_copied", lambda: stale_inputs),
     ],

@@ -22,19 +22,21 @@ from synther.runs.settings import ConfigError
 from synther.transitions import TransitionLayout
 from tests.corl.helpers import write_model
 from tests.data import random_transitions
+from tests.devices import DEVICE
 
+pytestmark = pytest.mark.any_device
 LAYOUT = TransitionLayout(3, 2)
 DATA = random_transitions(rows=120)
 
 
 def random_rows(count: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(count, LAYOUT.row_dim, generator=generator)
+    return torch.randn(count, LAYOUT.row_dim, generator=generator, device=generator.device)
 
 
 def source(
     ahead: bool, generate: GenerateRows = random_rows, seeds: tuple[int, ...] = (0, 1)
 ) -> DiffusionGenerator:
-    noise = generators_for(seeds, "synthetic")
+    noise = generators_for(seeds, "synthetic", DEVICE)
     return DiffusionGenerator(generate, lambda rows: rows, LAYOUT, 5, noise, 30, ahead)
 
 
@@ -112,9 +114,9 @@ def test_the_share_of_time_that_generation_took(monkeypatch: pytest.MonkeyPatch)
         generator.sample()
         clock[0] += 0.3
     assert generator.metrics(30 / 12)["generation_share"] == pytest.approx(3 / 12)
-    rows = RowBuffer(LAYOUT, 10)
+    rows = RowBuffer(LAYOUT, 10, DEVICE)
     rows.insert(torch.zeros(10, LAYOUT.row_dim))
-    assert ReplayBuffer(rows, 5, generators_for([0], "data")).metrics(10.0) == {}
+    assert ReplayBuffer(rows, 5, generators_for([0], "data", DEVICE)).metrics(10.0) == {}
 
 
 def test_the_sampler_can_be_chosen(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_the_sampler_can_be_chosen(tmp_path: Path) -> None:
 
     def first(sampler: str | None, steps: int = 3) -> Batch:
         config = DiffusionConfig(path, steps, sampler=sampler)
-        return prepare_replay_buffer(DATA, config, batch_size=4, seeds=[0]).sample()
+        return prepare_replay_buffer(DATA, config, batch_size=4, seeds=[0], device=DEVICE).sample()
 
     assert equal(first(None), first("heun_stochastic"))
     assert not equal(first(None), first("heun_deterministic"))

@@ -1,19 +1,23 @@
 """Random numbers of several seeds."""
 
+import pytest
 import torch
 
 from synther.learning.streams import BlockStream, generators_for
+from tests.devices import DEVICE
+
+pytestmark = pytest.mark.any_device
 
 
 def draw(generator: torch.Generator, updates: int) -> tuple[torch.Tensor, ...]:
     return (
-        torch.randn(updates, 4, generator=generator),
-        torch.randint(100, (updates, 2), generator=generator),
+        torch.randn(updates, 4, generator=generator, device=generator.device),
+        torch.randint(100, (updates, 2), generator=generator, device=generator.device),
     )
 
 
 def stream(seeds: list[int]) -> BlockStream:
-    return BlockStream(draw, generators_for(seeds, "noise"))
+    return BlockStream(draw, generators_for(seeds, "noise", DEVICE))
 
 
 def test_a_seed_draws_the_same_whoever_draws_beside_it() -> None:
@@ -31,9 +35,9 @@ def test_every_update_gets_fresh_numbers() -> None:
 
 def test_purposes_and_seeds_are_independent() -> None:
     first = [
-        torch.randn(8, generator=generator)
+        torch.randn(8, generator=generator, device=DEVICE)
         for purpose in ("init", "data", "noise", "synthetic")
-        for generator in generators_for([0, 1, 2], purpose)  # type: ignore[arg-type]
+        for generator in generators_for([0, 1, 2], purpose, DEVICE)  # type: ignore[arg-type]
     ]
     assert len(torch.cat(first).unique()) == 8 * len(first)
 

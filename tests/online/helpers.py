@@ -18,6 +18,7 @@ from synther.online.loop import OnlineRun
 from synther.online.redq_sac import AgentConfig, Noise, REDQSACAgent
 from synther.runs import gin_config
 from synther.runs.loggers import read_metrics
+from tests.devices import DEVICE
 
 DIMS = Dims(3, 2)
 TINY_AGENT: dict[str, Any] = {
@@ -43,7 +44,7 @@ TINY_DIFFUSION = (
 
 
 def make_agent(**keys: Any) -> REDQSACAgent:
-    return REDQSACAgent(AgentConfig(**{**TINY_AGENT, **keys}), DIMS, seed=0)
+    return REDQSACAgent(AgentConfig(**{**TINY_AGENT, **keys}), DIMS, seed=0, device=DEVICE)
 
 
 def stirred(agent: REDQSACAgent) -> REDQSACAgent:
@@ -52,7 +53,7 @@ def stirred(agent: REDQSACAgent) -> REDQSACAgent:
     with torch.no_grad():
         agent.actor.layers[-1].weight.mul_(4)
         for each in agent.target_critics.parameters():
-            each += 0.3 * torch.randn(each.shape, generator=generator, dtype=each.dtype)
+            each += 0.3 * torch.randn(each.shape, generator=generator, dtype=each.dtype).to(DEVICE)
     return agent
 
 
@@ -64,9 +65,8 @@ def random_block(updates: int, rows: int, seed: int = 0) -> Batch:
         return torch.randn(1, updates, rows, width, generator=generator, dtype=torch.float64)
 
     dones = (torch.rand(1, updates, rows, 1, generator=generator) < 0.2).double()
-    return Batch(
-        normal(DIMS.state), normal(DIMS.action).tanh(), normal(1), normal(DIMS.state), dones
-    )
+    columns = normal(DIMS.state), normal(DIMS.action).tanh(), normal(1), normal(DIMS.state), dones
+    return Batch(*(each.to(DEVICE) for each in columns))
 
 
 def in_float64(noise: Noise) -> Noise:
@@ -125,7 +125,7 @@ def tiny_run(
     folder: Path | None, env: str = "Counter-v0", *, resume: bool = False, **keys: Any
 ) -> OnlineRun:
     config = OnlineConfig(env_name=env, **{**TINY_RUN, **keys})
-    return OnlineRun(config, folder, device=torch.device("cpu"), threads=1, resume=resume)
+    return OnlineRun(config, folder, device=DEVICE, threads=1, resume=resume)
 
 
 def bind_tiny_diffusion(*bindings: str) -> None:

@@ -19,6 +19,7 @@ from synther.learning.replay import RowBuffer
 from synther.online.refill import SyntheticRefill
 from synther.runs import gin_config
 from synther.transitions import TransitionLayout
+from tests.devices import DEVICE
 from tests.diffusion.models import LAYOUT, random_rows
 
 STEPS = 110  # past the EMA's start at step 100
@@ -42,20 +43,20 @@ def _small_models():
 
 
 def real_buffer(rows: int = 200) -> RowBuffer:
-    buffer = RowBuffer(LAYOUT, 150)
+    buffer = RowBuffer(LAYOUT, 150, DEVICE)
     buffer.insert(torch.from_numpy(random_rows(rows)))
     return buffer
 
 
 def make_refill(folder: Path | None = None, **options) -> SyntheticRefill:
-    settings = {"seed": 5, "num_samples": 100, "device": "cpu"}
+    settings = {"seed": 5, "num_samples": 100, "device": DEVICE}
     settings.update(skip_reward_norm=True, model_terminals=True)
     return SyntheticRefill(folder=folder, **{**settings, **options})
 
 
 def refilled(refill: SyntheticRefill, round_index: int = 0, real: RowBuffer | None = None):
     """The synthetic rows after a round."""
-    synthetic = RowBuffer(LAYOUT, 120)
+    synthetic = RowBuffer(LAYOUT, 120, DEVICE)
     refill(round_index, real or real_buffer(), synthetic)
     return synthetic.valid_rows()
 

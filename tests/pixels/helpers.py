@@ -14,6 +14,7 @@ from synther.datasets.vd4rl_files import FIRST, LAST, MID
 from synther.learning.learner import Agent, Metrics
 from synther.pixels.config import PixelConfig
 from synther.pixels.image_agent import DrQBC
+from tests.devices import DEVICE
 
 SIZE = 24
 
@@ -50,15 +51,15 @@ def episodes(tmp_path: Path, arrays: dict[str, NDArray[Any]]) -> PixelEpisodes:
 def config(**given: Any) -> PixelConfig:
     defaults: dict[str, Any] = {
         "task": "a_b", "level": "mixed", "image_size": SIZE, "channels": 4, "latent_dim": 3,
-        "hidden_width": 16, "batch_size": 6, "device": "cpu", "max_timesteps": 12, "log_every": 2,
-        "checkpoint_every": 4, "eval_freq": 6, "n_episodes": 2,
+        "hidden_width": 16, "batch_size": 6, "device": str(DEVICE), "max_timesteps": 12,
+        "log_every": 2, "checkpoint_every": 4, "eval_freq": 6, "n_episodes": 2,
     }  # fmt: skip
     return PixelConfig(**{**defaults, **given})
 
 
 def agent(**given: Any) -> DrQBC:
     settings = config(**given)
-    return DrQBC(settings, 2, torch.Generator().manual_seed(3))
+    return DrQBC(settings, 2, torch.Generator().manual_seed(3), DEVICE)
 
 
 def update_at(learner: Agent, step: int, batch: Any, noise: tuple[torch.Tensor, ...]) -> Metrics:

@@ -13,6 +13,7 @@ from synther.learning.replay import RowBuffer
 from synther.runs import gin_config
 from synther.runs.gin_config import GinError
 from synther.transitions import TransitionLayout
+from tests.devices import DEVICE
 from tests.diffusion.models import LAYOUT, TINY, random_rows
 
 NO_TERMINALS = TransitionLayout(LAYOUT.observation_dim, LAYOUT.action_dim, terminals=False)
@@ -35,7 +36,7 @@ def model_for(rows, normalizer_type="standard", layout=NO_TERMINALS, seed=0):
 def trainer_for(buffer, model_terminals=False, normalizer_type="standard", **options):
     layout = LAYOUT if model_terminals else NO_TERMINALS
     model = model_for(np.zeros((5, layout.row_dim), np.float32), normalizer_type, layout)
-    settings = {"train_batch_size": 16, "train_num_steps": 120, "seed": 4, "device": "cpu"}
+    settings = {"train_batch_size": 16, "train_num_steps": 120, "seed": 4, "device": str(DEVICE)}
     return REDQTrainer(model, model_terminals=model_terminals, **{**settings, **options})
 
 
@@ -81,7 +82,7 @@ def test_it_trains_like_the_trainer_on_the_same_rows(model_terminals):
     layout = LAYOUT if model_terminals else NO_TERMINALS
     theirs = Trainer(
         model_for(rows, layout=layout), rows, small_batch_size=16, train_num_steps=120, seed=4,
-        device="cpu", results_folder=None, save_and_sample_every=None,
+        device=str(DEVICE), results_folder=None, save_and_sample_every=None,
     )  # fmt: skip
     theirs.train()
     assert ours.layout == layout
@@ -122,7 +123,7 @@ def test_modelled_rows_are_a_view():
 
 def test_gin_binds_it_apart_from_the_trainer():
     gin_config.parse(bindings=["REDQTrainer.train_lr = 0.5", "Trainer.ema_decay = 0.1"])
-    trainer = REDQTrainer(model_for(random_rows()[:, :9]), device="cpu")
+    trainer = REDQTrainer(model_for(random_rows()[:, :9]), device=str(DEVICE))
     assert trainer.training_step.learning_rate(0) == 0.5
     assert trainer.ema.beta == 0.995
     assert trainer.batch_size == 256

@@ -12,6 +12,7 @@ import torch
 from synther.diffusion.training.trainer import Trainer, TrainingDivergedError
 from synther.files import checkpoint
 from synther.runs.loggers import Logger, read_metrics
+from tests.devices import DEVICE
 from tests.diffusion.models import random_rows, tiny_model, tiny_trainer
 
 
@@ -172,7 +173,7 @@ def test_learning_rate_is_a_cosine_to_zero():
 @pytest.mark.parametrize(("rows", "expected"), [(799_999, 256), (800_000, 1024)])
 def test_small_data_sets_take_the_small_batch(rows, expected):
     trainer = Trainer(
-        tiny_model(), torch.zeros(1, 10).expand(rows, 10), results_folder=None, device="cpu"
+        tiny_model(), torch.zeros(1, 10).expand(rows, 10), results_folder=None, device=str(DEVICE)
     )
     assert trainer.batch_size == expected
 
@@ -181,7 +182,7 @@ def test_loss_falls_on_learnable_data():
     rows = np.repeat(random_rows(4), 50, axis=0)
     trainer = Trainer(
         tiny_model(), rows, train_num_steps=300, train_lr=3e-3, results_folder=None,
-        device="cpu", seed=0, small_batch_size=64,
+        device=str(DEVICE), seed=0, small_batch_size=64,
     )  # fmt: skip
     first = float(trainer.train_on_batch(trainer.rows.draw(2000)))
     trainer.train()
@@ -258,7 +259,7 @@ def test_bad_rows_are_named():
     rows = random_rows()
     rows[17, 3] = np.inf
     with pytest.raises(ValueError, match="row 17"):
-        Trainer(tiny_model(), rows, results_folder=None, device="cpu")
+        Trainer(tiny_model(), rows, results_folder=None, device=str(DEVICE))
 
 
 @pytest.mark.gpu
