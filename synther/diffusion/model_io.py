@@ -101,13 +101,13 @@ def load_model(
         stored = payload.get("layout")
         found = TransitionLayout(**stored) if stored else layout
         step = int(payload.get("step", 0))
-    if layout is not None and found != layout:
-        raise CheckpointError(f"{path}: the model's layout is {found}, expected {layout}")
-    if found is not None and found.row_dim != model.event_shape[0]:
-        raise CheckpointError(
-            f"{path}: the model's rows have {model.event_shape[0]} columns, "
-            f"{found} has {found.row_dim}"
-        )
+        if layout is not None and found != layout:
+            raise CheckpointError(f"{path}: the model's layout is {found}, expected {layout}")
+        if found is not None and found.row_dim != model.event_shape[0]:
+            raise CheckpointError(
+                f"{path}: the model's rows have {model.event_shape[0]} columns, "
+                f"{found} has {found.row_dim}"
+            )
     model.to(device).eval().requires_grad_(False)
     return LoadedModel(model, found, dict(config), step)
 

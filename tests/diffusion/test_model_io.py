@@ -87,6 +87,11 @@ def test_layouts_that_do_not_fit_are_named(written, golden):
     release = golden / "release2023_standard" / "model-300.pt"
     with pytest.raises(CheckpointError, match="27 columns"):
         model_io.load_model(release, layout=TransitionLayout(4, 2))
+    payload = torch.load(path, weights_only=True)
+    payload["layout"]["terminals"] = None
+    torch.save(payload, path)
+    with pytest.raises(CheckpointError, match=r"model-120\.pt: not a diffusion model"):
+        model_io.load_model(path)
 
 
 def test_parameters_that_do_not_fit_are_named(written):
