@@ -1,8 +1,8 @@
-"""Tables, learning curves and aggregate metrics of finished runs.
+"""This command makes tables, learning curves and aggregate metrics of finished runs.
 
     python3 synther/report.py sweeps/tiny corl_logs/ --output report
 
-Any folders of runs will do: a study's, or those that the RL commands wrote. ``--output`` then holds
+It takes any folders of runs: a study's, or those that the RL commands wrote. ``--output`` then has
 ``report.md``, ``report.tex``, ``curves.png`` and ``summary.json``.
 """
 
@@ -24,7 +24,7 @@ console = Console()
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     parser = argparse.ArgumentParser(description="Tables and curves of finished runs.")
-    parser.add_argument("folders", type=Path, nargs="+", help="of a study, or of runs")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of studies, or of runs")
     parser.add_argument("--output", type=Path, help="(default: report/ in the first folder)")
     args = parser.parse_args(argv)
     with error_door(resume=False):

@@ -1,11 +1,12 @@
-"""Do all the runs of a study: data sets x algorithms x seeds, with and without SynthER.
+"""This command does all the runs of a study: data sets x algorithms x seeds, and SynthER or not.
 
     python3 synther/sweep.py --study config/sweeps/tiny.yaml
 
-Every job is a command of the project in a folder of its own under ``--folder``, with its log. What
-is done is skipped, what was cut off is resumed: the same command again finishes a study that was
-stopped in any way. At the end ``report/`` holds tables and curves of what is done. The jobs run on
-Ray, here or on a cluster (``--address``); ``--slurm`` writes job arrays in its place.
+Every job is a command of the project in a folder of its own under ``--folder``, with its log. A job
+that is done is skipped and one that was cut off is resumed, so that the same command finishes a
+study that was stopped in any way. At the end ``report/`` holds tables and curves of what is done.
+The jobs run on Ray, on this machine or on a cluster (``--address``); with ``--slurm`` the command
+writes job arrays instead.
 """
 
 from __future__ import annotations
@@ -39,12 +40,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Do all the runs of a study, or what is left.")
     add = parser.add_argument
     add("--study", type=Path, required=True, help="YAML file, see config/sweeps")
-    add("--folder", type=Path, help="of everything it makes (default: sweeps/NAME-OF-THE-STUDY)")
+    add(
+        "--folder",
+        type=Path,
+        help="folder of all that it makes (default: sweeps/NAME-OF-THE-STUDY)",
+    )
     add("--retries", type=int, default=2, help="further starts of a failed job (default: 2)")
-    add("--gpus_per_run", type=float, help="share of a GPU, over the study's resources")
-    add("--gpus_per_model", type=float, help="the same of the training of a diffusion model")
-    add("--address", help="of a Ray cluster whose nodes share --folder (default: this machine)")
-    add("--cpus", type=int, help="of this machine to use (default: all)")
+    add("--gpus_per_run", type=float, help="share of a GPU for a run, in place of the study's")
+    add("--gpus_per_model", type=float, help="the same for training a diffusion model")
+    add("--address", help="a Ray cluster whose nodes share --folder (default: this machine)")
+    add("--cpus", type=int, help="CPUs of this machine to use (default: all)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry_run", action="store_true", help="print the plan and do nothing")
     what.add_argument(
@@ -78,7 +83,7 @@ def _stop(*_: object) -> NoReturn:
 
 
 def run(args: argparse.Namespace) -> bool:
-    """Do what was asked for; whether all of it was done."""
+    """Do what was asked for, and return whether all of it was done."""
     study = with_gpus(load_study(args.study), args.gpus_per_run, args.gpus_per_model)
     plan = build_plan(study)
     root: Path = (args.folder or Path("sweeps") / study.name).resolve()

@@ -1,4 +1,4 @@
-"""Learning curves: a panel a task, a line a method, a band of one standard error over seeds."""
+"""Learning curves have a panel a task, a line a method, and a band of one standard error."""
 
 from __future__ import annotations
 

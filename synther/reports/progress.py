@@ -1,4 +1,4 @@
-"""How far the runs of the RL commands have come, told from what the commands themselves wrote."""
+"""How far a run of an RL command has come is read from what the command itself wrote."""
 
 from __future__ import annotations
 

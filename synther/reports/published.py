@@ -1,4 +1,4 @@
-"""Scores that others have published, for the columns that train on the data set itself."""
+"""Others have published scores of training on the data set itself; a report shows them too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def source() -> str:
 
 
 def published(task: str, method: str, when: When) -> tuple[float, float] | None:
-    """Mean, and what follows its +- sign there; None where nothing was published.
+    """The published mean and the number after its ±; None where nothing was published.
 
     Args:
         task: a D4RL data set.

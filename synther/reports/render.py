@@ -1,4 +1,4 @@
-"""The files of a report: ``report.md``, ``report.tex``, ``curves.png``, ``summary.json``."""
+"""A report is four files: ``report.md``, ``report.tex``, ``curves.png`` and ``summary.json``."""
 
 from __future__ import annotations
 

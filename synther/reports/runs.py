@@ -1,7 +1,7 @@
-"""Reading runs: any folders that the RL commands wrote, or the folder of a study.
+"""Runs are read from any folders that the RL commands wrote, or from the folder of a study.
 
-A run is found by its own files alone. In the folder of a study, ``plan.json`` also tells of the
-runs that have not been started.
+A run is found by its own files alone. In the folder of a study, ``plan.json`` also names the runs
+that have not been started.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Runs:
-    """What was found."""
+    """What was found in some folders."""
 
     finished: tuple[Run, ...]
     unfinished: tuple[Unfinished, ...]
@@ -108,7 +108,7 @@ def read_runs(folders: Iterable[Path]) -> Runs:
 
 
 def _in(folder: Path) -> Iterator[Run | Unfinished]:
-    """The runs that were begun; what a new run moved to ``previous-1`` is no run."""
+    """The runs that were begun; what a later run has moved to ``previous-1`` is left out."""
     for file in sorted((*folder.rglob("config.yaml"), *folder.rglob("result.json"))):
         if _is_old(file):
             continue
@@ -186,13 +186,13 @@ def _online(run: Path, settings: Mapping[str, Any], folder: Path) -> Iterator[Ru
 
 
 def _with_reason(folder: Path, run: Unfinished) -> Unfinished:
-    """What the state file of its job says, where it is a study's and has failed."""
+    """The same, with the reason of the job's state file where it is a study's job that failed."""
     for parent in (folder / run.name).parents:
         if parent == folder:
             break
-        told = read_object(parent / "state.json") or {}
-        if told.get("state") == "failed":
-            return replace(run, state=f"failed: {told.get('reason')}; {run.state}")
+        job = read_object(parent / "state.json") or {}
+        if job.get("state") == "failed":
+            return replace(run, state=f"failed: {job.get('reason')}; {run.state}")
     return run
 
 
@@ -200,14 +200,14 @@ def _not_begun(folder: Path, begun: set[str]) -> Iterator[Unfinished]:
     """The jobs of a study's plan that have left no run."""
     plan = read_object(folder / "plan.json") or {"jobs": []}
     for job in plan["jobs"]:
-        home = folder / job["name"]
+        job_folder = folder / job["name"]
         if job["kind"] not in ("offline", "online"):
             continue
-        if any(path.startswith(f"{home}/") for path in begun):
+        if any(path.startswith(f"{job_folder}/") for path in begun):
             continue
-        told = read_object(home / "state.json") or {}
-        reason = f": {told['reason']}" if told.get("reason") else ""
-        state = told.get("state", "not started") + reason
+        last = read_object(job_folder / "state.json") or {}
+        reason = f": {last['reason']}" if last.get("reason") else ""
+        state = last.get("state", "not started") + reason
         words = job["words"]
         task = _task(words[words.index("--env") + 1])
         if job["kind"] == "online":

@@ -1,4 +1,4 @@
-"""Aggregate metrics over tasks and seeds, with bootstrap confidence intervals.
+"""Aggregate metrics summarise tasks and seeds, with bootstrap confidence intervals.
 
 Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv
 2108.13264): interquartile mean, optimality gap, probability of improvement, and intervals by the
@@ -21,9 +21,9 @@ OPTIMAL_SCORE = 100.0
 """Normalised score of the reference expert."""
 
 Scores = Sequence[NDArray[np.float64]]
-"""Of each task, the scores of its seeds ``[S]``; tasks may have different numbers of seeds."""
+"""For each task the scores of its seeds ``[S]``; tasks may have different numbers of seeds."""
 Statistic = Callable[[Scores], NDArray[np.float64]]
-"""Of scores ``[..., S]`` a task, over the last axis of each: ``[...]``."""
+"""It takes scores ``[..., S]`` for each task and reduces their last axis: ``[...]``."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def interquartile_mean(scores: Scores) -> NDArray[np.float64]:
 
 
 def optimality_gap(scores: Scores) -> NDArray[np.float64]:
-    """How far the scores are below the expert's on average; what is above it counts as it."""
+    """How far the scores are below the expert's on average; a score above it counts as equal."""
     return OPTIMAL_SCORE - mean([np.minimum(each, OPTIMAL_SCORE) for each in scores])
 
 
@@ -78,8 +78,8 @@ def estimate(statistic: Statistic, scores: Scores, seed: int = 0) -> Estimate:
 
     Args:
         statistic: one of those above.
-        scores: of each task.
-        seed: of the draws; the same scores give the same interval.
+        scores: for each task those of its seeds.
+        seed: makes the draws; the same scores give the same interval.
     """
     value = float(statistic(scores))
     if min(len(each) for each in scores) < 2:

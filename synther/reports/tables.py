@@ -1,4 +1,4 @@
-"""Tables of a report: of each task and method, mean and standard error over seeds."""
+"""A report's tables show, for each task and method, mean and standard error over seeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Table:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
-    numbers: bool = True  # or text, after the first column
+    numbers: bool = True  # whether the columns after the first hold numbers
 
     def markdown(self) -> str:
         def line(cells: Iterable[str]) -> str:
@@ -78,7 +78,7 @@ def latex_escaped(text: str) -> str:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that one table can hold: of one measure, all offline or all online."""
+    """Runs that one table can hold: they have one measure, and all are offline or all online."""
 
     online: bool
     measure: Measure
@@ -117,17 +117,17 @@ def scores_table(group: Group, runs: Runs, when: When) -> Table:
         columns.append((method, False))
         if any(published(task, method, when) for task in group.tasks):
             columns.append((method, True))
-    lacking = {(each.task, each.method) for each in runs.unfinished}
+    unfinished = {(each.task, each.method) for each in runs.unfinished}
     rows = []
     for task in group.tasks:
         cells = []
-        for method, from_others in columns:
+        for method, is_published in columns:
             found = [getattr(run, when) for run in group.of(task, method)]
-            if from_others:
-                theirs = published(task, method, when)
-                cells.append(f"{theirs[0]:.1f} ± {theirs[1]:.1f}" if theirs else NOTHING)
+            if is_published:
+                number = published(task, method, when)
+                cells.append(f"{number[0]:.1f} ± {number[1]:.1f}" if number else NOTHING)
             else:
-                mark = PARTIAL if (task, method) in lacking else ""
+                mark = PARTIAL if (task, method) in unfinished else ""
                 cells.append(cell(found) + mark)
         rows.append((task, *cells))
     if len(group.tasks) > 1 and group.measure == "score":
@@ -140,7 +140,9 @@ def scores_table(group: Group, runs: Runs, when: When) -> Table:
     if any(cell.endswith(PARTIAL) for row in rows for cell in row):
         note += f"; {PARTIAL}: without its unfinished runs, listed below"
     title = f"{group.name}, {when} evaluation"
-    names = [f"{method} (published)" if theirs else method for method, theirs in columns]
+    names = [
+        f"{method} (published)" if is_published else method for method, is_published in columns
+    ]
     return Table(title, ("", *names), tuple(rows), note)
 
 
@@ -152,11 +154,11 @@ def cell(values: Sequence[float]) -> str:
     return f"{value:.1f}" if error is None else f"{value:.1f} ± {error:.1f}"
 
 
-def _average(group: Group, when: When, method: str, from_others: bool) -> str:
-    """Over tasks, where there is a number for each."""
-    if from_others:
-        theirs = [published(task, method, when) for task in group.tasks]
-        values = [each[0] for each in theirs if each]
+def _average(group: Group, when: When, method: str, is_published: bool) -> str:
+    """The mean over tasks, where there is a number for each."""
+    if is_published:
+        numbers = [published(task, method, when) for task in group.tasks]
+        values = [each[0] for each in numbers if each]
     else:
         found = [[getattr(run, when) for run in group.of(t, method)] for t in group.tasks]
         values = [float(np.mean(each)) for each in found if each]
@@ -164,14 +166,14 @@ def _average(group: Group, when: When, method: str, from_others: bool) -> str:
 
 
 def aggregates(group: Group) -> tuple[list[str], dict[str, dict[str, Estimate]]]:
-    """Of each method, by the last scores: mean, interquartile mean, optimality gap.
+    """Mean, interquartile mean and optimality gap of each method, by the last scores.
 
     Returns:
-        The tasks that every method has finished, which the numbers are of, and the numbers.
+        The tasks that every method has finished, and the numbers, which are of these tasks.
     """
     tasks = [task for task in group.tasks if all(group.of(task, each) for each in group.methods)]
     statistics = {"mean": mean, "IQM": interquartile_mean, "optimality gap": optimality_gap}
-    # There is nothing to compare, or no scale: returns of different tasks have none in common.
+    # There is nothing to compare, or the returns of different tasks have no scale in common.
     if not tasks or len(group.methods) < 2 or group.measure != "score":
         return tasks, {}
     found = {}
@@ -182,8 +184,8 @@ def aggregates(group: Group) -> tuple[list[str], dict[str, dict[str, Estimate]]]
 
 
 def improvements(group: Group) -> dict[tuple[str, str], Estimate]:
-    """Of each method with SynthER, against what it is compared with: the same algorithm without,
-    or online, all the other agents."""
+    """How probably each method with SynthER is better than what it is compared with: offline the
+    same algorithm without SynthER, online every agent without it."""
     found = {}
     for better in group.methods:
         base = better.removesuffix(" + SynthER")
@@ -201,7 +203,7 @@ def improvements(group: Group) -> dict[tuple[str, str], Estimate]:
 
 
 def aggregate_tables(group: Group) -> list[Table]:
-    """The aggregate metrics as tables, those that there are."""
+    """The aggregate metrics as tables; none where there is nothing to compare."""
     tasks, found = aggregates(group)
     note = (
         "[95 % interval]: percentile bootstrap over seeds, stratified by task; "
@@ -210,11 +212,11 @@ def aggregate_tables(group: Group) -> list[Table]:
     tables = []
     if found:
         header = ("", *next(iter(found.values())))
-        rows = tuple((method, *map(_told, each.values())) for method, each in found.items())
+        rows = tuple((method, *map(_text, each.values())) for method, each in found.items())
         on = f"{len(tasks)} task{'s' if len(tasks) > 1 else ''} that all methods have finished"
         tables.append(Table(f"{group.name}, over {on}", header, rows, note))
     if pairs := improvements(group):
-        rows = tuple((f"{x} over {y}", _told(each, 2)) for (x, y), each in pairs.items())
+        rows = tuple((f"{x} over {y}", _text(each, 2)) for (x, y), each in pairs.items())
         title = f"{group.name}, probability of improvement"
         tables.append(Table(title, ("", "P(X > Y)"), rows, note))
     return tables
@@ -229,7 +231,7 @@ def unfinished_table(runs: Runs) -> Table | None:
     return Table("Not finished, in no number above", header, rows, numbers=False)
 
 
-def _told(each: Estimate, digits: int = 1) -> str:
+def _text(each: Estimate, digits: int = 1) -> str:
     if each.interval is None:
         return f"{each.value:.{digits}f}"
     low, high = each.interval

@@ -74,8 +74,10 @@ def _read(module_name: str, file: Path | None) -> Algorithm:
     try:
         module = importlib.import_module(module_name) if file is None else _run(module_name, file)
     except Exception as error:  # whatever somebody's file raises
-        told = file or module_name
-        raise StudyError(f"{told}: cannot be imported ({type(error).__name__}: {error})") from error
+        where = file or module_name
+        raise StudyError(
+            f"{where}: cannot be imported ({type(error).__name__}: {error})"
+        ) from error
     path = Path(str(module.__file__))
     config_class = _config_class_of(module, path)
     name = str(config_class.name)

@@ -1,4 +1,4 @@
-"""What a person sees of a study: the plan, and a table that lives while it runs."""
+"""A person sees a study as its plan, and as a table that follows it while it runs."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from synther.sweeps.schedule import Schedule
 from synther.sweeps.study import KINDS
 
 SHOWN = 12
-"""Running jobs that the table has lines for."""
+"""The table has a line for each of this many running jobs."""
 
 
 def print_plan(console: Console, plan: Sequence[Job], root: Path) -> None:
-    """Every job with its state, what it needs, and its command."""
+    """Print every job with its state, the jobs that it needs, and its command."""
     counts = Counter(job.state(root) for job in plan)
     for job in plan:
         needs = f"  needs {', '.join(job.needs)}" if job.needs else ""
         console.print(f"{job.state(root):>10}  {job.name}{needs}", highlight=False, soft_wrap=True)
         command = shlex.join(["python3", *job.command(root)])
         console.print(f"{'':12}{command}", highlight=False, soft_wrap=True, markup=False)
-    told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    console.print(f"{len(plan)} jobs in {root}: {told}", highlight=False, soft_wrap=True)
+    states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+    console.print(f"{len(plan)} jobs in {root}: {states}", highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def live_table(
     console: Console, plan: Sequence[Job], title: str
 ) -> Iterator[Callable[[Schedule], None]]:
-    """A table that follows a schedule on a terminal; a line for every change elsewhere."""
+    """What shows a schedule: on a terminal a table, elsewhere a line for every change."""
     if not console.is_terminal:
         yield _Lines(console, plan)
         return
@@ -68,7 +68,7 @@ def _table(plan: Sequence[Job], schedule: Schedule, title: str) -> RenderableTyp
 
 
 def _running(schedule: Schedule) -> list[Job]:
-    """The submitted jobs that a worker has begun; Ray does not tell, their state files do."""
+    """The submitted jobs that a worker has begun, by their state files: Ray does not say."""
     return [
         job
         for job in schedule.submitted.values()
@@ -77,19 +77,19 @@ def _running(schedule: Schedule) -> list[Job]:
 
 
 def _line(job: Job, root: Path) -> Text:
-    told = record(job, root)
-    minutes, seconds = divmod(int(time.time() - told.get("began", time.time())), 60)
-    start = f" (start {told['starts']})" if told.get("starts", 1) > 1 else ""
-    said = last_line(job.home(root) / "log.txt")
-    return Text(f"{minutes:4d}:{seconds:02d}  {job.name}{start}  {said}", overflow="ellipsis")
+    state = record(job, root)
+    minutes, seconds = divmod(int(time.time() - state.get("began", time.time())), 60)
+    start = f" (start {state['starts']})" if state.get("starts", 1) > 1 else ""
+    line = last_line(job.folder(root) / "log.txt")
+    return Text(f"{minutes:4d}:{seconds:02d}  {job.name}{start}  {line}", overflow="ellipsis")
 
 
 class _Lines:
-    """Says what changed, a line each, for logs."""
+    """Prints a line for every job whose state has changed, for logs."""
 
     def __init__(self, console: Console, plan: Sequence[Job]) -> None:
         self.console, self.plan = console, plan
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
 
     def __call__(self, schedule: Schedule) -> None:
         running = {job.name for job in _running(schedule)}
@@ -106,9 +106,9 @@ class _Lines:
                 now = f"running, start {record(job, schedule.root).get('starts')}"
             elif name in schedule.submitted:
                 continue  # between two starts, or in the queue
-            if self._told.get(name) != now and now != "waiting":
+            if self._printed.get(name) != now and now != "waiting":
                 clock = time.strftime("%H:%M:%S")
                 self.console.print(
                     f"{clock}  {name}: {now}", highlight=False, markup=False, soft_wrap=True
                 )
-                self._told[name] = now
+                self._printed[name] = now

@@ -1,4 +1,4 @@
-"""What only the commands' own readers know: whether they would take what a study gives them."""
+"""A study is checked with the commands' own readers: they alone know which arguments they take."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ def _check_offline(study: Study, job: Job) -> None:
 
 
 def _check_diffusion(study: Study, job: Job) -> None:
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             args = train_diffuser.build_parser().parse_args(job.words)
         gin_config.parse(args.gin_config_files, args.gin_params)
     except SystemExit as end:  # argparse has no other way to say it
-        message = said.getvalue().strip().splitlines()[-1]
+        message = stderr.getvalue().strip().splitlines()[-1]
         raise StudyError(f"{study.file}: diffusion.arguments: {message}") from end
     except GinError as error:
         raise StudyError(f"{study.file}: diffusion: {error}") from error

@@ -1,4 +1,4 @@
-"""Do one job: its command in a process, its output in a log, and nobody else in its folder."""
+"""A job is done by its command in a process of its own, with a log, alone in its folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from synther.sweeps.jobs import Job, record, update_record
 from synther.sweeps.sections import StudyError
 
 LOCK_PATIENCE = 60.0
-"""Seconds to wait for an earlier driver's process, which the kernel is about to end."""
+"""A job waits so many seconds for an earlier driver's process, which the kernel is about to end."""
 FINAL = (Exit.USAGE, Exit.DIVERGED)
-"""Exit codes that the same command would end with again."""
+"""The same command would end with these exit codes again."""
 _LAUNCH = Path(__file__).with_name("launch.py")
 
 
@@ -43,12 +43,13 @@ class Outcome:
 def run_job(job: Job, root: Path) -> Outcome:
     """Start the job's command, or what is left of it, and wait for its end.
 
-    A job that is done is left alone. The job's lock is held until the command ends, by the command
-    as well: where this process is killed alone, nobody else starts in the folder before it ended.
+    A job that is done is left alone. The command holds the job's lock as well as this process, so
+    that nobody else starts in the folder before the command has ended, even where this process
+    alone is killed.
     """
-    home = job.home(root)
+    folder = job.folder(root)
     try:
-        with locked(home / "lock", patience=LOCK_PATIENCE) as lock:
+        with locked(folder / "lock", patience=LOCK_PATIENCE) as lock:
             if job.is_done(root):
                 update_record(job, root, state="done")
                 return Outcome()
@@ -65,7 +66,7 @@ def _start(job: Job, root: Path, lock: IO[str]) -> Outcome:
     starts = record(job, root).get("starts", 0) + 1
     began = time.time()
     update_record(job, root, state="running", starts=starts, began=began, reason="")
-    log_path = job.home(root) / "log.txt"
+    log_path = job.folder(root) / "log.txt"
     with open(log_path, "ab") as log:
         log.write(f"\n$ python3 {shlex.join(words)}\n".encode())
         log.flush()
@@ -100,14 +101,14 @@ def _environment(job: Job) -> dict[str, str]:
 def _failure(code: int, log: Path) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
-    said = last_line(log)
+    line = last_line(log)
     if code == 0:
-        return f"ended without a result ({said})"
-    return f"exit code {code}: {said}"
+        return f"ended without a result ({line})"
+    return f"exit code {code}: {line}"
 
 
 def last_line(log: Path, size: int = 4096) -> str:
-    """What a log says last; a progress bar's last state counts as a line."""
+    """The last line of a log that is not empty; a progress bar's last state counts as a line."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - size))
@@ -120,7 +121,7 @@ def last_line(log: Path, size: int = 4096) -> str:
 
 @contextlib.contextmanager
 def locked(path: Path, patience: float = 0.0) -> Iterator[IO[str]]:
-    """A lock on a file that nobody else holds, with the process id in it; it ends with the process.
+    """Hold the lock on a file, and write the process id into it; the lock ends with the process.
 
     Raises:
         FolderInUseError: another process has held it for ``patience`` seconds.

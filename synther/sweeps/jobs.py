@@ -1,4 +1,4 @@
-"""A job: one command of the project, in a folder of its own, and how far it has come."""
+"""A job is one command of the project in a folder of its own; the folder says how far it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from synther.sweeps.study import Kind, Resources
 
 State = Literal["done", "unfinished", "to do"]
 ROOT = "{folder}"
-"""Stands for the study's folder in the words of a command."""
+"""This stands for the study's folder in the words of a command."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class Job:
     """One command.
 
     Attributes:
-        name: its folder inside the study's: ``offline/iql-hopper-demo-v0-real-s0``.
-        kind: what it makes.
-        script: the command's file, from the root of the repository.
-        words: its arguments, but for the one that resumes.
-        needs: names of the jobs whose files it reads.
-        resources: what it occupies.
-        seeds: of the agents that it trains.
-        algorithm: for ``offline``, what tables call the algorithm.
-        output: for ``data`` and ``diffusion``, the file that it makes, inside its ``run`` folder.
+        name: is its folder inside the study's: ``offline/iql-hopper-demo-v0-real-s0``.
+        kind: says what it makes.
+        script: is the command's file, from the root of the repository where it lies in there.
+        words: are its arguments, but for the one that resumes.
+        needs: names the jobs whose files it reads.
+        resources: are what it occupies.
+        seeds: are those of the agents that it trains.
+        algorithm: is, for ``offline``, what tables call the algorithm.
+        output: is, for ``data`` and ``diffusion``, the file that it makes in its ``run`` folder.
     """
 
     name: str
@@ -42,22 +42,22 @@ class Job:
     algorithm: str = ""
     output: str = ""
 
-    def home(self, root: Path) -> Path:
-        """The folder of its log, its lock, its state and, in ``run``, what the command writes."""
+    def folder(self, root: Path) -> Path:
+        """Its log, its lock and its state lie here and, in ``run``, what the command writes."""
         return root / self.name
 
     def run(self, root: Path) -> Path:
-        return self.home(root) / "run"
+        return self.folder(root) / "run"
 
     def command(self, root: Path) -> list[str]:
-        """The command line after ``python3``, which goes on with what there is in the folder."""
+        """The words after ``python3``; they resume what was begun in the folder."""
         words = [self.script, *(word.replace(ROOT, str(root)) for word in self.words)]
         # train_diffuser.py refuses to resume where nothing was started; the others begin.
         begun = self.kind != "diffusion" or (self.run(root) / "run.json").is_file()
         return [*words, "--resume"] if self.kind != "data" and begun else words
 
     def is_done(self, root: Path) -> bool:
-        """Whether the command's own result is there, whatever the state file says."""
+        """Whether the command has left its result; the state file is not asked."""
         run = self.run(root)
         if self.kind == "offline":
             results = map(offline_result, run.glob("*/"))
@@ -78,27 +78,28 @@ class Job:
         """Write down what the folder is for, before the first start.
 
         Raises:
-            StudyError: it holds a job of another command: the file of the study was changed since.
+            StudyError: the folder holds a job of another command, because the file of the study was
+                changed since.
         """
-        file = self.home(root) / "job.json"
-        told = {"script": self.script, "words": list(self.words), "seeds": list(self.seeds)}
+        file = self.folder(root) / "job.json"
+        now = {"script": self.script, "words": list(self.words), "seeds": list(self.seeds)}
         before = read_object(file)
         if before is None:
-            atomic.write_json(file, told)
-        elif before != told:
-            raise StudyError(f"{self.home(root)}: {_difference(before, told)}")
+            atomic.write_json(file, now)
+        elif before != now:
+            raise StudyError(f"{self.folder(root)}: {_difference(before, now)}")
 
 
 def record(job: Job, root: Path) -> dict[str, Any]:
     """What the job's state file says: ``state``, ``starts``, ``reason`` and times; empty before the
-    first start. For people and the table; whether a job is done is told from its results."""
-    return read_object(job.home(root) / "state.json") or {}
+    first start. It is for people and the table: whether a job is done, its results alone show."""
+    return read_object(job.folder(root) / "state.json") or {}
 
 
 def update_record(job: Job, root: Path, **values: Any) -> dict[str, Any]:
     """Put values into the state file, which is written whole or not at all."""
     content = {**record(job, root), **values}
-    atomic.write_json(job.home(root) / "state.json", content)
+    atomic.write_json(job.folder(root) / "state.json", content)
     return content
 
 

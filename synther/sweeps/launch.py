@@ -1,10 +1,10 @@
-"""Become a command that dies with the process that started it.
+"""This process becomes a command that dies with the process that started it.
 
     python3 synther/sweeps/launch.py PARENT SCRIPT [ARGUMENT ...]
 
 ``PARENT`` is the id of the starting process. A worker that is killed thus leaves nobody behind who
-would go on writing to the job's folder. The kernel does it (``prctl``) on Linux; elsewhere the
-job's lock alone keeps a second writer away.
+would go on writing to the job's folder. On Linux the kernel ends the command (``prctl``); elsewhere
+the job's lock alone keeps a second writer away.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ def main() -> None:
     parent, *words = sys.argv[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(parent):  # it died before the kernel was told
+        if os.getppid() != int(parent):  # the parent died before the signal was set
             raise SystemExit(1)
     os.execv(sys.executable, [sys.executable, *words])
 

@@ -1,4 +1,4 @@
-"""From a study to its jobs: every cell of every grid once, one diffusion model for each data set.
+"""A study becomes jobs: every cell of every grid once, and a diffusion model for each data set.
 
 Jobs come in the order in which they may start: subsets of data, diffusion models, then runs.
 """
@@ -23,11 +23,11 @@ TAKEN = {
     *("diffusion.path", "dataset", "results_folder", "save_num_samples", "save_file_name"),
     *("gin_config_files", "gin_params", "exp_name", "load_checkpoint", "no_save_samples"),
 }
-"""Arguments that a study gives to the commands itself."""
+"""A study gives these arguments to the commands itself."""
 
 
 def build_plan(study: Study) -> list[Job]:
-    """All jobs.
+    """All jobs of a study.
 
     Raises:
         StudyError: two grids have a cell in common, or two data sets a name.
@@ -43,7 +43,7 @@ def build_plan(study: Study) -> list[Job]:
 
 
 def write_plan(study: Study, plan: list[Job], root: Path) -> None:
-    """``plan.json`` in the study's folder: what there is to be done, for reports and people."""
+    """Write ``plan.json`` into the study's folder, where reports and people read what is to do."""
     jobs = [{**dataclasses.asdict(job), "command": job.command(root)} for job in plan]
     content = {"study": study.name, "file": study.file, "jobs": jobs}
     atomic.write_json(root / "plan.json", content)
@@ -81,7 +81,7 @@ def _jobs(study: Study) -> Iterator[Job]:
 
 
 def label_of(data_set: str) -> str:
-    """The name of a data set in folders' names: its own, or its file's without the ending."""
+    """What folders' names call a data set: its own name, or its file's without the ending."""
     if data_set.endswith((".npz", ".hdf5", ".h5")):
         return Path(data_set).stem
     return data_set.removeprefix("minari:").replace(":", "-").replace("/", "-")

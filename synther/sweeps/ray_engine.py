@@ -1,4 +1,4 @@
-"""Jobs on Ray: on this machine, or on the nodes of a cluster that share the study's folder."""
+"""Ray does jobs on this machine, or on the nodes of a cluster that share the study's folder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from synther.sweeps.sections import StudyError
 
 _OBJECT_STORE = 100_000_000  # bytes: nothing but job descriptions passes through it
 _STARTS = 3
-"""Ray gives itself 30 seconds to start, which on a busy machine may not do."""
+"""Ray is started again: it gives itself 30 seconds, which may be too few on a busy machine."""
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # or it reports its use over the network
     "RAY_agent_register_timeout_ms": "120000",  # of its helpers, see _STARTS
 }
-"""Read by Ray when it is imported."""
+"""Ray reads these environment variables when it is imported."""
 
 
 class RayEngine:
@@ -32,8 +32,8 @@ class RayEngine:
         self._task = ray.remote(max_retries=0)(run_job)
 
     def submit(self, job: Job) -> None:
-        room = {"num_cpus": job.resources.cpus, "num_gpus": job.resources.gpus, "name": job.name}
-        self._running[self._task.options(**room).remote(job, self._root)] = job
+        needs = {"num_cpus": job.resources.cpus, "num_gpus": job.resources.gpus, "name": job.name}
+        self._running[self._task.options(**needs).remote(job, self._root)] = job
 
     def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
         """See :class:`synther.sweeps.schedule.Engine`."""
@@ -52,7 +52,7 @@ class RayEngine:
 def ray_engine(
     plan: Iterable[Job], root: Path, *, address: str | None = None, cpus: int | None = None
 ) -> Iterator[RayEngine]:
-    """An engine; at the end, however it comes, its jobs are ended with it.
+    """Start an engine; when the block is left, however that comes, its jobs are ended with it.
 
     Args:
         plan: the jobs that there will be.
@@ -101,7 +101,8 @@ def _start(ray: Any, address: str | None, cpus: int | None) -> None:
 
 
 def _require_room(plan: Iterable[Job], there: dict[str, float]) -> None:
-    """A cluster may yet grow; what this machine has not, a job would wait for without end."""
+    """Refuse a job that asks for more than this machine has: it would wait without end. Nothing is
+    asked of a cluster, because it may yet grow."""
     for job in plan:
         for name, asked, option in (
             ("GPU", job.resources.gpus, "--gpus_per_run 0 --gpus_per_model 0 use none"),

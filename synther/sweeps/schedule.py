@@ -1,4 +1,4 @@
-"""Which job may start when: in the order of the plan, when what it needs is there."""
+"""A schedule starts jobs in the order of the plan, each when the jobs that it needs are done."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Schedule:
         self.starts: dict[str, int] = {}
         self.waiting: dict[str, Job] = {}
         for job in plan:
-            if job.home(root).exists():
+            if job.folder(root).exists():
                 job.remember(root)  # or raise, where the study has changed since
             if job.is_done(root):
                 self.done.add(job.name)

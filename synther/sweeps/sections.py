@@ -1,4 +1,4 @@
-"""Reading a YAML file strictly: every error names the file, the key, and what was expected."""
+"""A YAML file is read strictly: every error names the file, the key, and what was expected."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Job arrays for Slurm: a batch file for each kind of job, as submitit writes them.
+"""Slurm gets a job array for each kind of job, in batch files as submitit writes them.
 
 ``submit.sh`` hands them in, each array after the one it needs: subsets, diffusion models, runs. A
-task does one job by ``sweep.py --job``: the very command line of the plan, resumed where it was cut
-off, skipped where it is done. Handing the files in again thus does what is left.
+task does one job by ``sweep.py --job``: the very command line of the plan, which is resumed where
+it was cut off and skipped where it is done. Handing the files in again thus does what is left.
 """
 
 from __future__ import annotations
@@ -78,12 +78,12 @@ def _batch_file(study: Study, jobs: Sequence[Job], tasks: Path, folder: Path) ->
     for name in study.slurm:
         if name not in known:
             raise StudyError(f"{study.file}: slurm.{name}: no such key{nearest(name, known)}")
-    room = jobs[0].resources
+    needs = jobs[0].resources
     parameters = {
         **DEFAULTS,
         "job_name": f"{study.name}-{jobs[0].kind}",
-        "cpus_per_task": math.ceil(room.cpus),
-        **({"gpus_per_node": math.ceil(room.gpus)} if room.gpus else {}),
+        "cpus_per_task": math.ceil(needs.cpus),
+        **({"gpus_per_node": math.ceil(needs.gpus)} if needs.gpus else {}),
         **study.slurm,
     }
     # submitit's executors can only hand in; this is the function that they write the file with.

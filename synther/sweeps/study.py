@@ -1,4 +1,4 @@
-"""A study: what one YAML file under ``config/sweeps`` asks for, read and checked.
+"""A study is what one YAML file, such as those in ``config/sweeps``, asks for, read and checked.
 
     name: tiny
     diffusion: {gin_files: [config/resmlp_demo_denoiser.gin], samples: 20000}
@@ -81,7 +81,7 @@ class OnlineGrid:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything a file asks for."""
+    """Everything that a file asks for."""
 
     name: str
     file: str

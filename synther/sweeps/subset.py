@@ -1,4 +1,4 @@
-"""Draw a share of a data set's rows at random, the same rows each time.
+"""This command draws a share of a data set's rows at random, the same rows each time.
 
 python3 synther/sweeps/subset.py --dataset hopper-demo-v0 --fraction 0.15 --output small.npz
 """

@@ -28,7 +28,7 @@ def half_way(root: Path) -> Schedule:
     schedule.blocked["offline/d"] = "offline/c: exit code 1: broke"
     del schedule.waiting["offline/c"], schedule.waiting["offline/d"]
     update_record(PLAN[0], root, state="running", starts=2)
-    (PLAN[0].home(root) / "log.txt").write_text("bar 10%\rbar 20%")
+    (PLAN[0].folder(root) / "log.txt").write_text("bar 10%\rbar 20%")
     return schedule
 
 

@@ -39,9 +39,9 @@ def test_a_job_is_done_once(tmp_path: Path) -> None:
     assert starts_of(job, tmp_path) == 1
     told = record(job, tmp_path)
     assert (told["state"], told["starts"], told["reason"]) == ("done", 1, "")
-    log = (job.home(tmp_path) / "log.txt").read_text()
+    log = (job.folder(tmp_path) / "log.txt").read_text()
     assert "$ python3" in log
-    assert last_line(job.home(tmp_path) / "log.txt") == "made it"
+    assert last_line(job.folder(tmp_path) / "log.txt") == "made it"
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_a_job_of_other_settings_is_not_started(tmp_path: Path) -> None:
 def test_a_folder_has_one_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synther.sweeps.execute.LOCK_PATIENCE", 0.3)
     job = fake_job(tmp_path, "data/a", SUCCEED)
-    with locked(job.home(tmp_path) / "lock"):
+    with locked(job.folder(tmp_path) / "lock"):
         assert f"process {os.getpid()} works in it" in run_job(job, tmp_path).failure
-        with pytest.raises(FolderInUseError), locked(job.home(tmp_path) / "lock"):
+        with pytest.raises(FolderInUseError), locked(job.folder(tmp_path) / "lock"):
             pass
     assert run_job(job, tmp_path).failure == ""
 
@@ -98,11 +98,11 @@ def test_a_command_dies_with_its_worker_and_frees_the_folder(tmp_path: Path) -> 
     )
     worker = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
     child = int(wait_for(job.run(tmp_path) / "pid"))
-    with pytest.raises(FolderInUseError), locked(job.home(tmp_path) / "lock"):
+    with pytest.raises(FolderInUseError), locked(job.folder(tmp_path) / "lock"):
         pass
     worker.send_signal(signal.SIGKILL)
     worker.wait()
-    with locked(job.home(tmp_path) / "lock", patience=300):
+    with locked(job.folder(tmp_path) / "lock", patience=300):
         assert not is_alive(child)
     assert record(job, tmp_path)["state"] == "running"  # nobody was left to say otherwise
 
