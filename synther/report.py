@@ -18,7 +18,7 @@ from synther.reports.render import render
 from synther.reports.runs import read_runs
 from synther.runs.commands import error_door
 
-console = Console()
+console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"no runs in {', '.join(map(str, args.folders))}")
         written = render(runs, args.output or args.folders[0] / "report")
     for each in runs.unfinished:
-        console.print(f"not finished: {each.name} ({each.state})", highlight=False, soft_wrap=True)
-    console.print(*written, sep="\n", highlight=False, soft_wrap=True)
+        console.print(f"not finished: {each.name} ({each.state})", highlight=False)
+    console.print(*written, sep="\n", highlight=False)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from synther.sweeps.sections import StudyError
 from synther.sweeps.slurm_files import write_arrays
 from synther.sweeps.study import Study, load_study
 
-console = Console()
+console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -135,7 +135,7 @@ def _do_job(name: str, plan: list[Job], root: Path) -> bool:
 
 
 def _say(*lines: object) -> None:
-    console.print(*lines, sep="\n", highlight=False, markup=False, soft_wrap=True)
+    console.print(*lines, sep="\n", highlight=False, markup=False)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ from synther.transitions import TransitionLayout, Transitions
 __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator from here
 
 REPORT_ROWS = 100_000
-console = Console()
+console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -249,7 +249,7 @@ def _report(
         fidelity=scores.comparisons["synthetic"],
         terminals=layout.terminals,
     )
-    console.print(scores.table())
+    console.print(scores.table(), soft_wrap=False)
     console.print(f"{folder / 'fidelity.json'}\n{picture}", highlight=False)
 
 

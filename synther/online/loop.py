@@ -32,7 +32,7 @@ _COUNTS = ("step", "epochs", "refills", "seconds")
 # Numbers that keep the seeds of different purposes apart.
 _EPISODES, _EVALUATION, _BIAS, _STREAMS, _LOST = range(5)
 
-console = Console()
+console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
 class OnlineRun:
@@ -173,7 +173,7 @@ class OnlineRun:
             record = self.refill(self.refills, self.agent.replay, self.agent.synthetic)
         self.refills += 1
         if self.config.print_buffer_stats:
-            console.print(record.table)
+            console.print(record.table, soft_wrap=False)
         if self.logs:
             self.logs.refill(record.metrics, self.step)
         self._save()

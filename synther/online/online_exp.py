@@ -55,7 +55,7 @@ DEBUG = (
 """A run of seconds, through everything that a long one does."""
 WITHOUT_EFFECT = ("redq_sac.checkpoint_every", "redq_sac.print_buffer_stats")
 """Bindings that a resumed run may have otherwise."""
-console = Console()
+console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -28,7 +28,7 @@ PREFIX = "checkpoint"
 MAY_DIFFER = LOG_KEYS | {"resume", "device", "threads"}
 """Keys that a resumed run may have otherwise: they say how it runs, not what it computes."""
 _PREVIOUS = re.compile(r"previous-(\d+)")
-console = Console()
+console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
 class RunFolderError(CheckpointError):

@@ -50,7 +50,6 @@ def parse(
             _parse_text(read(path), str(path))
         for binding in bindings:
             _parse_text(binding, f"binding '{binding}'")
-    _check_types()
 
 
 def find(file: str | os.PathLike[str], beside: Path | None = None) -> Path:
@@ -91,6 +90,7 @@ def _parse_text(text: str, source: str) -> None:
         gin.parse_config(text)
     except Exception as error:  # gin raises several kinds, syntax errors among them
         raise GinError(f"{source}: {_explain(str(error))}") from error
+    _check_types(source)
 
 
 def _explain(message: str) -> str:
@@ -106,8 +106,8 @@ def _explain(message: str) -> str:
     return first_line
 
 
-def _check_types() -> None:
-    """Compare what has been bound, where it is a plain value, with the annotations.
+def _check_types(source: str) -> None:
+    """Compare what ``source`` has bound, where it is a plain value, with the annotations.
 
     Without this a wrong type shows in the middle of a run, as an error of something else.
     """
@@ -118,7 +118,7 @@ def _check_types() -> None:
             if kind is not None and not _fits(value, kind):
                 short = selector.rsplit(".", 1)[-1]
                 readable = getattr(kind, "__name__", str(kind).replace("typing.", ""))
-                raise GinError(f"{short}.{name} is {value!r:.80}, expected {readable}")
+                raise GinError(f"{source}: {short}.{name} is {value!r:.80}, expected {readable}")
 
 
 def _annotations(selector: str) -> dict[str, Any]:

@@ -136,8 +136,9 @@ def test_the_sampler_can_be_chosen(tmp_path: Path) -> None:
 def test_rows_of_a_mix_come_from_each_part_in_its_share() -> None:
     parts = []
     for value, count in ((1.0, 4), (2.0, 2)):
-        rows = RowBuffer.holding(LAYOUT, torch.full((50, LAYOUT.row_dim), value))
-        parts.append(ReplayBuffer(rows, count, generators_for([0, 1], "data")))
+        stored = torch.full((50, LAYOUT.row_dim), value, device=DEVICE)
+        order = generators_for([0, 1], "data", DEVICE)
+        parts.append(ReplayBuffer(RowBuffer.holding(LAYOUT, stored), count, order))
     batch = MixedSource(parts).sample()
     assert batch.rewards[..., 0].tolist() == [[1, 1, 1, 1, 2, 2]] * 2
     assert batch.states.shape == (2, 6, 3)
@@ -145,8 +146,10 @@ def test_rows_of_a_mix_come_from_each_part_in_its_share() -> None:
 
 def test_a_mix_continues_where_it_stood() -> None:
     def mix() -> MixedSource:
-        rows = RowBuffer.holding(LAYOUT, random_rows(40, torch.Generator().manual_seed(1)))
-        return MixedSource([source(False), ReplayBuffer(rows, 3, generators_for([0, 1], "data"))])
+        stored = random_rows(40, torch.Generator(DEVICE).manual_seed(1))
+        order = generators_for([0, 1], "data", DEVICE)
+        rows = ReplayBuffer(RowBuffer.holding(LAYOUT, stored), 3, order)
+        return MixedSource([source(False), rows])
 
     original, copy = mix(), mix()
     for _ in range(35):
