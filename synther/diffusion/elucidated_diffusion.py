@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from synther.diffusion.norm import BaseNormalizer
 from synther.diffusion.samplers import SAMPLERS, Noise, check_sampler, karras_schedule
+from synther.transitions import TransitionLayout
 
 
 @gin.configurable
@@ -32,6 +33,7 @@ class ElucidatedDiffusion(nn.Module):
         S_churn, S_tmin, S_tmax, S_noise: of the stochastic sampler (EDM, algorithm 2).
         sampler: a name in ``synther.diffusion.samplers.SAMPLERS``.
         sampler_params: further parameters of that sampler, such as ``{"restart_count": 2}``.
+        layout: which columns of a row hold what; None where nobody has said.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ElucidatedDiffusion(nn.Module):
         S_noise: float = 1.003,
         sampler: str = "heun_stochastic",
         sampler_params: Mapping[str, float] | None = None,
+        layout: TransitionLayout | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -64,6 +67,22 @@ class ElucidatedDiffusion(nn.Module):
         self.S_churn, self.S_tmin, self.S_tmax, self.S_noise = S_churn, S_tmin, S_tmax, S_noise
         check_sampler(sampler, sampler_params)
         self.sampler, self.sampler_params = sampler, dict(sampler_params or {})
+        self.layout = layout
+
+    @property
+    def layout(self) -> TransitionLayout | None:
+        """Which columns of a row hold what, so that nobody has to guess it from their number; None
+        where nobody has said."""
+        return self._layout
+
+    @layout.setter
+    def layout(self, layout: TransitionLayout | None) -> None:
+        if layout is not None and (layout.row_dim,) != self.event_shape:
+            raise ValueError(
+                f"the model's rows have {self.event_shape[0]} columns, {layout} has "
+                f"{layout.row_dim}"
+            )
+        self._layout = layout
 
     @property
     def device(self) -> torch.device:

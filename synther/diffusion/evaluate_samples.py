@@ -210,10 +210,7 @@ def _load(
     path: Path, args: argparse.Namespace, data: Transitions
 ) -> tuple[ElucidatedDiffusion, TransitionLayout]:
     loaded = load_model(path, resolve_device(args.device))
-    # A file of the 2023 release knows only how many columns there are.
-    layout = TransitionLayout.of(data)
-    layout = TransitionLayout.of(data, terminals=layout.row_dim == loaded.model.event_shape[0])
-    return loaded.model, loaded.layout or layout
+    return loaded.model, loaded.layout_for(data.observation_dim, data.action_dim)
 
 
 def _likelihoods(

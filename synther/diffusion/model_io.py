@@ -24,7 +24,15 @@ from synther.runs import gin_config
 from synther.transitions import TransitionLayout
 
 _DIFFUSION_DEFAULTS = default_arguments(ElucidatedDiffusion.__init__)
+del _DIFFUSION_DEFAULTS["layout"]  # which a checkpoint holds apart
 _NETWORK_DEFAULTS = default_arguments(ResidualMLPDenoiser.__init__)
+
+# The data set's rows are make_inputs'; online, a macro of this name or the last binding says it.
+_SAYS_TERMINALS = (
+    "make_inputs.modelled_terminals",
+    "modelled_terminals",
+    "split_diffusion_samples.modelled_terminals",
+)
 
 
 @dataclass(frozen=True)
@@ -32,16 +40,48 @@ class LoadedModel:
     """A model out of a checkpoint.
 
     Args:
-        model: with the EMA weights, in evaluation mode, frozen.
-        layout: of its rows; None where neither the file nor the caller said.
-        config: as :func:`describe` gives it.
-        step: of the training.
+        model: the model with the EMA weights, in evaluation mode, frozen.
+        config: its description, as :func:`describe` gives it.
+        step: the training step that it was written at.
+        path: the file.
     """
 
     model: ElucidatedDiffusion
-    layout: TransitionLayout | None
     config: dict[str, Any]
     step: int
+    path: Path
+
+    @property
+    def layout(self) -> TransitionLayout | None:
+        """The layout of the model's rows; None where neither the file nor the caller said."""
+        return self.model.layout
+
+    def layout_for(self, observation_dim: int, action_dim: int) -> TransitionLayout:
+        """The layout of the model's rows, for data or an environment of so many columns.
+
+        A file of the 2023 release does not hold it. Whether there is a terminal column is then what
+        ``config.gin`` beside the file says, or else the release's default, that there is one.
+
+        Raises:
+            CheckpointError: the model is of other columns.
+        """
+        if self.layout is not None:
+            terminals, reason = self.layout.terminals, "as the file says"
+        else:
+            terminals, reason = _modelled_terminals(self.path)
+        expected = TransitionLayout(observation_dim, action_dim, terminals)
+        (columns,) = self.model.event_shape
+        if (self.layout or expected) != expected or columns != expected.row_dim:
+            found = f"{columns} columns"
+            if self.layout is not None:
+                found = f"{self.layout.observation_dim} observation and "
+                found += f"{self.layout.action_dim} action columns"
+            raise CheckpointError(
+                f"{self.path}: the model's rows have {found}, expected {expected.row_dim} columns: "
+                f"{observation_dim} observation and {action_dim} action columns, "
+                f"{'with' if terminals else 'without'} a terminal column ({reason})"
+            )
+        return expected
 
 
 def describe(model: ElucidatedDiffusion) -> dict[str, Any]:
@@ -87,7 +127,8 @@ def load_model(
     Args:
         path: ``model-{step}.pt``.
         device: where the model is put.
-        layout: of the rows, for a file that does not hold it; checked against one that does.
+        layout: the layout of the rows, for a file that does not hold it; checked against one that
+            does. :meth:`LoadedModel.layout_for` gives it where only the columns are known.
 
     Raises:
         CheckpointError: damaged, not a diffusion model, or parameters or a layout that do not fit.
@@ -103,13 +144,12 @@ def load_model(
         step = int(payload.get("step", 0))
         if layout is not None and found != layout:
             raise CheckpointError(f"{path}: the model's layout is {found}, expected {layout}")
-        if found is not None and found.row_dim != model.event_shape[0]:
-            raise CheckpointError(
-                f"{path}: the model's rows have {model.event_shape[0]} columns, "
-                f"{found} has {found.row_dim}"
-            )
+        try:
+            model.layout = found
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from error
     model.to(device).eval().requires_grad_(False)
-    return LoadedModel(model, found, dict(config), step)
+    return LoadedModel(model, dict(config), step, Path(path))
 
 
 def layout_to_plain(layout: TransitionLayout | None) -> dict[str, Any] | None:
@@ -151,10 +191,7 @@ def config_of_release2023(
     """The configuration of a checkpoint that lacks one: sizes out of the weights; what weights do
     not show (activation, sampler settings) out of ``config.gin`` beside the file, or the
     defaults."""
-    gin_file = Path(path).with_name("config.gin")
-    bound = {}
-    if gin_file.is_file():
-        bound = gin_config.bindings_of(gin_config.read(gin_file), str(gin_file))
+    bound = _bindings_beside(path)
     network = bound.get("construct_diffusion_model.denoising_network", "ResidualMLPDenoiser")
     if network.rsplit(".", 1)[-1].rsplit("/", 1)[-1] != "ResidualMLPDenoiser":
         raise CheckpointError(f"{path}: its network is '{network}', expected ResidualMLPDenoiser")
@@ -174,6 +211,27 @@ def config_of_release2023(
         "normalizer_type": normalizer_type,
         "skip_dims": _skipped_in_release2023(weights),
     }
+
+
+def _bindings_beside(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What ``config.gin`` beside a checkpoint binds; nothing where there is no such file."""
+    gin_file = Path(path).with_name("config.gin")
+    if not gin_file.is_file():
+        return {}
+    return gin_config.bindings_of(gin_config.read(gin_file), str(gin_file))
+
+
+def _modelled_terminals(path: Path) -> tuple[bool, str]:
+    """Whether the rows of a checkpoint without a layout end in a terminal column, and how that is
+    known; never from their number of columns."""
+    gin_file = path.with_name("config.gin")
+    bound = _bindings_beside(path)
+    for name in _SAYS_TERMINALS:
+        if name in bound:
+            if not isinstance(bound[name], bool):
+                raise CheckpointError(f"{gin_file}: {name} is {bound[name]!r}, expected a bool")
+            return bound[name], f"as {gin_file} says ({name} = {bound[name]})"
+    return True, f"the 2023 release's default, as there is no word on it in {gin_file}"
 
 
 def _bound_to(name: str, defaults: Mapping[str, Any], bound: Mapping[str, Any]) -> dict[str, Any]:

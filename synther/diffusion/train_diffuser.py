@@ -28,7 +28,7 @@ from synther.diffusion.generation.generator import SamplingError, SimpleDiffusio
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.model_io import load_model
 from synther.diffusion.training.trainer import Trainer
-from synther.diffusion.utils import construct_diffusion_model, make_inputs
+from synther.diffusion.utils import construct_diffusion_model, rows_and_layout
 from synther.envs import use_backend
 from synther.files import atomic, checkpoint
 from synther.files.checkpoint import CheckpointError
@@ -152,8 +152,7 @@ def _train(
     args: argparse.Namespace, training: Transitions, processes: Processes
 ) -> tuple[ElucidatedDiffusion, TransitionLayout]:
     folder: Path = args.results_folder
-    inputs = make_inputs(training)
-    layout = _layout_of_width(inputs.shape[1], training)
+    inputs, layout = rows_and_layout(training)
     model = construct_diffusion_model(inputs=inputs, layout=layout)
     # Gin knows a run's settings only once everything that it configures has been imported.
     settings = {
@@ -168,9 +167,7 @@ def _train(
         claimed = RunFolder(folder, "run.json", settings, among_others=True)
         claimed.claim(resume=args.resume, must_exist=True)
         atomic.write_text(folder / "config.gin", settings["gin"])
-    trainer = Trainer(
-        model, inputs, results_folder=folder, device=args.device, seed=args.seed, layout=layout
-    )
+    trainer = Trainer(model, inputs, results_folder=folder, device=args.device, seed=args.seed)
     if args.resume:
         trainer.load_latest()
     with (
@@ -189,12 +186,6 @@ def _train(
     return trainer.ema.ema_model, layout
 
 
-def _layout_of_width(row_dim: int, data: Transitions) -> TransitionLayout:
-    """The layout of the data's rows, with a terminal column if that makes ``row_dim``."""
-    layout = TransitionLayout.of(data)
-    return TransitionLayout.of(data, terminals=layout.row_dim == row_dim)
-
-
 def _latest_model(
     folder: Path, device: str, training: Transitions
 ) -> tuple[ElucidatedDiffusion, TransitionLayout]:
@@ -202,8 +193,7 @@ def _latest_model(
     if path is None:
         raise CheckpointError(f"{folder}: has no model-<step>.pt to load")
     loaded = load_model(path, device)
-    # A file of the 2023 release knows only how many columns there are.
-    layout = loaded.layout or _layout_of_width(loaded.model.event_shape[0], training)
+    layout = loaded.layout_for(training.observation_dim, training.action_dim)
     console.print(f"{path}: step {loaded.step}")
     return loaded.model, layout
 

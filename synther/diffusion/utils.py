@@ -16,6 +16,9 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.norm import NormalizerType, normalizer_factory
 from synther.transitions import TransitionLayout, Transitions
 
+MODELLED_TERMINALS = True
+"""Whether rows end in a terminal column where nothing is said, as in the 2023 release."""
+
 RowsT = TypeVar("RowsT", NDArray[np.float32], torch.Tensor)
 
 
@@ -35,11 +38,39 @@ def layout_of(layout_or_env: Any, *, terminals: bool = True) -> TransitionLayout
     return TransitionLayout(int(observation_dim), int(action_dim), terminals)
 
 
-@gin.configurable
-def make_inputs(
-    data: Transitions | str | os.PathLike[str], modelled_terminals: bool = True
-) -> NDArray[np.float32]:
-    """Rows ``[N, D]`` float32 for the diffusion model.
+def layout_of_model(model: ElucidatedDiffusion, layout_or_env: Any) -> TransitionLayout:
+    """The layout of a model's rows: the one given, or that of an environment's transitions.
+
+    An environment does not say whether the model's rows end in a terminal column. The model does;
+    for a model that does not, ``split_diffusion_samples.modelled_terminals`` says it, as in the
+    2023 release: what gin binds it to, else True.
+
+    Raises:
+        TypeError: neither a layout nor an environment whose observations and actions are vectors.
+        ValueError: the model's rows have another layout, or another number of columns.
+    """
+    if model.layout is not None:
+        terminals = model.layout.terminals
+    else:
+        bound = gin.get_bindings(split_diffusion_samples)
+        terminals = bound.get("modelled_terminals", MODELLED_TERMINALS)
+    layout = layout_of(layout_or_env, terminals=terminals)
+    if model.layout not in (None, layout):
+        raise ValueError(f"the model's rows are {model.layout}, expected {layout}")
+    if (layout.row_dim,) != tuple(model.event_shape):
+        raise ValueError(
+            f"the model's rows have {model.event_shape[0]} columns, {layout} has {layout.row_dim}; "
+            "for a model without a terminal column, pass a TransitionLayout that says so, or bind "
+            "split_diffusion_samples.modelled_terminals = False"
+        )
+    return layout
+
+
+@gin.configurable("make_inputs")  # the 2023 release's name, which gin files bind
+def rows_and_layout(
+    data: Transitions | str | os.PathLike[str], modelled_terminals: bool = MODELLED_TERMINALS
+) -> tuple[NDArray[np.float32], TransitionLayout]:
+    """Rows ``[N, D]`` float32 for the diffusion model, and which of their columns hold what.
 
     Args:
         data: transitions, or a data set's name or path (see :mod:`synther.datasets`).
@@ -49,14 +80,29 @@ def make_inputs(
         from synther.datasets import load_dataset
 
         data = load_dataset(data)
-    return TransitionLayout.of(data, terminals=modelled_terminals).pack(data)
+    layout = TransitionLayout.of(data, terminals=modelled_terminals)
+    return layout.pack(data), layout
+
+
+def make_inputs(
+    data: Transitions | str | os.PathLike[str], modelled_terminals: bool | None = None
+) -> NDArray[np.float32]:
+    """The rows of :func:`rows_and_layout` alone, as in the 2023 release.
+
+    Args:
+        data: transitions, or a data set's name or path.
+        modelled_terminals: None for what gin binds, else True.
+    """
+    chosen = {} if modelled_terminals is None else {"modelled_terminals": modelled_terminals}
+    rows, _ = rows_and_layout(data, **chosen)
+    return rows
 
 
 @gin.configurable
 def split_diffusion_samples(
     samples: RowsT,
     layout_or_env: Any,
-    modelled_terminals: bool = True,
+    modelled_terminals: bool = MODELLED_TERMINALS,
     terminal_threshold: float = 0.5,
 ) -> tuple[RowsT, RowsT, RowsT, RowsT, RowsT]:
     """Rows ``[N, D]`` (numpy or torch) -> observations ``[N, O]``, actions ``[N, A]``, rewards
@@ -109,8 +155,8 @@ def construct_diffusion_model(
         disable_terminal_norm: leave the last column, the terminal flag, as it is.
         skip_dims: further columns to leave as they are.
         cond_dim: C, the columns of a condition.
-        layout: of the rows; one without terminals switches ``disable_terminal_norm`` off, because
-            then the last column is an observation's.
+        layout: which columns hold what, which the model then keeps. One without terminals switches
+            ``disable_terminal_norm`` off, because then the last column is an observation's.
     """
     dim = int(inputs.shape[1])
     if layout is not None and layout.row_dim != dim:
@@ -122,4 +168,5 @@ def construct_diffusion_model(
         net=denoising_network(d_in=dim, cond_dim=cond_dim),
         normalizer=normalizer_factory(normalizer_type, inputs, skipped),
         event_shape=(dim,),
+        layout=layout,
     )

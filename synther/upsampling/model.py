@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,18 +87,14 @@ class FittedModel:
 
     def draw(self, num_samples: int, seed: int) -> Transitions:
         """New transitions, without metadata; the same seed gives the same ones."""
-        low, high = (np.asarray(bound, np.float32) for bound in self.bounds)
-        spaces = SimpleNamespace(
-            observation_space=SimpleNamespace(shape=(self.layout.observation_dim,)),
-            action_space=SimpleNamespace(shape=(self.layout.action_dim,), low=low, high=high),
-        )
         settings = {
             "sampler": self.config.sampler,
             "num_sample_steps": self.config.num_sample_steps,
             "sample_batch_size": self.config.sample_batch_size,
+            "action_bounds": self.bounds,
         }
         arguments = {**default_arguments(SimpleDiffusionGenerator.__init__), **settings}
-        generator = SimpleDiffusionGenerator(spaces, self.model, **arguments)
+        generator = SimpleDiffusionGenerator(self.layout, self.model, **arguments)
         with runtime.cpu_threads(runtime.threads_for(self.model)):
             arrays = generator.sample(num_samples, seed=seed)
         return Transitions(*arrays, source="synthetic transitions")
@@ -123,13 +118,15 @@ class FittedModel:
     @classmethod
     def from_payload(cls, payload: dict[str, Any], device: torch.device) -> FittedModel:
         """The model that :meth:`payload` saved, on ``device``."""
+        layout = TransitionLayout(**payload["layout"])
         model = model_io.build(payload["config"])
+        model.layout = layout
         weights = {key.removeprefix("ema_model."): w for key, w in payload["ema"].items()}
         model_io.load_weights(model, weights, "the model of an Upsampler")
         fitted = dict(payload["fitted"])
         return cls(
             model=model.to(device).eval().requires_grad_(False),
-            layout=TransitionLayout(**payload["layout"]),
+            layout=layout,
             bounds=tuple(fitted.pop("bounds")),
             config=UpsampleConfig(**fitted.pop("config")),
             **fitted,
@@ -150,5 +147,5 @@ def _new_model(
         ResidualMLPDenoiser(**network),
         Normalizer(rows, skipped),
         (layout.row_dim,),
-        **default_arguments(ElucidatedDiffusion.__init__),
+        **{**default_arguments(ElucidatedDiffusion.__init__), "layout": layout},
     )

@@ -16,6 +16,7 @@ from synther.corl.shared.buffer import (
 )
 from synther.corl.shared.normalizers import episode_returns
 from synther.diffusion.generation import on_the_fly
+from synther.files.checkpoint import CheckpointError
 from synther.learning.replay import Batch
 from synther.learning.sources import BatchSource
 from synther.runs.settings import ConfigError
@@ -180,7 +181,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TransitionError, match="4 observation and 2 action columns, the data set"):
         source_of(DiffusionConfig(str(tmp_path / "other.npz")), [0])
     model = write_model(tmp_path / "model.pt", TransitionLayout(4, 2))
-    with pytest.raises(TransitionError, match="expected one of rows with 3 observation and 2 act"):
+    with pytest.raises(CheckpointError, match="expected 10 columns: 3 observation and 2 action"):
         source_of(DiffusionConfig(str(model)), [0])
     SAMPLES.save(tmp_path / "samples.npz")
     with pytest.raises(ConfigError, match=r"sample_limit is 91, .* has 90 rows"):

@@ -136,15 +136,23 @@ def test_bad_options_are_named(
     assert not (run_folder / "fidelity").exists()
 
 
-def test_bad_files_are_named(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_files_are_named(
+    run_folder: Path, golden: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     narrow = run_folder / "narrow.npz"
     random_transitions(50).save(narrow)
     samples = run_folder / "samples.npz"
+    release = run_folder / "release" / "model-300.pt"
+    release.parent.mkdir()
+    shutil.copy(golden / "release2023_standard" / "model-300.pt", release)
+    release.with_name("config.gin").write_text("make_inputs.modelled_terminals = False")
     for files, message in (
         ([narrow], "narrow.npz: 3 observation and 2 action columns"),
         ([run_folder / "none.npz"], "none.npz: no such file"),
         ([samples, samples], "two files have the name run/samples"),
         ([run_folder / "run.json"], "not a readable .npz"),
+        # Its 27 columns are those of Hopper's rows with a terminal, and that is what they are not.
+        ([release], "model-300.pt: the model's rows have 27 columns, expected 26 columns: 11 obs"),
     ):
         with pytest.raises(SystemExit):
             main(options(run_folder, "--synthetic", *files))

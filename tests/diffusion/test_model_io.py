@@ -80,6 +80,66 @@ def test_release_2023_falls_back_to_its_gin_file(golden, kind, tmp_path):
     assert config["diffusion_arguments"]["S_churn"] == 7
 
 
+def test_the_layout_of_a_checkpoint_is_the_one_it_holds(written):
+    _, path = written
+    loaded = model_io.load_model(path)
+    # The file's own word counts, whatever lies beside it.
+    path.with_name("config.gin").write_text("make_inputs.modelled_terminals = False")
+    assert loaded.layout_for(3, 2) == LAYOUT
+    # Rows of (4, 1) without a terminal column are as wide as those of (3, 2) with one.
+    with pytest.raises(CheckpointError) as error:
+        loaded.layout_for(4, 1)
+    assert str(error.value) == (
+        f"{path}: the model's rows have 3 observation and 2 action columns, expected 11 columns: 4 "
+        "observation and 1 action columns, with a terminal column (as the file says)"
+    )
+
+
+@pytest.fixture
+def release(golden, tmp_path):
+    """A checkpoint of the 2023 release, 27 columns, without its config.gin."""
+    path = tmp_path / "model-300.pt"
+    path.write_bytes((golden / "release2023_standard" / "model-300.pt").read_bytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("gin_text", "terminals"),
+    [
+        (None, True),
+        ("Trainer.train_lr = 0.1", True),
+        ("make_inputs.modelled_terminals = True\nmodelled_terminals = False", True),
+        ("modelled_terminals = False\nmake_inputs.modelled_terminals = %modelled_terminals", False),
+        ("modelled_terminals = False", False),  # what the online gin files have
+        ("split_diffusion_samples.modelled_terminals = False", False),
+    ],
+)
+def test_a_release_2023_layout_comes_from_its_gin_file_not_from_its_width(
+    release, gin_text, terminals
+):
+    """27 columns are those of (11, 3) with a terminal column, and of (11, 4) without one."""
+    if gin_text is not None:
+        release.with_name("config.gin").write_text(gin_text)
+    loaded = model_io.load_model(release)
+    action_dim = 3 if terminals else 4
+    assert loaded.layout_for(11, action_dim) == TransitionLayout(11, action_dim, terminals)
+    expected, word = (28, "with") if terminals else (26, "without")
+    with pytest.raises(CheckpointError) as error:
+        loaded.layout_for(11, 7 - action_dim)
+    for part in (
+        f"{release}: the model's rows have 27 columns, expected {expected} columns",
+        f"11 observation and {7 - action_dim} action columns, {word} a terminal column",
+        str(release.with_name("config.gin")),
+    ):
+        assert part in str(error.value)
+
+
+def test_a_gin_file_that_says_neither_is_named(release):
+    release.with_name("config.gin").write_text("make_inputs.modelled_terminals = 'perhaps'")
+    with pytest.raises(CheckpointError, match=r"config\.gin: make_inputs.*'perhaps'"):
+        model_io.load_model(release).layout_for(11, 3)
+
+
 def test_layouts_that_do_not_fit_are_named(written, golden):
     _, path = written
     with pytest.raises(CheckpointError, match="observation_dim=4"):

@@ -1,6 +1,7 @@
 """The command, from a data set to samples and their fidelity, killed and resumed on the way."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,30 @@ def test_without_modelled_terminals_there_is_no_such_column(dataset: Path, tmp_p
     assert not Transitions.load(folder / "samples.npz").terminals.any()
     columns = json.loads((folder / "fidelity.json").read_text())["synthetic"]["columns"]
     assert "terminals" not in columns
+
+
+def test_a_checkpoint_without_a_layout_is_never_taken_for_what_its_width_would_fit(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model of the 2023 release of Hopper's rows with terminals, 27 columns; so many have rows of
+    11 observation and 4 action columns without terminals."""
+    folder = tmp_path / "release"
+    shutil.copytree(golden / "release2023_standard", folder)
+    for action_dim in (3, 4):
+        data = random_transitions(200, 11, action_dim).save(tmp_path / f"data-{action_dim}.npz")
+        words = arguments(data, folder, "--load_checkpoint")
+        if action_dim == 3:
+            main(words)
+            continue
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 1
+        message = capsys.readouterr().err
+        assert (
+            f"{folder / 'model-300.pt'}: the model's rows have 27 columns, expected 28" in message
+        )
+        assert "make_inputs.modelled_terminals = True" in message
+    assert Transitions.load(folder / "samples.npz").action_dim == 3
 
 
 @pytest.mark.parametrize(

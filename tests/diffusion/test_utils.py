@@ -1,5 +1,7 @@
+import copy
 from types import SimpleNamespace
 
+import gin
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from synther.diffusion.utils import (
     construct_diffusion_model,
     make_inputs,
+    rows_and_layout,
     split_diffusion_samples,
 )
 from synther.transitions import FIELDS, TransitionError, TransitionLayout
@@ -37,6 +40,31 @@ def test_split_undoes_make_inputs(terminals, as_tensor):
                 expected = np.zeros_like(expected)
             assert values.dtype == (torch.float32 if as_tensor else np.float32)
             assert np.array_equal(values, expected), name
+
+
+@pytest.mark.parametrize("terminals", [True, False])
+def test_rows_come_with_their_layout_and_gin_decides_on_terminals(terminals):
+    data = random_transitions()
+    gin.parse_config(
+        f"modelled_terminals = {terminals}\nmake_inputs.modelled_terminals = %modelled_terminals"
+    )
+    rows, layout = rows_and_layout(data)
+    assert layout == TransitionLayout(3, 2, terminals)
+    assert np.array_equal(rows, make_inputs(data))
+    assert np.array_equal(layout.split(rows)["next_observations"], data.next_observations)
+    # What a call says goes before what gin says.
+    rows, layout = rows_and_layout(data, modelled_terminals=not terminals)
+    assert layout.terminals is not terminals
+    assert np.array_equal(rows, make_inputs(data, not terminals))
+
+
+def test_a_model_keeps_the_layout_it_was_built_for():
+    layout = TransitionLayout(3, 2, terminals=False)
+    model = construct_diffusion_model(random_rows(layout=layout), "standard", TINY, layout=layout)
+    assert copy.deepcopy(model).layout == layout
+    with pytest.raises(ValueError, match=r"have 9 columns, .*observation_dim=3.*has 10"):
+        model.layout = TransitionLayout(3, 2)
+    assert construct_diffusion_model(random_rows(), "standard", TINY).layout is None
 
 
 def test_terminals_are_thresholded():

@@ -64,7 +64,8 @@ def prepare_replay_buffer(
         cache: a file that keeps generated rows for a run that is continued.
 
     Raises:
-        TransitionError: samples or a model of other widths than the data set's.
+        TransitionError: samples of other columns than the data set's.
+        CheckpointError: not a diffusion model, or one of other columns.
         ConfigError: no such file.
     """
     layout = TransitionLayout.of(dataset)

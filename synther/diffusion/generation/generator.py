@@ -10,7 +10,7 @@ from typing import Any
 import gin
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
@@ -18,7 +18,7 @@ from synther.diffusion.generation.graphed_network import GraphedNetwork
 from synther.diffusion.generation.npz_stream import NpzStream
 from synther.diffusion.generation.presets import multiplies_bf16_fast, preset_of, sampling_settings
 from synther.diffusion.generation.row_noise import RowNoise
-from synther.diffusion.utils import layout_of, split_diffusion_samples
+from synther.diffusion.utils import layout_of_model, split_diffusion_samples
 from synther.files.checkpoint import fingerprint
 from synther.runs import runtime
 from synther.runs.loggers import progress_bar
@@ -26,6 +26,7 @@ from synther.runs.processes import ALONE, Processes
 from synther.transitions import FIELDS, TransitionLayout
 
 Array = NDArray[np.float32]
+ActionBounds = tuple[ArrayLike, ArrayLike]
 FiveArrays = tuple[Array, Array, Array, Array, Array]
 
 
@@ -42,15 +43,18 @@ class SimpleDiffusionGenerator:
     whatever the batches' size, also when writing was interrupted.
 
     Args:
-        env: a layout, or an environment, whose ``action_space`` then bounds the actions.
+        env: the layout of the model's rows, or an environment with such observations and actions;
+            see :func:`synther.diffusion.utils.layout_of_model`.
         ema_model: such as ``load_model(path).model`` or ``trainer.ema.ema_model``.
         num_sample_steps: of the sampler; a preset has its own.
         sample_batch_size: rows in one call of the model, which bounds the memory.
-        clip_actions: keep actions to their bounds, [-1, 1] where ``env`` is a layout.
+        clip_actions: keep actions to their bounds.
         precision: ``bf16`` takes the network's large products in bfloat16. None: what the preset
             says, if the device multiplies bfloat16 fast; without a preset ``fp32``.
         sampler: a preset (``paper``, ``fast``) or a sampler's name; None: as the model is set.
         cuda_graph: replay the network as one CUDA graph.
+        action_bounds: the lowest and the highest action, a number or ``[A]`` each. None: those of
+            the environment's ``action_space``, or [-1, 1] where ``env`` is a layout.
     """
 
     def __init__(
@@ -63,18 +67,11 @@ class SimpleDiffusionGenerator:
         precision: runtime.Precision | None = None,
         sampler: str | None = None,
         cuda_graph: bool = False,
+        action_bounds: ActionBounds | None = None,
     ) -> None:
         if sample_batch_size < 1:
             raise ValueError(f"sample_batch_size is {sample_batch_size}, expected 1 or more")
-        width = ema_model.event_shape[0]
-        layout = layout_of(env)
-        if not isinstance(env, TransitionLayout) and layout.row_dim == width + 1:
-            layout = layout_of(env, terminals=False)
-        if layout.row_dim != width:
-            raise ValueError(
-                f"the model's rows have {width} columns, {layout} has {layout.row_dim}"
-            )
-        self.layout = layout
+        self.layout = layout_of_model(ema_model, env)
         self.num_sample_steps = num_sample_steps
         self.sample_batch_size = sample_batch_size
         self.clip_actions = clip_actions
@@ -90,11 +87,13 @@ class SimpleDiffusionGenerator:
         self.model = _in_precision(self.model, self.precision)
         if cuda_graph:
             self.model = _graphed(self.model)
-        space = getattr(env, "action_space", None)
-        bounds = (-1.0, 1.0) if space is None else (space.low, space.high)
+        self.action_bounds = action_bounds
+        if action_bounds is None:
+            space = getattr(env, "action_space", None)
+            action_bounds = (-1.0, 1.0) if space is None else (space.low, space.high)
         self._low, self._high = (
-            torch.as_tensor(np.broadcast_to(bound, (layout.action_dim,)).astype(np.float32))
-            for bound in bounds
+            torch.as_tensor(np.broadcast_to(bound, (self.layout.action_dim,)).astype(np.float32))
+            for bound in action_bounds
         )
 
     @property
@@ -212,13 +211,16 @@ class SimpleDiffusionGenerator:
         return self._finished(self.model.sample(stop - start, self.num_sample_steps, noise=noise))
 
     def _settings(self) -> dict[str, Any]:
-        return {
+        settings = {
             **sampling_settings(self.model),
             "steps": self.num_sample_steps,
             "clip_actions": self.clip_actions,
             "precision": self.precision,
             "model": fingerprint(self.model),
         }
+        if self.action_bounds is not None:
+            settings["action_bounds"] = [self._low.tolist(), self._high.tolist()]
+        return settings
 
 
 def _in_precision(model: ElucidatedDiffusion, precision: runtime.Precision) -> ElucidatedDiffusion:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -36,21 +35,12 @@ def rows_of_model(
         threads: CPU threads while it generates; 0, every core, suits the denoiser's large products.
 
     Raises:
-        CheckpointError: no such file, or not a diffusion model.
-        TransitionError: a model of rows of other widths; from the returned function, rows that are
-            not finite.
+        CheckpointError: no such file, not a diffusion model, or one of rows of other columns.
+        TransitionError: from the returned function, rows that are not finite.
         ConfigError: no such sampler.
     """
     loaded = load_model(path, device)
-    plain = replace(layout, terminals=False)
-    fitting = {each.row_dim: each for each in (layout, plain)}
-    width = loaded.model.event_shape[0]
-    own = loaded.layout or fitting.get(width)
-    if own not in (layout, plain):
-        raise TransitionError(
-            f"{path}: a model of {own or f'rows with {width} columns'}, expected one of rows with "
-            f"{layout.observation_dim} observation and {layout.action_dim} action columns"
-        )
+    own = loaded.layout_for(layout.observation_dim, layout.action_dim)
     try:
         generator = SimpleDiffusionGenerator(own, loaded.model, num_steps, sampler=sampler)
     except ValueError as error:

@@ -110,7 +110,8 @@ class REDQTrainer(Trainer):
             ValueError: an empty buffer, or rows of another width than the model's.
         """
         self.rows.replace(self._rows_of(buffer))
-        self.layout = modelled_layout(buffer, self.model_terminals)
+        for model in (self.diffusion_model, self.ema.ema_model):
+            model.layout = modelled_layout(buffer, self.model_terminals)
         self.train(num_steps)
 
     def _rows_of(self, buffer: RowBuffer) -> Tensor:

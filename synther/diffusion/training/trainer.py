@@ -65,7 +65,8 @@ class Trainer:
         log_every: steps between log records, which are where the host waits for the device.
         device: ``auto``, ``cpu`` or ``cuda``.
         seed: of batches and noise; None draws one from torch's global generator.
-        layout: of the rows, written into checkpoints.
+        layout: which columns of the rows hold what, which the model then keeps and checkpoints
+            hold; None leaves what the model says.
         logger: takes ``loss``, ``gradient_norm``, ``learning_rate`` and ``steps_per_second``.
     """
 
@@ -103,6 +104,8 @@ class Trainer:
         self.device = self.accelerator.device
         seed = int(torch.randint(2**62, ())) if seed is None else seed
         seed = self.processes.decided_by_first(seed) % 2**63
+        if layout is not None:
+            diffusion_model.layout = layout  # before the average of its weights becomes a copy
         self.training_step = TrainingStep(
             diffusion_model,
             self.accelerator,
@@ -123,7 +126,7 @@ class Trainer:
         self.files = self.results_folder and RunFiles(self.results_folder, max_checkpoints)
         self.pace = Pace(resume_every) if resume_every else None
         self.log_every = log_every
-        self.layout, self.logger = layout, logger
+        self.logger = logger
         self.rows = RowSource(dataset, self.device, seed, self.processes.all_agree)
         batch_size = train_batch_size if len(self.rows) >= SMALL_DATA_SET_ROWS else small_batch_size
         self.batch_size = batch_size * (1 if split_batches else self.processes.count)
@@ -212,7 +215,7 @@ class Trainer:
         model's description. Every process has to ask."""
         return {
             **self.training_step.state_dict(),
-            "layout": model_io.layout_to_plain(self.layout),
+            "layout": model_io.layout_to_plain(self.diffusion_model.layout),
             "config": model_io.describe(self.diffusion_model),
             "data_order": self.rows.generator.get_state(),
         }

@@ -8,7 +8,7 @@ import torch
 
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.npz_stream import NpzStream
-from synther.transitions import Transitions
+from synther.transitions import TransitionLayout, Transitions
 from tests.diffusion.models import LAYOUT, tiny_model
 
 
@@ -19,8 +19,9 @@ class RecordedModel:
     sigma_min, sigma_max, rho = 0.002, 80.0, 7.0
     device = torch.device("cpu")
 
-    def __init__(self, dim=10, fail_at=None):
+    def __init__(self, dim=10, fail_at=None, layout=None):
         self.event_shape = (dim,)
+        self.layout = layout
         self.fail_at = fail_at
         self.calls = []
 
@@ -67,16 +68,56 @@ def test_terminals_are_zero_or_one_and_actions_inside():
     np.testing.assert_array_equal(np.clip(free, -1, 1), actions)
 
 
-@pytest.mark.parametrize("dim", [9, 10])
-def test_environments_bound_their_own_actions(dim):
-    space = SimpleNamespace(shape=(2,), low=np.array([-0.4, -2]), high=np.array([0.4, 3]))
-    env = SimpleNamespace(observation_space=SimpleNamespace(shape=(3,)), action_space=space)
-    generator = generator_of(RecordedModel(dim), env=env)
-    assert generator.layout.terminals == (dim == 10)
-    _, actions, _, _, terminals = generator.sample(500, seed=0)
+SPACE = SimpleNamespace(shape=(2,), low=np.array([-0.4, -2]), high=np.array([0.4, 3]))
+ENV = SimpleNamespace(observation_space=SimpleNamespace(shape=(3,)), action_space=SPACE)
+WITHOUT = TransitionLayout(3, 2, terminals=False)
+
+
+@pytest.mark.parametrize("terminals", [False, True])
+@pytest.mark.parametrize("said_by", ["gin", "the model"])
+def test_an_environment_gives_columns_and_bounds_but_not_whether_terminals_are_modelled(
+    terminals, said_by
+):
+    layout = TransitionLayout(3, 2, terminals)
+    if said_by == "gin":
+        gin.parse_config(
+            f"modelled_terminals = {terminals}\n"
+            "split_diffusion_samples.modelled_terminals = %modelled_terminals"
+        )
+        model = RecordedModel(layout.row_dim)
+    else:
+        gin.parse_config(f"split_diffusion_samples.modelled_terminals = {not terminals}")
+        model = RecordedModel(layout.row_dim, layout=layout)
+    generator = generator_of(model, env=ENV)
+    assert generator.layout == layout
+    _, actions, _, _, flags = generator.sample(500, seed=0)
     np.testing.assert_allclose(actions.min(0), [-0.4, -2])
     np.testing.assert_allclose(actions.max(0), [0.4, 3])
-    assert bool(terminals.any()) == (dim == 10)
+    assert bool(flags.any()) == terminals
+
+
+def test_whether_terminals_are_modelled_is_not_guessed_from_the_width():
+    # Without a word from anyone there is a terminal column, as in the 2023 release.
+    with pytest.raises(ValueError, match=r"have 9 columns.*has 10.*modelled_terminals = False"):
+        generator_of(RecordedModel(9), env=ENV)
+    # As many columns as this environment's rows have without a terminal, but of another one.
+    model = RecordedModel(9, layout=TransitionLayout(3, 1))
+    with pytest.raises(ValueError, match=r"are .*action_dim=1.*expected .*action_dim=2"):
+        generator_of(model, env=ENV)
+    with pytest.raises(ValueError, match=r"action_dim=1.*expected .*action_dim=2"):
+        generator_of(model, env=WITHOUT)
+
+
+@pytest.mark.parametrize("env", [WITHOUT, ENV])
+def test_bounds_that_are_given_go_before_the_environments(env):
+    model = RecordedModel(9, layout=WITHOUT)
+    bounds = ([-0.5, -1.5], [0.25, 2.0])
+    _, actions, _, _, _ = generator_of(model, env=env, action_bounds=bounds).sample(500, seed=0)
+    np.testing.assert_array_equal(actions.min(0), bounds[0])
+    np.testing.assert_array_equal(actions.max(0), bounds[1])
+    _, actions, _, _, _ = generator_of(model, env=env, action_bounds=(-0.5, 2)).sample(500, seed=0)
+    np.testing.assert_array_equal(actions.min(0), [-0.5, -0.5])
+    np.testing.assert_array_equal(actions.max(0), [2, 2])
 
 
 def test_seeds_govern_the_rows():
@@ -141,7 +182,10 @@ def test_interrupted_file_continues(tmp_path, batch, calls):
         assert np.array_equal(found, values)
 
 
-@pytest.mark.parametrize("change", [{"seed": 5}, {"steps": 7}, {"clip": False}, {"rows": 190}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 5}, {"steps": 7}, {"clip": False}, {"rows": 190}, {"bounds": (-0.5, 0.5)}],
+)
 def test_other_settings_start_over(tmp_path, change):
     path = tmp_path / "samples.npz"
     with pytest.raises(KeyboardInterrupt):
@@ -151,6 +195,7 @@ def test_other_settings_start_over(tmp_path, change):
         model,
         num_sample_steps=change.get("steps", 128),
         clip_actions=change.get("clip", True),
+        action_bounds=change.get("bounds"),
     )
     rows, seed = change.get("rows", 200), change.get("seed", 4)
     generator.sample_to_file(rows, path, seed=seed)

@@ -85,7 +85,7 @@ def test_it_trains_like_the_trainer_on_the_same_rows(model_terminals):
         device=str(DEVICE), results_folder=None, save_and_sample_every=None,
     )  # fmt: skip
     theirs.train()
-    assert ours.layout == layout
+    assert ours.diffusion_model.layout == ours.ema.ema_model.layout == layout
     for name, value in theirs.ema.ema_model.state_dict().items():
         assert torch.equal(ours.ema.ema_model.state_dict()[name], value), name
 

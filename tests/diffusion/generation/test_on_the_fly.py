@@ -1,0 +1,52 @@
+"""A saved model as a source of rows: what a file that does not hold its layout is taken for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from synther.diffusion.generation.on_the_fly import rows_of_model
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.runs.settings import ConfigError
+from synther.transitions import TransitionLayout
+from tests.corl.helpers import write_model
+
+AGENTS = TransitionLayout(3, 2)
+
+
+@pytest.fixture(params=[True, False], ids=["terminals", "no terminals"])
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, TransitionLayout]:
+    """A model without its layout, as those of the 2023 release, and config.gin beside it."""
+    layout = TransitionLayout(3, 2, request.param)
+    path = write_model(tmp_path / "model-0.pt", layout)
+    payload = checkpoint.load(path)
+    del payload["layout"]
+    checkpoint.save(path, payload)
+    (tmp_path / "config.gin").write_text(f"make_inputs.modelled_terminals = {request.param}")
+    return path, layout
+
+
+def test_rows_always_have_a_terminal_column(written: tuple[Path, TransitionLayout]) -> None:
+    path, layout = written
+    rows = rows_of_model(path, AGENTS, "cpu", num_steps=3)(400, torch.Generator().manual_seed(0))
+    assert rows.shape == (400, AGENTS.row_dim)
+    flags = AGENTS.split(rows)["terminals"]
+    assert bool(flags.any()) == layout.terminals
+
+
+def test_a_model_is_not_fitted_to_the_columns_that_it_happens_to_have(
+    written: tuple[Path, TransitionLayout],
+) -> None:
+    """Rows of (3, 2) with a terminal are as wide as (3, 3) without, and without as (3, 1) with."""
+    path, layout = written
+    as_wide = TransitionLayout(3, 3 if layout.terminals else 1)
+    with pytest.raises(
+        CheckpointError, match=rf"{path.name}: .*{layout.row_dim} columns, expected"
+    ):
+        rows_of_model(path, as_wide, "cpu", num_steps=3)
+
+
+def test_an_unknown_sampler_is_named(written: tuple[Path, TransitionLayout]) -> None:
+    with pytest.raises(ConfigError, match=r"diffusion\.sampler: sampler 'nope'"):
+        rows_of_model(written[0], AGENTS, "cpu", num_steps=3, sampler="nope")
