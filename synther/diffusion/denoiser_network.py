@@ -1,4 +1,4 @@
-"""The network F of the diffusion model: a residual MLP on a row and its noise level."""
+"""The network F of the diffusion model is a residual MLP on a row and its noise level."""
 
 from __future__ import annotations
 
@@ -163,13 +163,13 @@ class ResidualMLPDenoiser(nn.Module):
         d_in: D, the columns of a row.
         dim_t: width of the noise embedding and of the row's projection.
         mlp_width: width of the residual MLP.
-        num_layers: its residual blocks.
+        num_layers: the number of its residual blocks.
         learned_sinusoidal_cond: Gaussian frequencies that are trained.
         random_fourier_features: Gaussian frequencies that stay as drawn (the default); with
             neither, fixed geometric ones.
         learned_sinusoidal_dim: twice the number of Gaussian frequencies.
-        activation: a name in ``ACTIVATIONS``.
-        layer_norm: in each block and before the last layer.
+        activation: the name of one of ``ACTIVATIONS``.
+        layer_norm: whether there is one in each block and before the last layer.
         cond_dim: C, the columns of a condition that is joined to the row; None for no condition.
     """
 

@@ -1,4 +1,4 @@
-"""The diffusion model of Karras et al. 2022 ("EDM", arXiv 2206.00364) on rows of transitions."""
+"""This is the diffusion model of Karras et al. 2022 ("EDM", arXiv 2206.00364) on rows."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class ElucidatedDiffusion(nn.Module):
     Rows go in and samples come out in data space; the normaliser is part of the model.
 
     Args:
-        net: ``F(x [B, D], c_noise [B] or [1], cond) -> [B, D]``.
-        normalizer: fitted to the data.
-        event_shape: ``(D,)``.
-        num_sample_steps: N, the sampler's steps where a call does not say.
-        sigma_min, sigma_max, rho: of the schedule (EDM, equation 5).
+        net: the network ``F(x [B, D], c_noise [B] or [1], cond) -> [B, D]``.
+        normalizer: the map between data and model space, fitted to the data.
+        event_shape: the shape of one row, ``(D,)``.
+        num_sample_steps: N, the number of sampler steps where a call does not say.
+        sigma_min, sigma_max, rho: the schedule (EDM, equation 5).
         sigma_data: the data's standard deviation in model space.
-        P_mean, P_std: of ln sigma in training (EDM, table 1).
-        S_churn, S_tmin, S_tmax, S_noise: of the stochastic sampler (EDM, algorithm 2).
-        sampler: a name in ``synther.diffusion.samplers.SAMPLERS``.
+        P_mean, P_std: mean and standard deviation of ln sigma in training (EDM, table 1).
+        S_churn, S_tmin, S_tmax, S_noise: the stochastic sampler (EDM, algorithm 2).
+        sampler: the name of a sampler in ``synther.diffusion.samplers.SAMPLERS``.
         sampler_params: further parameters of that sampler, such as ``{"restart_count": 2}``.
         layout: which columns of a row hold what; None where nobody has said.
     """
@@ -168,10 +168,10 @@ class ElucidatedDiffusion(nn.Module):
         """The training loss of rows ``[B, D]`` in data space, a scalar (EDM, equation 8).
 
         Args:
-            inputs: rows.
+            inputs: the rows.
             cond: conditions ``[B, C]``.
-            generator: where noise levels and noise are drawn from (on the model's device).
-            sigma, noise: ``[B]`` and unit noise ``[B, D]`` in place of drawn ones.
+            generator: the source of noise levels and noise, on the model's device.
+            sigma, noise: noise levels ``[B]`` and unit noise ``[B, D]`` in place of drawn ones.
         """
         if inputs.shape[1:] != self.event_shape:
             raise ValueError(
@@ -209,14 +209,14 @@ class ElucidatedDiffusion(nn.Module):
         """New rows ``[batch_size, D]`` in data space, on the model's device.
 
         Args:
-            batch_size: B, how many.
-            num_sample_steps: of the sampler; ``self.num_sample_steps`` where None.
+            batch_size: B, the number of rows.
+            num_sample_steps: the number of sampler steps; None takes ``self.num_sample_steps``.
             clamp: keep the denoiser's outputs and the samples to model space's range. None: only
                 with a normaliser that has one (min-max).
             cond: conditions ``[B, C]``.
             disable_tqdm: False shows a bar of network calls.
-            generator: where noise is drawn from (on the model's device).
-            noise: unit noise in place of drawn one: ``noise(0)`` is the start, ``noise(1 + i)``
+            generator: the source of noise, on the model's device.
+            noise: unit noise in place of drawn noise: ``noise(0)`` is the start, ``noise(1 + i)``
                 that of step i.
         """
         from tqdm.auto import tqdm
@@ -244,7 +244,7 @@ class ElucidatedDiffusion(nn.Module):
 
     @property
     def sampler_arguments(self) -> dict[str, float]:
-        """What a sampler is called with beside the noise levels."""
+        """The parameters that a sampler takes beside the noise levels."""
         names = ("S_churn", "S_tmin", "S_tmax", "S_noise")
         return {**{name: getattr(self, name) for name in names}, **self.sampler_params}
 
@@ -258,10 +258,10 @@ class ElucidatedDiffusion(nn.Module):
 def __getattr__(name: str) -> Any:
     # Projects import the trainers from here. By name and on demand: the model does not depend on
     # how it is trained, and the trainer imports this module.
-    homes = {
+    trainer_modules = {
         "Trainer": "synther.diffusion.training.trainer",
         "REDQTrainer": "synther.diffusion.training.redq_trainer",
     }
-    if name in homes:
-        return getattr(importlib.import_module(homes[name]), name)
+    if name in trainer_modules:
+        return getattr(importlib.import_module(trainer_modules[name]), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

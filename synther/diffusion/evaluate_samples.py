@@ -1,5 +1,7 @@
-"""Say how good samples are: similarity to held-out real rows, dynamics in the real simulator, and
-novelty, beside the same for the real rows themselves and, on request, for other methods.
+"""This command says how good samples are.
+
+It measures similarity to held-out real rows, dynamics in the real simulator, and novelty, beside
+the same for the real rows themselves and, on request, for other methods.
 
     python3 synther/diffusion/evaluate_samples.py --real hopper-demo-v0 \\
         --synthetic results/samples.npz --baselines noise,multiplicative,gmm
@@ -39,7 +41,7 @@ from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_
 from synther.transitions import TransitionLayout, Transitions
 
 LIKELIHOOD_ROWS = 1000
-"""Each costs some hundred network calls."""
+"""The number of rows whose likelihood is computed; each costs some hundred network calls."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -73,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="samples (.npz) or models (.pt), one or more; run.json beside them, as "
-        "train_diffuser.py writes it, tells which rows they did not see",
+        "train_diffuser.py writes it, says which rows they did not see",
     )
     add(
         "--baselines",

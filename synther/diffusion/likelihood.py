@@ -1,4 +1,4 @@
-"""Log-likelihood under the diffusion model, by its probability-flow ODE."""
+"""The probability-flow ODE gives the log-likelihood of rows under a diffusion model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class AffineMap(Protocol):
 
 
 class Denoiser(Protocol):
-    """What the ODE needs of a diffusion model: ``D(x; sigma)`` between two noise levels, and the
-    map between data and model space."""
+    """A diffusion model as the ODE sees it: ``D(x; sigma)`` between two noise levels, and the map
+    between data and model space."""
 
     @property
     def sigma_min(self) -> float: ...
@@ -55,8 +55,8 @@ def log_likelihood(
     blurred by sigma_min in model space.
 
     Args:
-        model: in evaluation mode.
-        x: rows in data space.
+        model: the model, in evaluation mode.
+        x: the rows in data space.
         cond: conditions ``[B, C]``.
         include_normalizer: add the normaliser's log-determinant, ``log |det d normalize(x) / dx|``:
             for the standard normaliser ``-sum log(std + 1e-5)``, for min-max
@@ -64,8 +64,8 @@ def log_likelihood(
             space.
         probe: v ``[B, D]``, with independent entries of mean 0 and variance 1; +-1 at random where
             None.
-        generator: where the probe is drawn from.
-        rtol, atol: tolerances of the solver, dopri5.
+        generator: the source of the probe.
+        rtol, atol: the tolerances of the solver, dopri5.
     """
     from torchdiffeq import odeint
 

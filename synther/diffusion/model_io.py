@@ -1,4 +1,4 @@
-"""Diffusion models in checkpoints: a model describes itself, so it loads without anything else."""
+"""Diffusion models are saved with their description, so that they load without anything else."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def load_model(
 
     Args:
         path: ``model-{step}.pt``.
-        device: where the model is put.
+        device: the device that the model is put on.
         layout: the layout of the rows, for a file that does not hold it; checked against one that
             does. :meth:`LoadedModel.layout_for` gives it where only the columns are known.
 
@@ -188,9 +188,11 @@ def _ema_weights(payload: Mapping[str, Any], path: str | os.PathLike[str]) -> di
 def config_of_release2023(
     path: str | os.PathLike[str], weights: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """The configuration of a checkpoint that lacks one: sizes out of the weights; what weights do
-    not show (activation, sampler settings) out of ``config.gin`` beside the file, or the
-    defaults."""
+    """The configuration of a checkpoint that lacks one.
+
+    Sizes come out of the weights. What weights do not show, such as the activation and the
+    sampler's settings, comes out of ``config.gin`` beside the file, or from the defaults.
+    """
     bound = _bindings_beside(path)
     network = bound.get("construct_diffusion_model.denoising_network", "ResidualMLPDenoiser")
     if network.rsplit(".", 1)[-1].rsplit("/", 1)[-1] != "ResidualMLPDenoiser":
@@ -214,7 +216,7 @@ def config_of_release2023(
 
 
 def _bindings_beside(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What ``config.gin`` beside a checkpoint binds; nothing where there is no such file."""
+    """The bindings of ``config.gin`` beside a checkpoint; none where there is no such file."""
     gin_file = Path(path).with_name("config.gin")
     if not gin_file.is_file():
         return {}
@@ -222,8 +224,8 @@ def _bindings_beside(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _modelled_terminals(path: Path) -> tuple[bool, str]:
-    """Whether the rows of a checkpoint without a layout end in a terminal column, and how that is
-    known; never from their number of columns."""
+    """Say whether the rows of a checkpoint without a layout end in a terminal column, and how that
+    is known: from ``config.gin``, never from their number of columns."""
     gin_file = path.with_name("config.gin")
     bound = _bindings_beside(path)
     for name in _SAYS_TERMINALS:

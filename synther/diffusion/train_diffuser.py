@@ -1,4 +1,4 @@
-"""Train a diffusion model on a data set, sample from it, and say how good the samples are.
+"""This command trains a diffusion model on a data set, samples from it, and reports on it.
 
     python3 synther/diffusion/train_diffuser.py --dataset halfcheetah-medium-replay-v2
     accelerate launch --num_processes 4 synther/diffusion/train_diffuser.py ...

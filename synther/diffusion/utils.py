@@ -1,4 +1,4 @@
-"""Between transitions and the diffusion model: rows in, model built, samples split."""
+"""Transitions become rows, rows make a new model, and its samples become transitions again."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from synther.diffusion.norm import NormalizerType, normalizer_factory
 from synther.transitions import TransitionLayout, Transitions
 
 MODELLED_TERMINALS = True
-"""Whether rows end in a terminal column where nothing is said, as in the 2023 release."""
+"""Rows end in a terminal column where nothing else is said, as in the 2023 release."""
 
 RowsT = TypeVar("RowsT", NDArray[np.float32], torch.Tensor)
 
 
 def layout_of(layout_or_env: Any, *, terminals: bool = True) -> TransitionLayout:
-    """A layout as it is; of anything with ``observation_space`` and ``action_space`` the layout of
-    its transitions, with a terminal column where ``terminals``."""
+    """Return a layout as it is; for anything with ``observation_space`` and ``action_space``,
+    return the layout of its transitions, with a terminal column where ``terminals``."""
     if isinstance(layout_or_env, TransitionLayout):
         return layout_or_env
     try:
@@ -73,7 +73,7 @@ def rows_and_layout(
     """Rows ``[N, D]`` float32 for the diffusion model, and which of their columns hold what.
 
     Args:
-        data: transitions, or a data set's name or path (see :mod:`synther.datasets`).
+        data: the transitions, or a data set's name or path (see :mod:`synther.datasets`).
         modelled_terminals: whether the last column is the terminal flag.
     """
     if not isinstance(data, Transitions):
@@ -90,7 +90,7 @@ def make_inputs(
     """The rows of :func:`rows_and_layout` alone, as in the 2023 release.
 
     Args:
-        data: transitions, or a data set's name or path.
+        data: the transitions, or a data set's name or path.
         modelled_terminals: None for what gin binds, else True.
     """
     chosen = {} if modelled_terminals is None else {"modelled_terminals": modelled_terminals}
@@ -109,7 +109,7 @@ def split_diffusion_samples(
     ``[N]``, next observations ``[N, O]``, terminals ``[N]``.
 
     Args:
-        samples: as the model gives them.
+        samples: the rows as the model gives them.
         layout_or_env: a layout, or an environment to take O and A from.
         modelled_terminals: whether the rows end in a terminal column; a layout says so itself.
         terminal_threshold: a terminal is 1 above it, otherwise 0; all 0 where not modelled.
@@ -149,12 +149,12 @@ def construct_diffusion_model(
     """A new diffusion model for rows ``[N, D]``, its normaliser fitted to them.
 
     Args:
-        inputs: tensor or array.
+        inputs: the rows, a tensor or an array.
         normalizer_type: ``standard`` or ``minmax``.
-        denoising_network: called with ``d_in`` and ``cond_dim``.
+        denoising_network: makes the network; it is called with ``d_in`` and ``cond_dim``.
         disable_terminal_norm: leave the last column, the terminal flag, as it is.
         skip_dims: further columns to leave as they are.
-        cond_dim: C, the columns of a condition.
+        cond_dim: C, the columns of a condition; None for no condition.
         layout: which columns hold what, which the model then keeps. One without terminals switches
             ``disable_terminal_norm`` off, because then the last column is an observation's.
     """

@@ -1,4 +1,4 @@
-"""The full report on samples: similarity, dynamics and novelty, beside those of real rows."""
+"""The full assessment of samples measures similarity, dynamics and novelty beside real rows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from synther.transitions import TransitionLayout, Transitions
 
 @dataclass(frozen=True, eq=False)
 class RowMeasures:
-    """Of the same N rows: distance to the nearest training row, and squared dynamics error (NaN
-    where there is none)."""
+    """Two measures of each of N rows: the distance to the nearest training row, and the squared
+    dynamics error (NaN where there is none)."""
 
     distances: NDArray[np.float64]
     errors: NDArray[np.float64]
@@ -42,14 +42,14 @@ def assess(
     row against all the others.
 
     Args:
-        real: training and held-out rows.
-        samples: sets of rows by name.
-        env_id: of the simulator; None where unknown.
+        real: the training and held-out rows.
+        samples: the sets of rows by name.
+        env_id: the name of the simulator; None where unknown.
         terminals: whether the terminal column counts in the similarities; False where it is not
             modelled.
-        max_rows: of each set, drawn at random, go into the simulator and look for their nearest
-            training row; similarities use all rows.
-        seed: of the draw.
+        max_rows: how many rows of each set, drawn at random, go into the simulator and look for
+            their nearest training row; similarities use all rows.
+        seed: the seed of the draw.
 
     Returns:
         The report, with the held-out rows themselves under ``held_out``, and what was measured row

@@ -1,5 +1,7 @@
-"""Other ways to more transitions, to compare diffusion samples with: noise on the real rows, and
-generative models of tables (the comparison of SynthER, arXiv 2303.06614)."""
+"""Baselines make more transitions without diffusion, by noise on real rows or by models of tables.
+
+Diffusion samples are compared with them (the comparison of SynthER, arXiv 2303.06614).
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,16 @@ def make_baseline(
     terminals: bool = True,
     epochs: int = 300,
 ) -> Transitions:
-    """``count`` transitions out of the training rows by other means.
+    """Make ``count`` transitions out of the training rows by other means.
 
     Args:
         name: ``noise``, ``multiplicative`` (either with a level, ``noise=0.3``), ``gmm``, ``vae``
             or ``ctgan``.
-        training: real rows.
-        count: how many.
-        seed: of everything that is drawn.
+        training: the real rows.
+        count: how many transitions.
+        seed: the seed of everything that is drawn.
         terminals: whether the models learn the terminal flag; their rows have none otherwise.
-        epochs: of training, for ``vae`` and ``ctgan``; theirs by default.
+        epochs: the epochs of training of ``vae`` and ``ctgan``; theirs by default.
 
     Raises:
         ValueError: an unknown name, or a level that is not a positive number.

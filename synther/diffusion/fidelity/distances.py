@@ -1,4 +1,4 @@
-"""Distances between two clouds of rows."""
+"""The sliced Wasserstein distance compares two sets of rows, in units of their spread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.floating]
-Advance = Callable[[int], object]  # told how many more are done; a progress bar's ``update``
+Advance = Callable[[int], object]
+"""Called with the number of items that are newly done; a progress bar's ``update`` is one."""
 
 _BLOCK = 2**23  # projected numbers in memory at once
 
@@ -37,11 +38,11 @@ def sliced_wasserstein(
     sets differ in size (Bonneel et al. 2015, "Sliced and Radon Wasserstein barycenters").
 
     Args:
-        real, synthetic: ``[N, D]`` and ``[M, D]``.
-        projections: how many directions. The same seed gives the same directions, so that reports
-            of several sets compare.
-        seed: of the directions.
-        advance: told how many more projections are done.
+        real, synthetic: the rows, ``[N, D]`` and ``[M, D]``.
+        projections: the number of directions. The same seed gives the same directions, so that
+            reports of several sets compare.
+        seed: the seed of the directions.
+        advance: called with the number of projections that are newly done.
 
     Raises:
         ValueError: no rows, or another number of columns.
@@ -68,7 +69,7 @@ def sliced_wasserstein(
 def _common_quantiles(
     n: int, m: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Where two empirical quantile functions are both constant: the index of the order statistic
-    of either, and the width of the piece. In whole numbers of 1 / (n m), hence exact."""
+    """The pieces on which two empirical quantile functions are both constant: the index of the
+    order statistic of either, and the width of the piece, from whole numbers of 1 / (n m)."""
     levels = np.union1d(np.arange(0, n + 1) * m, np.arange(0, m + 1) * n)
     return levels[:-1] // m, levels[:-1] // n, np.diff(levels) / (n * m)

@@ -1,4 +1,4 @@
-"""Whether transitions obey the real dynamics: each is taken again in the simulator."""
+"""The dynamics error says whether transitions obey the simulator, which takes each one again."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class DynamicsError:
     they are not defined.
 
     Args:
-        next_observation: mean over rows and columns of the squared error (SynthER, arXiv
+        next_observation: the mean over rows and columns of the squared error (SynthER, arXiv
             2303.06614, "dynamics error").
-        median: over the rows, of the mean over columns. A few wild rows move the mean.
-        reward: mean over rows of the squared error.
-        terminal: share of the rows whose terminal flag is wrong.
-        rows: how many were simulated.
-        unknown: share of the rows drawn that do not hold their state, and were left out.
-        unstable: share of the rows drawn whose simulation diverged, and were left out.
-        reason: why there is nothing, or no reward error.
+        median: the median over the rows of the mean over columns; a few wild rows move the mean.
+        reward: the mean over rows of the squared error.
+        terminal: the share of the rows whose terminal flag is wrong.
+        rows: how many rows were simulated.
+        unknown: the share of the rows drawn that do not hold their state, and were left out.
+        unstable: the share of the rows drawn whose simulation diverged, and were left out.
+        reason: why there are no errors, or no reward error.
     """
 
     next_observation: float | None = None
@@ -63,11 +63,11 @@ def dynamics_error(
         units: real rows, whose standard deviations are the units; the transitions themselves where
             None. Compare sets of rows in the same units.
         rows: how many are simulated, drawn without replacement.
-        seed: of the draw.
-        advance: told how many more rows are simulated.
+        seed: the seed of the draw.
+        advance: called with the number of rows that are newly simulated.
 
     Returns:
-        Without numbers, and with a reason, where the simulator is not there or an observation does
+        The errors; no numbers but a reason where the simulator is not there or an observation does
         not determine the state.
     """
     drawn = transitions.subset(draw(len(transitions), rows, seed))
@@ -81,8 +81,8 @@ def simulate(
     *,
     advance: Advance | None = None,
 ) -> tuple[DynamicsError, NDArray[np.float64]]:
-    """As :func:`dynamics_error`, on all rows, with the squared error of each ``[N]``: the mean over
-    columns, NaN for a row without one."""
+    """Compute the :func:`dynamics_error` of all rows, and the squared error of each row ``[N]``:
+    the mean over columns, NaN for a row without one."""
     none = np.full(len(transitions), np.nan)
     if env_id is None:
         return DynamicsError(

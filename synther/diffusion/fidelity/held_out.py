@@ -1,4 +1,4 @@
-"""Real rows that a model did not see: kept apart in training, and found again afterwards."""
+"""Held-out rows are kept apart before training, and found again afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from synther.transitions import Transitions
 
 HELD_OUT_ROWS = 10_000
-"""Rows that are kept from training at most: more do not sharpen the comparison."""
+"""The largest number of rows that are kept from training; more do not sharpen the comparison."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class RealRows:
     """Real rows in two disjoint parts.
 
     Args:
-        training: what the model was trained on, if ``unseen``.
+        training: the rows that the model was trained on, if ``unseen``.
         held_out: the rest.
         unseen: whether the model is known not to have seen ``held_out``.
         note: how that is known, or why it is not.
@@ -36,15 +36,16 @@ class RealRows:
 
 
 def hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, Transitions | None]:
-    """Training rows and held-out rows: ``share`` of them, at most ``HELD_OUT_ROWS``, at random; all
-    and None where the share is 0."""
+    """Split off held-out rows at random, ``share`` of all but at most ``HELD_OUT_ROWS``; return the
+    training rows and these. A share of 0 holds none out, and gives None."""
     if share == 0:
         return data, None
     return data.split(min(share, HELD_OUT_ROWS / len(data)), seed)
 
 
 def draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:
-    """Numbers below ``count`` in order: all, or ``limit`` of them drawn without replacement."""
+    """Row numbers below ``count`` in rising order: all of them, or ``limit`` drawn without
+    replacement."""
     if count <= limit:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
@@ -61,8 +62,8 @@ def split_like_training(
 
     Args:
         data: the data set that the models were trained on.
-        samples: files of samples or models.
-        share: for that case.
+        samples: the files of samples or models.
+        share: the share to hold out where nobody knows what the model saw.
     """
     try:
         runs = [_run_beside(Path(path)) for path in samples]

@@ -1,4 +1,4 @@
-"""The likelihood of held-out rows under a diffusion model, which measures it without sampling."""
+"""The likelihood of held-out rows measures a diffusion model without sampling from it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class HeldOutLikelihood:
     """Log-likelihood of rows that the model was not trained on, in nats a row.
 
     Args:
-        mean: over the rows.
-        standard_error: of the mean, over the rows and the estimate of each.
-        rows: how many.
+        mean: the mean over the rows.
+        standard_error: the standard error of that mean, from the rows and the estimate of each.
+        rows: how many rows there are.
     """
 
     mean: float
@@ -39,18 +39,18 @@ def held_out_log_likelihood(
     seed: int = 0,
     **options: Any,
 ) -> HeldOutLikelihood:
-    """How likely held-out rows are under the model: a measure of the model, not of its sampler.
+    """Measure how likely held-out rows are under the model, whatever sampler it is used with.
 
     Only numbers of the same data compare. A column that takes few values, such as a terminal flag,
     has a density without bound, of which the model shows what sigma_min resolves.
 
     Args:
-        model: in evaluation mode.
-        rows: ``[N, D]`` in data space.
-        max_rows: more rows are not looked at: these are drawn, without replacement.
-        batch_size: rows of one run of the ODE, which bounds the memory.
-        seed: of the draw, and of the estimate's probes.
-        options: of :func:`log_likelihood`.
+        model: the model, in evaluation mode.
+        rows: the rows ``[N, D]`` in data space.
+        max_rows: the number of rows to look at, drawn without replacement where there are more.
+        batch_size: the rows of one run of the ODE, which bounds the memory.
+        seed: the seed of the draw, and of the estimate's probes.
+        options: options of :func:`log_likelihood`.
 
     Raises:
         ValueError: fewer than two rows, or rows of another width.

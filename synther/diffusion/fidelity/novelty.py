@@ -1,4 +1,4 @@
-"""Whether samples are new: how far they are from the rows that the model was trained on."""
+"""Novelty tells copies from new rows, by the distance to the rows that a model was trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Novelty:
     trained on.
 
     Args:
-        median, low, high: of the distances, and their 5 % and 95 % quantiles.
+        median, low, high: the median of the distances, and their 5 % and 95 % quantiles.
         nearer: the chance that a row is nearer to the training rows than a real row is; 0.5 where
             the two do not differ, 1 for copies.
         close: share of the rows that are nearer than 99 % of the real ones; 0.01 where the two do
@@ -46,8 +46,8 @@ def novelty(distances: NDArray[np.float64], real_distances: NDArray[np.float64])
     """Summarise distances to the nearest training row.
 
     Args:
-        distances: ``[N]``, of the rows in question.
-        real_distances: ``[M]``, of real rows that were not trained on.
+        distances: those of the rows in question, ``[N]``.
+        real_distances: those of real rows that were not trained on, ``[M]``.
     """
     threshold = np.quantile(real_distances, 0.01)
     close, real_close = (float(np.mean(d <= threshold)) for d in (distances, real_distances))
@@ -82,7 +82,7 @@ def nearest_distances(
         queries, base: ``[N, D]`` and ``[M, D]``, in comparable units (see
             :func:`synther.diffusion.fidelity.distances.standardise`).
         own_rows: ``[N]``, for each query a row of ``base`` that does not count: itself.
-        advance: told how many more queries are done.
+        advance: called with the number of queries that are newly done.
     """
     found = np.empty(len(queries))
     rows = torch.from_numpy(np.ascontiguousarray(base, np.float32))

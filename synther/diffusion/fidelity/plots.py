@@ -1,4 +1,4 @@
-"""Pictures of samples. Figures are drawn without pyplot, so that no display is ever needed."""
+"""The pictures of a report are drawn here, without pyplot, so that no display is ever needed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plot_marginals(
     """One histogram a column, real against synthetic, each titled with its ``1 - D_KS``.
 
     Args:
-        real, synthetic: the rows, any number of either.
+        real, synthetic: the rows; their numbers may differ.
         path: the ``.png`` to write.
         fidelity: the scores to print above the columns.
         terminals: whether the terminal column is shown.
@@ -178,7 +178,7 @@ def plot_novelty(measures: Mapping[str, RowMeasures], path: str | os.PathLike[st
     """Distances to the nearest training row, and the dynamics error against them, row by row.
 
     Args:
-        measures: of each set by name; ``held_out`` are real rows.
+        measures: the measures of each set by name; ``held_out`` are real rows.
         path: the ``.png`` to write.
     """
     figure = Figure(figsize=(11, 4.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""How close synthetic transitions are to real ones, and how new (SynthER, arXiv 2303.06614).
+"""A report compares synthetic transitions with real ones (SynthER, arXiv 2303.06614).
 
 Every number is shown beside the same one for real rows that the model never saw: a perfect model
 reaches that ceiling, not 1.
@@ -42,12 +42,12 @@ class Fidelity:
         sliced_wasserstein: 0 means equal; see
             :func:`synther.diffusion.fidelity.distances.sliced_wasserstein`.
         columns: ``1 - D`` of each column by name.
-        rows: how many were compared: real ones, and those in question.
+        rows: how many rows were compared: real ones, and those in question.
         terminal_rate: share of the rows in question that are terminal.
         actions_at_bounds: share of them with an action at or beyond -1 or 1, which clipping does
             not change.
-        dynamics: errors in the simulator; None where not measured.
-        novelty: distances to the training rows; None where not measured.
+        dynamics: the errors in the simulator; None where not measured.
+        novelty: the distances to the training rows; None where not measured.
     """
 
     marginal: float
@@ -63,7 +63,7 @@ class Fidelity:
 
 
 SCORES = 4
-"""How often :func:`compare` tells of its progress."""
+"""The number of scores that :func:`compare` computes, and of its calls of ``advance``."""
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""Marginals and correlations of two sets of rows, as SDMetrics defines them."""
+"""Two sets of rows are compared in marginals and correlations, as SDMetrics defines it."""
 
 from __future__ import annotations
 

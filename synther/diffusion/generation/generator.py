@@ -1,4 +1,4 @@
-"""New transitions out of a trained model: into memory, onto the device, or streamed to a file."""
+"""A generator draws transitions from a trained model, into memory, onto the device or to a file."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ class SimpleDiffusionGenerator:
     Args:
         env: the layout of the model's rows, or an environment with such observations and actions;
             see :func:`synther.diffusion.utils.layout_of_model`.
-        ema_model: such as ``load_model(path).model`` or ``trainer.ema.ema_model``.
-        num_sample_steps: of the sampler; a preset has its own.
+        ema_model: the model, such as ``load_model(path).model`` or ``trainer.ema.ema_model``.
+        num_sample_steps: the number of sampler steps; a preset has its own.
         sample_batch_size: rows in one call of the model, which bounds the memory.
-        clip_actions: keep actions to their bounds.
-        precision: ``bf16`` takes the network's large products in bfloat16. None: what the preset
-            says, if the device multiplies bfloat16 fast; without a preset ``fp32``.
-        sampler: a preset (``paper``, ``fast``) or a sampler's name; None: as the model is set.
-        cuda_graph: replay the network as one CUDA graph.
+        clip_actions: whether actions are kept to their bounds.
+        precision: ``bf16`` takes the network's large products in bfloat16. None takes what the
+            preset says, if the device multiplies bfloat16 fast, and ``fp32`` without a preset.
+        sampler: the name of a preset (``paper``, ``fast``) or of a sampler; None leaves the model
+            as it is.
+        cuda_graph: whether the network is replayed as one CUDA graph.
         action_bounds: the lowest and the highest action, a number or ``[A]`` each. None: those of
             the environment's ``action_space``, or [-1, 1] where ``env`` is a layout.
     """
@@ -98,7 +99,7 @@ class SimpleDiffusionGenerator:
 
     @property
     def full_layout(self) -> TransitionLayout:
-        """Of the rows of :meth:`sample_rows`: always with a terminal column."""
+        """The layout of the rows of :meth:`sample_rows`, which always have a terminal column."""
         return TransitionLayout(self.layout.observation_dim, self.layout.action_dim, True)
 
     @torch.no_grad()
@@ -114,7 +115,7 @@ class SimpleDiffusionGenerator:
         )
 
     def _finished(self, raw: Tensor) -> Tensor:
-        """What the model gave ``[N, D]`` as rows of ``full_layout``."""
+        """Turn what the model gave, ``[N, D]``, into rows of ``full_layout``."""
         bad = ~raw.isfinite().all(dim=1)
         if bad.any():
             raise SamplingError(
@@ -135,8 +136,8 @@ class SimpleDiffusionGenerator:
         ``[N, O]``, terminals ``[N]``, float32; any N.
 
         Args:
-            num_samples: N.
-            seed: of the noise; drawn from torch's global generator where None.
+            num_samples: N, the number of rows.
+            seed: the seed of the noise; None draws one from torch's global generator.
         """
         seed = _seed_or_drawn(seed)
         rows = np.empty((num_samples, self.full_layout.row_dim), np.float32)

@@ -1,4 +1,4 @@
-"""The network of a sampler's step as a CUDA graph: one launch in place of some thirty."""
+"""A network can be replayed as a CUDA graph, with one launch in place of some thirty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 WARM_UP = 3
-"""Eager calls before a capture, as CUDA graphs ask for."""
+"""The number of eager calls that CUDA graphs ask for before a capture."""
 
 
 class GraphedNetwork(nn.Module):
@@ -19,7 +19,7 @@ class GraphedNetwork(nn.Module):
     What changes from call to call comes in through fixed tensors; the output is a copy of its own.
 
     Args:
-        net: on a CUDA device, its weights final.
+        net: the network, on a CUDA device, with its final weights.
 
     Raises:
         ValueError: another device.

@@ -1,4 +1,4 @@
-"""An .npz of transitions written piece by piece, in bounded memory, that survives interruption."""
+"""A stream writes a large .npz of transitions in bounded memory, and survives interruption."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class NpzStream:
     them into the ``.npz`` at the end.
 
     Args:
-        path: the ``.npz``.
-        layout: of the appended rows, terminals included.
-        num_rows: how many there will be.
-        settings: what the rows depend on, as JSON values; a folder left by an interrupted run is
-            continued only where they are the same.
+        path: the ``.npz`` to write.
+        layout: the layout of the appended rows, terminals included.
+        num_rows: how many rows there will be.
+        settings: everything that the rows depend on, as JSON values; a folder left by an
+            interrupted run is continued only where they are the same.
 
     ``done`` is the number of rows already there.
     """
@@ -86,18 +86,19 @@ class NpzStream:
         self.done += len(rows)
         atomic.write_text(self._state, json.dumps({"settings": self.settings, "done": self.done}))
 
-    def extend(self, batches: Iterable[Tensor], tell: Callable[[int], object]) -> None:
-        """Append batches ``[n, D]``; each goes to the host and to disk while the next one is made,
-        not later: of finished ones only one is ever in memory.
+    def extend(self, batches: Iterable[Tensor], advance: Callable[[int], object]) -> None:
+        """Append batches ``[n, D]``, each of them while the next one is made.
+
+        A batch is on disk before the next but one is asked for, so that memory does not grow.
 
         Args:
-            batches: in order; on any device.
-            tell: called with the length of each that is on disk.
+            batches: the batches in order, on any device.
+            advance: called with the length of each batch that is on disk.
         """
 
         def append(rows: Tensor) -> None:
             self.append(rows.cpu().numpy())
-            tell(len(rows))
+            advance(len(rows))
 
         with ThreadPoolExecutor(1, "npz-writer") as writer:
             written: Future[None] | None = None

@@ -1,4 +1,4 @@
-"""A saved diffusion model as a source of rows that training generates when it needs them."""
+"""A saved diffusion model can be a source of rows that training generates when it needs them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def rows_of_model(
 
     Args:
         path: ``model-{step}.pt``; its rows may lack the terminal column, which is then 0.
-        layout: of the rows that the agent learns from.
-        device: where the model runs and the rows appear.
-        num_steps: of the sampler, where ``sampler`` is not a preset with steps of its own.
-        sampler: a preset or a sampler, see ``synther.diffusion.generation.presets``.
+        layout: the layout of the rows that the agent learns from.
+        device: the device that the model runs and the rows appear on.
+        num_steps: the number of sampler steps, where ``sampler`` is not a preset with its own.
+        sampler: the name of a preset or a sampler, see ``synther.diffusion.generation.presets``.
         threads: CPU threads while it generates; 0, every core, suits the denoiser's large products.
 
     Raises:

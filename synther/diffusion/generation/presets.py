@@ -1,4 +1,4 @@
-"""Ways to sample by name: ``paper``, ``fast``, or a sampler with a model's own settings."""
+"""Samples are drawn in named ways: ``paper``, ``fast``, or any sampler with a model's settings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from synther.runs.runtime import Precision
 
 @dataclass(frozen=True)
 class Preset:
-    """All that samples depend on beside the weights and the noise.
+    """Everything that samples depend on beside the weights and the noise.
 
     Args:
-        sampler: a name in ``SAMPLERS``.
-        num_sample_steps: N, of the schedule.
-        sigma_min, sigma_max, rho: of the schedule (EDM, equation 5).
-        params: of the sampler.
-        precision: of the network's products.
+        sampler: the name of one of ``SAMPLERS``.
+        num_sample_steps: N, the number of the schedule's steps.
+        sigma_min, sigma_max, rho: the schedule (EDM, equation 5).
+        params: further parameters of the sampler.
+        precision: the precision of the network's products.
     """
 
     sampler: str
@@ -39,7 +39,7 @@ class Preset:
 
     @property
     def network_calls(self) -> int:
-        """What a row costs."""
+        """The number of network calls that a row costs."""
         sigmas = karras_schedule(self.num_sample_steps, self.sigma_min, self.sigma_max, self.rho)
         return count_calls(SAMPLERS[self.sampler], sigmas, **self.params)
 
@@ -72,16 +72,16 @@ PRESETS: dict[str, Preset] = {
         precision="bf16",
     ),
 }
-"""``paper``: of SynthER (arXiv 2303.06614), 255 network calls. ``fast``: 12 steps of the ODE down
-to 0.1, 3 restarts of 2 steps from 0.5, one last denoising, 19 network calls; its quality beside the
-paper's is in ``benchmarks/results/sampler_study.md``."""
+"""``paper`` samples as SynthER does (arXiv 2303.06614), with 255 network calls a row. ``fast``
+takes 12 steps of the ODE down to 0.1, 3 restarts of 2 steps from 0.5 and one last denoising, 19
+network calls; its quality beside the paper's is in ``benchmarks/results/sampler_study.md``."""
 
 SAMPLER_NAMES = (*PRESETS, *SAMPLERS)
-"""What ``--sampler`` takes."""
+"""The names that ``--sampler`` takes."""
 
 
 def preset_of(name: str, model: ElucidatedDiffusion, num_sample_steps: int) -> Preset:
-    """The preset of that name; of a sampler's name, that sampler with the given steps and the
+    """The preset of that name; for the name of a sampler, that sampler with the given steps and the
     model's schedule.
 
     Raises:
@@ -96,8 +96,8 @@ def preset_of(name: str, model: ElucidatedDiffusion, num_sample_steps: int) -> P
 
 
 def multiplies_bf16_fast(device: torch.device) -> bool:
-    """Whether the device has units for products in bfloat16; others are slower in it than in
-    float32."""
+    """Say whether the device has units for products in bfloat16; a device without them is slower in
+    bfloat16 than in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -105,7 +105,7 @@ def multiplies_bf16_fast(device: torch.device) -> bool:
 
 
 def sampling_settings(model: ElucidatedDiffusion) -> dict[str, Any]:
-    """What a model's samples depend on beside its weights and the number of steps, as plain
-    values."""
+    """The settings that a model's samples depend on beside its weights and the number of steps, as
+    plain values."""
     schedule = {name: getattr(model, name) for name in ("sigma_min", "sigma_max", "rho")}
     return {"sampler": model.sampler, **schedule, **model.sampler_arguments}

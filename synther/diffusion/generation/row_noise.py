@@ -1,4 +1,4 @@
-"""Noise that belongs to a row, whichever batch the row is generated in."""
+"""Every generated row has noise of its own, whichever batch it is generated in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 BLOCK_ROWS = 1024
-"""Rows that share a generator. Part of what a seed means: another number gives other rows."""
+"""The number of rows that share a generator. A seed gives other rows with another number."""
 
 
 class RowNoise:
@@ -20,10 +20,10 @@ class RowNoise:
     always drawn whole, so that a row's noise does not depend on the rows generated with it.
 
     Args:
-        seed: of the sequence.
+        seed: the seed of the sequence.
         start, stop: the rows.
-        event_shape: of one row.
-        device: where the noise is drawn; another one gives other numbers.
+        event_shape: the shape of one row.
+        device: the device that draws the noise; another one gives other numbers.
 
     The tensor is used again: it holds its values until the next call.
     """

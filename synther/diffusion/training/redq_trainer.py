@@ -1,4 +1,4 @@
-"""Training of the diffusion model from the replay buffer of an online agent."""
+"""This trainer fits a diffusion model to the replay buffer of an online agent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from synther.transitions import TransitionLayout
 
 
 def modelled_layout(buffer: RowBuffer, model_terminals: bool) -> TransitionLayout:
-    """Of the model's rows: the buffer's, whose last column is left out where terminals are not
+    """The layout of the model's rows: the buffer's, without the last column where terminals are not
     modelled."""
     return replace(buffer.layout, terminals=model_terminals)
 
 
 def modelled_rows(buffer: RowBuffer, model_terminals: bool) -> Tensor:
-    """All rows held, ``[size, D]``, as the model sees them: a view, nothing is copied."""
+    """All rows that the buffer holds, ``[size, D]``, as the model sees them; nothing is copied."""
     return buffer.valid_rows()[:, : modelled_layout(buffer, model_terminals).row_dim]
 
 
@@ -33,12 +33,12 @@ class REDQTrainer(Trainer):
     """A :class:`Trainer` whose rows are those that a replay buffer holds, drawn where they are.
 
     Args:
-        train_batch_size: rows a step, however many the buffer holds.
+        train_batch_size: the rows of a step, however many the buffer holds.
         model_terminals: whether the model's rows have the buffer's terminal column.
-        results_folder, save_and_sample_every: None, the default, for no files, and for no model but
-            the finished one.
-        diffusion_model and the rest: as :class:`Trainer` has them; ``Trainer.*`` in gin files does
-            not reach this class.
+        results_folder: None, the default, writes no files.
+        save_and_sample_every: None, the default, writes no model but the finished one.
+        diffusion_model and the rest: the arguments of :class:`Trainer`; ``Trainer.*`` in gin files
+            does not reach this class.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Batches of training rows, drawn by index where the rows are."""
+"""Training batches are drawn by index, on the device that holds the rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 DEVICE_MEMORY_SHARE = 0.5
-"""Of the free GPU memory, what rows may take; where they need more they stay on the host."""
+"""The share of the free GPU memory that rows may take; rows that need more stay on the host."""
 
 
 class RowSource:
@@ -20,10 +20,10 @@ class RowSource:
     Args:
         dataset: a tensor or array, or a ``TensorDataset`` that holds one; None where
             :meth:`replace` brings the rows.
-        device: where batches appear, and the rows too, where they fit.
-        seed: of the order.
-        all_agree: whether a yes is every process's, where several draw the same batches: rows on
-            the host and rows on the device are drawn by different generators.
+        device: the device that batches appear on, and that holds the rows where they fit.
+        seed: the seed of the order.
+        all_agree: says whether a yes is every process's, where several draw the same batches: rows
+            on the host and rows on the device are drawn by different generators.
 
     Raises:
         ValueError: not ``[N, D]`` with a row or more, or values that are not finite.

@@ -1,4 +1,4 @@
-"""The checkpoint files of a diffusion run: their names, and which of them are kept."""
+"""A diffusion run keeps its checkpoints in files with these names."""
 
 from __future__ import annotations
 

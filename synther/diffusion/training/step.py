@@ -1,4 +1,4 @@
-"""One training step of the diffusion model, and all the state that the next step depends on.
+"""A training step updates the diffusion model, and owns the state that the next step needs.
 
 A step is :meth:`TrainingStep.update`: the model's loss (EDM, arXiv 2206.00364, equation 8) on
 this process's share of each batch, its gradient, one step of AdamW with clipped gradients and a
@@ -89,8 +89,8 @@ class TrainingStep:
         self.steps_in_totals = 0
 
     def update(self, batches: Sequence[Tensor]) -> Tensor:
-        """One update on the mean loss of ``batches``, each ``[B, D]`` in data space; that loss, a
-        scalar on the device. The host does not wait for the device."""
+        """Take one step on the mean loss of ``batches``, each ``[B, D]`` in data space, and return
+        that loss, a scalar on the device. The host does not wait for the device."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
@@ -136,8 +136,8 @@ class TrainingStep:
         return {"loss": loss, "gradient_norm": norm, "learning_rate": rate}
 
     def is_finite(self, *, weights: bool = False) -> bool:
-        """Whether losses and gradients since the last metrics, and with ``weights`` all parameters,
-        are finite on every process."""
+        """Say whether the losses and gradients since the last metrics, and with ``weights`` also
+        all parameters, are finite on every process."""
         parameters = self.diffusion_model.parameters() if weights else ()
         return checkpoint.all_finite([self.processes.gather(self.totals), *parameters])
 
@@ -219,8 +219,8 @@ def adamw(
 
 
 def clipped_step(optimizer: torch.optim.AdamW, max_norm: float, rate: float) -> Tensor:
-    """One step of :func:`adamw`'s optimiser with its gradients scaled down to ``max_norm``; their
-    norm before that, a scalar on the device. The host does not wait for the device."""
+    """Take one step of :func:`adamw`'s optimiser with its gradients scaled down to ``max_norm``;
+    return their norm before that, a scalar on the device. The host does not wait for the device."""
     gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients, foreach=True)
     # The fused kernel divides by this on the fly: a pass over all gradients less than

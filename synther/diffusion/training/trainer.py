@@ -1,4 +1,4 @@
-"""The training loop of the diffusion model: batches in, log records and checkpoints out."""
+"""The trainer loops over steps: batches go in, log records and checkpoints come out."""
 
 from __future__ import annotations
 
@@ -41,30 +41,30 @@ class Trainer:
     methods, with the same rows; the first writes the files.
 
     Args:
-        diffusion_model: moved to the device and trained in place.
-        dataset: rows ``[N, D]`` in data space: tensor, array, or a ``TensorDataset`` of one; None
-            where ``rows.replace`` brings them.
+        diffusion_model: the model, which is moved to the device and trained in place.
+        dataset: the rows ``[N, D]`` in data space: a tensor, an array, or a ``TensorDataset`` of
+            one; None where ``rows.replace`` brings them.
         train_batch_size: rows a step, of all processes together, where N is 800 000 or more;
             ``small_batch_size`` where it is less.
-        train_num_steps: length of the run, and of the learning rate's schedule.
-        train_lr: learning rate at the start.
+        train_num_steps: the length of the run, and of the learning rate's schedule.
+        train_lr: the learning rate at the start.
         lr_scheduler: ``cosine`` to 0 over the run, or None for a constant rate.
-        adam_betas, weight_decay: of AdamW; biases and norms never decay.
-        gradient_accumulate_every: batches a step.
-        ema_update_every, ema_decay: of the average; it starts at step 100 and its decay rises to
-            ``ema_decay`` as ``1 - (1 + k)^(-2/3)``.
+        adam_betas, weight_decay: settings of AdamW; biases and norms never decay.
+        gradient_accumulate_every: the number of batches in a step.
+        ema_update_every, ema_decay: the average is updated every so many steps; it starts at step
+            100 and its decay rises to ``ema_decay`` as ``1 - (1 + k)^(-2/3)``.
         max_grad_norm: gradients are scaled down to this norm.
         save_and_sample_every: steps between checkpoints; None for only one, at the end.
-        results_folder: where ``model-{step}.pt`` goes; None writes none.
+        results_folder: the folder for ``model-{step}.pt``; None writes none.
         resume_every: seconds between resume points (more, where writing one is slow): the newest
             is ``resume-{step}.pt``, which is gone once the run is done. None writes none.
         precision: ``bf16`` takes products in bfloat16; weights and sums stay float32.
-        split_batches: False makes that the rows of each process: with more of them a step has
-            more rows, and the run is another one.
-        max_checkpoints: the newest that are kept; None keeps all.
+        split_batches: whether processes share a batch. False gives each process a batch of that
+            size: a step then has more rows with more processes, and the run is another one.
+        max_checkpoints: how many checkpoints are kept, the newest; None keeps all.
         log_every: steps between log records, which are where the host waits for the device.
         device: ``auto``, ``cpu`` or ``cuda``.
-        seed: of batches and noise; None draws one from torch's global generator.
+        seed: the seed of batches and noise; None draws one from torch's global generator.
         layout: which columns of the rows hold what, which the model then keeps and checkpoints
             hold; None leaves what the model says.
         logger: takes ``loss``, ``gradient_norm``, ``learning_rate`` and ``steps_per_second``.
@@ -194,12 +194,12 @@ class Trainer:
             self.files.remove_resume_points()
 
     def train_on_batch(self, batch: Tensor) -> Tensor:
-        """One step on rows ``[B, D]`` in data space; the loss, a scalar on the device."""
+        """Take one step on rows ``[B, D]`` in data space; the loss, a scalar on the device."""
         return self.training_step.update([batch.to(self.device, non_blocking=True)])
 
     def save(self, step: int | None = None) -> Path | None:
-        """Write ``model-{step}.pt``, whole or not at all; None where no folder was given, and on
-        every process but the first.
+        """Write ``model-{step}.pt``, whole or not at all, and return its path; None where no folder
+        was given, and on every process but the first.
 
         Raises:
             TrainingDivergedError: a number in it is not finite; nothing is written.
@@ -211,8 +211,8 @@ class Trainer:
         return self.files.save_checkpoint(self.step if step is None else step, state)
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``model-{step}.pt`` holds: the state that the rest of the run depends on, and the
-        model's description. Every process has to ask."""
+        """The contents of ``model-{step}.pt``: the state that the rest of the run depends on, and
+        the model's description. Every process has to call it."""
         return {
             **self.training_step.state_dict(),
             "layout": model_io.layout_to_plain(self.diffusion_model.layout),
@@ -221,7 +221,7 @@ class Trainer:
         }
 
     def _require_finite(self, *, weights: bool = False) -> None:
-        """All processes stop where one of them diverged."""
+        """Raise :class:`TrainingDivergedError` on every process where one of them diverged."""
         if not self.training_step.is_finite(weights=weights):
             last = self.files.furthest() if self.files else None
             raise TrainingDivergedError(
@@ -246,8 +246,8 @@ class Trainer:
                 self.files.save_resume_point(self.step, state)
 
     def load_latest(self) -> Path | None:
-        """Continue from the furthest checkpoint or resume point in the results folder; None, and
-        step 0, where there is neither."""
+        """Continue from the furthest checkpoint or resume point in the results folder, and return
+        its path; where there is neither, return None and stay at step 0."""
         path = self.processes.decided_by_first(self.files.furthest() if self.files else None)
         if path is not None:
             self.load(path)
