@@ -16,7 +16,7 @@ from rich.console import Console
 
 from synther.reports.render import render
 from synther.reports.runs import read_runs
-from synther.runs.commands import error_door
+from synther.runs.commands import command_errors
 
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="folders of studies, or of runs")
     parser.add_argument("--output", type=Path, help="(default: report/ in the first folder)")
     args = parser.parse_args(argv)
-    with error_door(resume=False):
+    with command_errors(resume=False):
         runs = read_runs(args.folders)
         if not runs.finished and not runs.unfinished:
             raise ValueError(f"no runs in {', '.join(map(str, args.folders))}")

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from synther.reports.render import render
 from synther.reports.runs import read_runs
-from synther.runs.commands import Exit, error_door
+from synther.runs.commands import Exit, command_errors
 from synther.sweeps.board import live_table, print_plan
 from synther.sweeps.checks import check
 from synther.sweeps.execute import FolderInUseError, locked, run_job
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--{name} {value}: expected 0 or more")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    with error_door(FolderInUseError, resume=False):
+    with command_errors(FolderInUseError, resume=False):
         if not run(args):
             raise SystemExit(int(Exit.ERROR))
 

@@ -35,7 +35,7 @@ from synther.runs.commands import (
     THREADS,
     add_backend,
     add_deterministic,
-    error_door,
+    command_errors,
 )
 from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--{name} {getattr(args, name)}: expected 1 or more")
     if args.log_likelihood and not any(path.suffix == ".pt" for path in args.synthetic):
         parser.error("--log_likelihood is of a model: name a .pt in --synthetic")
-    with error_door(SamplingError, resume=False), cpu_threads(args.threads):
+    with command_errors(SamplingError, resume=False), cpu_threads(args.threads):
         run(args)
 
 

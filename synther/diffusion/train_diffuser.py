@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--held_out {args.held_out}: expected a share, 0 or more and less than 1")
         if args.save_num_samples < 1:
             parser.error(f"--save_num_samples {args.save_num_samples}: expected 1 or more")
-    with commands.error_door(SamplingError, launched=True), one_report():
+    with commands.command_errors(SamplingError, launched=True), one_report():
         run(args)
 
 

@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     if args.save_replay and args.save_replay.suffix not in (*HDF5_SUFFIXES, ".npz"):
         parser.error(f"--save_replay {args.save_replay}: expected a name in .hdf5 or .npz")
-    with commands.error_door(SamplingError):
+    with commands.command_errors(SamplingError):
         run(args, words)
 
 

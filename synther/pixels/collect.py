@@ -26,7 +26,7 @@ from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.nets import StackedMLP
-from synther.runs.commands import error_door
+from synther.runs.commands import command_errors
 from synther.runs.folder import checkpoint_in
 from synther.runs.loggers import progress_bar
 
@@ -193,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     args = build_parser().parse_args(argv)
-    with error_door(CheckpointError, resume=False):
+    with command_errors(CheckpointError, resume=False):
         policy = load_state_policy(args.agent) if args.agent else None
         settings = PixelSettings(args.env, args.image_size, rendering=args.rendering)
         folder = data_folder(args.root, args.env, args.level, args.image_size)

@@ -19,7 +19,7 @@ from synther.diffusion.generation.generator import SamplingError
 from synther.pixels.config import PixelConfig
 from synther.pixels.recipe import run_recipe
 from synther.pixels.stages import train
-from synther.runs.commands import error_door
+from synther.runs.commands import command_errors
 from synther.runs.settings import configured, flags_of
 
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = flags_of(PixelConfig, about)
     parser.add_argument("--recipe", action="store_true", help="all steps: see the README")
     args = parser.parse_args(argv)
-    with error_door(SamplingError):
+    with command_errors(SamplingError):
         config = configured(PixelConfig, args)
         if vars(args).get("recipe"):
             run_recipe(config)

@@ -18,7 +18,7 @@ from pathlib import Path
 from synther.files.checkpoint import fingerprint
 from synther.pixels.latents import encode_replay
 from synther.pixels.stages import load_agent, open_replay
-from synther.runs.commands import error_door
+from synther.runs.commands import command_errors
 from synther.runs.runtime import cpu_threads, resolve_device
 
 
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--threads", type=int, default=1, help="of the CPU; 0: all cores")
     add("--batch_size", type=int, default=256, help="pictures at a time (default: 256)")
     args = parser.parse_args(argv)
-    with error_door(resume=False):
+    with command_errors(resume=False):
         path = encode(
             args.load_agent,
             args.out,

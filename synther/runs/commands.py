@@ -61,7 +61,7 @@ class UsageError(ValueError):
 
 
 @contextlib.contextmanager
-def error_door(
+def command_errors(
     *expected: type[Exception], resume: bool = True, launched: bool = False
 ) -> Iterator[None]:
     """Turn what a command's user can mend into a message and an exit code.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synther.datasets import load_dataset
-from synther.runs.commands import error_door
+from synther.runs.commands import command_errors
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
     args = parser.parse_args(argv)
-    with error_door(resume=False):
+    with command_errors(resume=False):
         _, subset = load_dataset(args.dataset).split(args.fraction, args.seed)
         subset.save(args.output)
 

@@ -12,7 +12,13 @@ import torch
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
 from synther.runs import commands
-from synther.runs.commands import Exit, UsageError, error_door, exit_code, naming_last_checkpoint
+from synther.runs.commands import (
+    Exit,
+    UsageError,
+    command_errors,
+    exit_code,
+    naming_last_checkpoint,
+)
 
 
 class Own(Exception):
@@ -43,7 +49,7 @@ TABLE: list[tuple[Exception, int]] = [
 def test_an_error_is_one_line_and_a_code(
     error: Exception, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stopped, error_door(Own):
+    with pytest.raises(SystemExit) as stopped, command_errors(Own):
         raise error
     assert stopped.value.code == code
     message = capsys.readouterr().err
@@ -58,21 +64,21 @@ def test_a_command_of_one_process_does_not_begin_under_a_launcher(
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     begun = []
-    with pytest.raises(SystemExit) as stopped, error_door():
+    with pytest.raises(SystemExit) as stopped, command_errors():
         begun.append("alone")
     assert stopped.value.code == 2
     assert "one process" in capsys.readouterr().err
-    with error_door(launched=True):
+    with command_errors(launched=True):
         begun.append("shared")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with error_door():
+    with command_errors():
         begun.append("a launcher of one")
     assert begun == ["shared", "a launcher of one"]
 
 
 def test_ctrl_c_names_what_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     for resume in (True, False):
-        with pytest.raises(SystemExit) as stopped, error_door(resume=resume):
+        with pytest.raises(SystemExit) as stopped, command_errors(resume=resume):
             raise KeyboardInterrupt
         assert stopped.value.code == 130
         assert ("--resume" in capsys.readouterr().err) == resume
@@ -80,7 +86,7 @@ def test_ctrl_c_names_what_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("error", [KeyError("step"), RuntimeError("shapes"), TypeError(), Own()])
 def test_what_nobody_foresaw_keeps_its_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)), error_door():
+    with pytest.raises(type(error)), command_errors():
         raise error
     assert exit_code(error) is None
 
@@ -97,7 +103,7 @@ def test_the_last_good_checkpoint_is_named(
                 checkpoint.save(tmp_path / "resume-5.pt", {})
             with (
                 pytest.raises(SystemExit),
-                error_door(),
+                command_errors(),
                 naming_last_checkpoint(tmp_path, "model", "resume"),
             ):
                 raise type(error)(*error.args)

@@ -9,7 +9,7 @@ from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import parse, usage
 from synther.corl.shared.result import summary
 from synther.corl.shared.runner import BuildAgent, run
-from synther.runs.commands import UsageError, error_door
+from synther.runs.commands import UsageError, command_errors
 from synther.runs.settings import ConfigError
 
 
@@ -21,7 +21,7 @@ def command(
     if "--help" in words or "-h" in words:
         sys.stdout.write(usage(config_class))
         return
-    with error_door():
+    with command_errors():
         try:
             config = parse(config_class, words)
         except ConfigError as error:
