@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""A file is written whole or not at all, whenever its writer is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, holding tensors and plain values only.
+"""Checkpoints hold tensors and plain values only, and are written whole or not at all.
 
 Reading never executes anything: ``torch.load(weights_only=True)`` everywhere.
 """
@@ -73,8 +73,8 @@ def load(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> di
 
 @contextlib.contextmanager
 def fitting(path: str | os.PathLike[str], otherwise: str) -> Iterator[None]:
-    """Around what takes a file's contents apart: what is missing in them, or of another kind or
-    shape, becomes an error that names the file.
+    """Turn the error of code that takes a file's contents apart, where something is missing in
+    them or of another kind or shape, into one that names the file.
 
     Raises:
         CheckpointError: ``{path}: {otherwise}``, and what did not fit.

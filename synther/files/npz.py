@@ -1,4 +1,4 @@
-"""Named arrays in ``.npz`` files: written whole or not at all, read without executing anything."""
+"""Named arrays are written to ``.npz`` files whole or not at all; reading executes no code."""
 
 from __future__ import annotations
 

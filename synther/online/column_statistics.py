@@ -1,4 +1,4 @@
-"""Real rows against synthetic ones: the moments and ranges of their columns, a line a field."""
+"""Synthetic rows are compared with real ones by the moments and ranges of their columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATISTICS = ("mean", "std", "min", "max")
 
 @dataclass(frozen=True)
 class FieldStatistics:
-    """One field of either side.
+    """The statistics of one field, in real and in synthetic rows.
 
     Args:
         real, synthetic: by the names in ``STATISTICS``: mean and std (population) averaged over the
@@ -35,8 +35,8 @@ class FieldStatistics:
 def compare_columns(
     layout: TransitionLayout, real: Tensor, synthetic: Tensor
 ) -> dict[str, FieldStatistics]:
-    """Per field of ``layout``, the statistics of rows ``[N, D]`` and ``[M, D]``, on whatever device
-    they are; a row or more each."""
+    """The statistics of each field of ``layout`` in rows ``[N, D]`` and ``[M, D]``, a row or more
+    each, on whatever device they are."""
     sides = [_columns(rows) for rows in (real, synthetic)]
     shifts = (sides[0]["mean"] - sides[1]["mean"]).abs() / (sides[0]["std"] + 1e-6)
     compared = {}
@@ -64,7 +64,7 @@ def _summary(columns: dict[str, Tensor]) -> dict[str, float]:
 
 
 def as_metrics(compared: dict[str, FieldStatistics]) -> dict[str, float]:
-    """Flat names for a logger, such as ``real/rewards/mean`` and ``mean_shift/observations``."""
+    """The statistics under flat names, such as ``real/rewards/mean``, for a logger."""
     metrics = {}
     for field, statistics in compared.items():
         for side in ("real", "synthetic"):
@@ -75,7 +75,7 @@ def as_metrics(compared: dict[str, FieldStatistics]) -> dict[str, float]:
 
 
 def as_table(compared: dict[str, FieldStatistics], title: str) -> Table:
-    """One table for a terminal: two lines a field, real above synthetic."""
+    """A table for a terminal, with two lines for each field, real above synthetic."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("field", no_wrap=True)
     table.add_column("rows", no_wrap=True)

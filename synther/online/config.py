@@ -1,4 +1,4 @@
-"""The settings of an online run: everything that gin files call ``redq_sac``."""
+"""The settings of an online run are those that gin files call ``redq_sac``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from synther.runs.runtime import CompileMode, Precision
 
 MBPO_EPOCHS = {"Hopper": 125, "HalfCheetah": 400, "Walker2d": 300, "Ant": 300, "Humanoid": 300}
 MBPO_TARGET_ENTROPIES = {"Hopper": -1, "HalfCheetah": -3, "Walker2d": -3, "Ant": -4, "Humanoid": -2}
-"""By environment, of MBPO (Janner et al. 2019, arXiv 1906.08253, appendix C)."""
+"""MBPO's target entropy in each environment (Janner et al. 2019, arXiv 1906.08253, appendix C)."""
 OTHER_EPOCHS = 300
 _KINDS: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float)}
-"""What may be bound to a setting of such a type."""
+"""The types of value that may be bound to a setting of each annotation."""
 
 
 class OnlineConfigError(ValueError):
@@ -158,7 +158,7 @@ class OnlineConfig:
         return epochs * self.steps_per_epoch
 
     def agent(self, dims: Dims) -> AgentConfig:
-        """The agent's part."""
+        """The settings of the agent alone, for states and actions of ``dims``."""
         entropy = self.target_entropy
         if isinstance(entropy, str):
             auto = entropy == "auto"
@@ -176,8 +176,8 @@ class OnlineConfig:
         )
 
     def refills_until(self, step: int) -> int:
-        """How many diffusion models are due by the end of step ``step``; none after the last step,
-        when nobody would learn from its samples."""
+        """The number of diffusion models that are due by the end of step ``step``. After the last
+        step none is due, since nobody would learn from its samples."""
         if self.disable_diffusion:
             return 0
         every, first = self.retrain_diffusion_every, max(self.diffusion_start, 1)

@@ -66,7 +66,7 @@ class Episodes:
         return finished
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands; ``environment`` is None for one that cannot be saved."""
+        """The place in the episode; ``environment`` is None for one that cannot be saved."""
         return {
             "episode_return": self.episode_return,
             "episode_length": self.episode_length,

@@ -1,7 +1,7 @@
-"""What an epoch is remembered by: episodes, and metrics of the updates, as Spinning Up names them.
+"""An epoch's episodes and updates are summed up under the names that Spinning Up gives them.
 
-``AverageX``, ``StdX``, ``MaxX`` and ``MinX`` of what is measured often, ``X`` alone of what only
-its mean is wanted of (https://spinningup.openai.com, ``EpochLogger``; REDQ plots from the same).
+A quantity X has four columns, ``AverageX``, ``StdX``, ``MaxX`` and ``MinX``, or ``X`` alone, where
+only its mean is wanted (https://spinningup.openai.com, ``EpochLogger``; REDQ plots from the same).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ WITH_SPREAD = ("Q1Vals", "LogPi")
 """The metrics of updates whose extremes are worth a column."""
 
 
-def described(name: str, values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Mean, standard deviation, largest and smallest of ``values``; NaN of none."""
+def statistics_of(name: str, values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """The four columns of ``name``: mean, standard deviation, largest and smallest value; NaN where
+    there is no value."""
     numbers = np.asarray(values, np.float64)
     if not numbers.size:
         numbers = np.array([np.nan])
@@ -51,7 +52,7 @@ class MetricTotals:
         self.names, self.rows = [], torch.empty(5, 0, dtype=torch.float64, device=self.device)
 
     def add(self, metrics: Metrics) -> None:
-        """Count one value, ``[1]``, of each metric."""
+        """Add one value, ``[1]``, of each metric."""
         if not metrics:
             return
         values = torch.cat([each.reshape(1) for each in metrics.values()]).double()
@@ -64,7 +65,7 @@ class MetricTotals:
         torch.maximum(self.rows[4], values, out=self.rows[4])
 
     def take(self) -> dict[str, float]:
-        """The columns, and start anew."""
+        """The columns of all values since the last call."""
         count, total, squares, least, most = self.rows.cpu().numpy()
         columns: dict[str, float] = {}
         for i, name in enumerate(self.names):

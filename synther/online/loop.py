@@ -1,4 +1,7 @@
-"""The online loop: act, store, learn; now and then a new diffusion model; all of it resumable."""
+"""The online loop acts, stores, learns, and now and then trains a new diffusion model.
+
+A run goes on from its newest checkpoint as if it had never stopped.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from synther.envs import Evaluator
 from synther.files import checkpoint
 from synther.online.config import OnlineConfig
 from synther.online.episodes import Episodes
-from synther.online.epoch_statistics import MetricTotals, described
+from synther.online.epoch_statistics import MetricTotals, statistics_of
 from synther.online.q_bias import BiasEvaluation
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from synther.online.refill import SyntheticRefill
@@ -36,7 +39,7 @@ console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets 
 
 
 class OnlineRun:
-    """One run of SAC, REDQ or SynthER.
+    """One run of SAC, REDQ or SynthER: its agent, its environment, and how far it is.
 
     Args:
         config: see :class:`OnlineConfig`.
@@ -90,7 +93,7 @@ class OnlineRun:
             self._begin_episode()
 
     def train(self) -> None:
-        """All the steps that remain."""
+        """Take all the steps that remain."""
         config = self.config
         with contextlib.ExitStack() as stack:
             stack.enter_context(cpu_threads(RL_THREADS))
@@ -118,7 +121,7 @@ class OnlineRun:
                         self._save()
 
     def _interact(self) -> None:
-        """One step of the environment, stored; a new episode where one ended."""
+        """Take one step in the environment and store it; begin a new episode where one ended."""
         states = torch.from_numpy(self.episodes.observation).to(self.device).view(1, 1, -1)
         action = self.agent.explore(states)[0, 0].cpu().numpy()
         if not np.isfinite(action).all():  # a simulator fails at it, each in its own way
@@ -130,18 +133,17 @@ class OnlineRun:
             self._begin_episode()
 
     def begin_other_episode(self) -> None:
-        """A fresh start where an episode was lost, from a seed that no other episode has."""
+        """Begin an episode where one was lost, from a seed that no other episode has."""
         self._begin_episode(self._seed(_LOST, self.step))
 
     def _begin_episode(self, seed: int | None = None) -> None:
-        """A fresh start; the first in an epoch with ``reseed_each_epoch`` has the epoch's seed."""
+        """Begin an episode; after :meth:`_begin_epoch` its seed may be the epoch's."""
         if self.reseed_next_episode:
             seed, self.reseed_next_episode = self._seed(_EPISODES, self.epochs), False
         self.episodes.begin(seed)
 
     def _begin_epoch(self) -> None:
-        """With ``reseed_each_epoch`` every stream of random numbers begins anew; an episode that is
-        under way goes on."""
+        """With ``reseed_each_epoch`` all streams begin anew; an episode under way goes on."""
         if self.epochs == 0 or self.config.reseed_each_epoch:
             self.reseed_next_episode = True
             self.agent.reseed(self._seed(_STREAMS, self.epochs))
@@ -157,8 +159,8 @@ class OnlineRun:
         return self.epochs < self.step // self.config.steps_per_epoch
 
     def _do_what_is_due(self, bar: Any) -> bool:
-        """Refill the synthetic buffer and end the epoch, where this step asks for it; whether the
-        end of an epoch is yet to be saved (a refill saves itself)."""
+        """Refill and end the epoch, where they are due; whether an epoch ended, which is not saved
+        yet (a refill saves itself)."""
         if self._refill_is_due():
             self._refill()
         if ended := self._epoch_is_due():
@@ -166,7 +168,7 @@ class OnlineRun:
         return ended
 
     def _refill(self) -> None:
-        """A new diffusion model on all real rows, and its samples in the synthetic buffer."""
+        """Train a diffusion model on all real rows; put its samples into the synthetic buffer."""
         # Training the model takes long: a run that is killed in it continues inside it.
         self._save()
         with self.clock.paused():
@@ -192,9 +194,9 @@ class OnlineRun:
                 "TotalEnvInteracts": self.step,
                 "Time": self.clock.seconds(),
                 "StepsPerSecond": rate,
-                **described("EpRet", finished["EpRet"]),
+                **statistics_of("EpRet", finished["EpRet"]),
                 "EpLen": float(np.mean(finished["EpLen"] or [np.nan])),
-                **described("TestEpRet", returns[0]),
+                **statistics_of("TestEpRet", returns[0]),
                 "TestEpLen": float(lengths.mean()),
                 **self.totals.take(),
             }
@@ -215,7 +217,7 @@ class OnlineRun:
             self.files.save(self.state_dict(), self.agent.replay, self.agent.synthetic)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on, but for the rows of its buffers."""
+        """All that the rest of the run depends on, but for the rows of its buffers."""
         return {
             **{name: getattr(self, name) for name in _COUNTS},
             "_reseed": self.reseed_next_episode,
@@ -256,7 +258,7 @@ class OnlineRun:
         return path is not None
 
     def _require_finite(self) -> None:
-        """Before an evaluation and a checkpoint: neither is worth anything with a NaN in it."""
+        """Stop before an evaluation or a checkpoint that a NaN would make worthless."""
         if not checkpoint.all_finite(self.agent.state_dict().values()):
             raise self._diverged("a weight of the agent")
 
@@ -274,7 +276,7 @@ class OnlineRun:
         return stack.enter_context(contextlib.closing(bias))
 
     def _open_logs(self, stack: contextlib.ExitStack) -> RunLogs | None:
-        """A run that goes on leaves out the records that it will write again."""
+        """The logs; a run that goes on leaves out the records that it will write again."""
         if self.files is None:
             return None
         logs = RunLogs(

@@ -1,12 +1,12 @@
-"""Learn online: SAC, REDQ, or SynthER, which also learns from what a diffusion model makes up.
+"""The command that learns online: SAC, REDQ, or SynthER, which learns from synthetic rows as well.
 
     python3 synther/online/online_exp.py --env HalfCheetah-v2 --results_folder online_logs/ \
         --exp_name SynthER --gin_config_files 'config/online/sac_synther_openai.gin' \
         --gin_params 'redq_sac.utd_ratio = 20' 'redq_sac.num_samples = 1000000'
 
 ``{results_folder}/{exp_name}_{env}/{exp_name}_{env}_s{seed}`` then holds ``metrics.jsonl`` and
-``progress.txt`` (one line an epoch), ``refills.jsonl``, ``config.gin``, the newest diffusion model
-under ``diffusion/``, and what ``--resume`` needs.
+``progress.txt`` (one line for each epoch), ``refills.jsonl``, ``config.gin``, the newest diffusion
+model under ``diffusion/``, and what ``--resume`` needs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from synther.runs.runtime import resolve_device, seed_everything, use_determinis
 from synther.transitions import TransitionLayout, Transitions
 
 DEFAULTS = ("redq_sac.target_entropy = 'auto'",)
-"""Bound before the files are read, so that a file or ``--gin_params`` may say otherwise."""
+"""These are bound before the files are read, so that a file or ``--gin_params`` goes over them."""
 DEBUG = (
     "redq_sac.hidden_sizes = (8, 8)", "redq_sac.batch_size = 8", "redq_sac.utd_ratio = 2",
     "redq_sac.num_Q = 3", "redq_sac.max_ep_len = 100", "redq_sac.start_steps = 100",
@@ -52,9 +52,9 @@ DEBUG = (
     "ResidualMLPDenoiser.num_layers = 1", "ResidualMLPDenoiser.dim_t = 8",
     "REDQTrainer.train_num_steps = 50", "SimpleDiffusionGenerator.num_sample_steps = 4",
 )  # fmt: skip
-"""A run of seconds, through everything that a long one does."""
+"""These make a run of seconds that goes through everything that a long one does."""
 WITHOUT_EFFECT = ("redq_sac.checkpoint_every", "redq_sac.print_buffer_stats")
-"""Bindings that a resumed run may have otherwise."""
+"""A resumed run may have other values of these."""
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 

@@ -1,4 +1,4 @@
-"""``progress.txt``: a line an epoch, columns divided by tabs, as Spinning Up and REDQ write it."""
+"""``progress.txt`` has a line for each epoch and tabs between columns, as Spinning Up writes it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from synther.files import atomic
 from synther.online.config import OnlineConfig
-from synther.online.epoch_statistics import described
+from synther.online.epoch_statistics import statistics_of
 from synther.online.q_bias import BiasEvaluation
 
 
 class ProgressTable:
-    """Appends a line an epoch, for ``pandas.read_table`` and the plotters made for such files.
+    """Appends a line for each epoch; ``pandas.read_table`` and REDQ's plotters read it.
 
     Args:
         path: of the file; it is written anew.
@@ -40,7 +40,7 @@ def columns_of(config: OnlineConfig) -> list[str]:
     """The columns of ``progress.txt``."""
 
     def spread(name: str) -> list[str]:
-        return list(described(name, []))
+        return list(statistics_of(name, []))
 
     columns = ["Epoch", "TotalEnvInteracts", "Time", "StepsPerSecond", *spread("EpRet"), "EpLen",
                *spread("TestEpRet"), "TestEpLen", *spread("Q1Vals"), "LossQ1", *spread("LogPi"),

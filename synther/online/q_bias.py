@@ -1,4 +1,4 @@
-"""How far Q is from what the policy really earns (REDQ, arXiv 2101.05982, section 3.1)."""
+"""The bias of Q against returns that the policy really earns (REDQ, arXiv 2101.05982, sec. 3.1)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from synther.envs import make_env
-from synther.online.epoch_statistics import described
+from synther.online.epoch_statistics import statistics_of
 from synther.online.redq_sac import REDQSACAgent
 
 SMALLEST_BASE = 10.0
-"""A return below this normalises like this one: a bias over a return near 0 says nothing."""
+"""A smaller return normalises a bias as this one does: dividing by almost 0 says nothing."""
 
 
 class BiasEvaluation:
@@ -33,7 +33,7 @@ class BiasEvaluation:
         self.max_ep_len, self.states, self.cutoff = max_ep_len, states, cutoff
 
     def __call__(self, agent: REDQSACAgent, seed: int) -> dict[str, float]:
-        """``AverageX``, ``StdX``, ``MaxX``, ``MinX`` of each of ``COLUMNS``.
+        """Compare, and return ``AverageX``, ``StdX``, ``MaxX``, ``MinX`` of each of ``COLUMNS``.
 
         ``MCDisRet`` is the discounted return, ``MCDisRetEnt`` with the entropy bonus of all later
         actions, which is what Q estimates; ``QPred`` the mean over all critics; the bias is
@@ -59,7 +59,7 @@ class BiasEvaluation:
                   bias**2, relative**2)  # fmt: skip
         columns: dict[str, float] = {}
         for name, each in zip(self.COLUMNS, values, strict=True):
-            columns |= described(name, each)
+            columns |= statistics_of(name, each)
         return columns
 
     @torch.no_grad()

@@ -1,4 +1,8 @@
-"""The SynthER agent: the same updates, on batches of which an exact share is synthetic."""
+"""The SynthER agent takes the updates of ``REDQSACAgent`` on batches that are partly synthetic.
+
+RLPD is reinforcement learning with prior data (Ball et al. 2023, arXiv 2302.02948), which draws an
+exact share of every batch from data of another source; here that source is a diffusion model.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SAC with an ensemble of critics: REDQ (Chen et al. 2021, arXiv 2101.05982) and its relatives.
+"""This agent is SAC with an ensemble of critics: REDQ (Chen et al. 2021, arXiv 2101.05982) and kin.
 
 ====================  =====================================================================
 SAC                   ``num_Q`` 2, ``num_min`` 2, ``utd_ratio`` 1
@@ -34,7 +34,7 @@ STREAMS: tuple[Purpose, ...] = ("explore", "data", "noise", "synthetic")
 # ---- Config ----
 @dataclass(frozen=True)
 class AgentConfig:
-    """What the agent is made of; the names are those of ``redq_sac`` in the gin files."""
+    """The agent's settings, by their names in ``redq_sac`` of the gin files."""
 
     target_entropy: float
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -71,9 +71,9 @@ class Noise(NamedTuple):
     mixture: list[Tensor | None]
 
 
-class Ahead(NamedTuple):
-    """What the targets of rows need of the policy: ``inputs [S, B, O + A]``, next states and the
-    actions drawn there; ``rewards [S, B, 1]`` with the entropy bonus of these; ``discounts
+class TargetInputs(NamedTuple):
+    """The part of the critics' targets that the policy gives: ``inputs [S, B, O + A]``, next states
+    and the actions drawn there; ``rewards [S, B, 1]`` with the entropy bonus of these; ``discounts
     [S, B, 1]``, 0 where a row is terminal."""
 
     inputs: Tensor
@@ -100,11 +100,7 @@ class REDQSACAgent(Learner):
     """
 
     def __init__(
-        self,
-        config: AgentConfig,
-        dims: Dims,
-        seed: int,
-        device: torch.device | str = "cpu",
+        self, config: AgentConfig, dims: Dims, seed: int, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__(config.compile)
         self.config, self.dims = config, dims
@@ -126,22 +122,21 @@ class REDQSACAgent(Learner):
         self.actor_optimizer = adam(self.actor.parameters(), config.lr)
         self.critic_optimizer = adam(self.critics.parameters(), config.lr)
         self.alpha_optimizer = adam([self.log_alpha], config.lr)
-        self.generators: dict[str, torch.Generator] = {}
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
         """Begin the streams of exploration, batches and noise anew."""
-        device = self.replay.device
-        for purpose in STREAMS:
-            self.generators[purpose] = generators_for([seed], purpose, device)[0]
+        self.generators = {
+            purpose: generators_for([seed], purpose, self.replay.device)[0] for purpose in STREAMS
+        }
 
     def streams_state(self) -> dict[str, Tensor]:
         """Where the streams of exploration, batches and noise stand, for a checkpoint."""
-        return {purpose: each.get_state() for purpose, each in self.generators.items()}
+        return {purpose: self.generators[purpose].get_state() for purpose in STREAMS}
 
     def load_streams_state(self, state: dict[str, Tensor]) -> None:
-        for purpose, generator in self.generators.items():
-            generator.set_state(state[purpose])
+        for purpose in STREAMS:
+            self.generators[purpose].set_state(state[purpose])
 
     # ---- Acting ----
     @torch.no_grad()
@@ -167,18 +162,15 @@ class REDQSACAgent(Learner):
         return squashed_gaussian(mean, log_std.clamp(*LOG_STD_BOUNDS), noise)
 
     # ---- Losses ----
-    def look_ahead(self, batch: Batch, noise: Tensor) -> Ahead:
-        """The part of the targets that the policy gives."""
+    def target_inputs(self, batch: Batch, noise: Tensor) -> TargetInputs:
+        """The policy's part of the targets; see :class:`TargetInputs`."""
         actions, log_probs = self.sample(batch.next_states, noise)
         discounts = self.config.gamma * (1 - batch.dones)
-        bonus = self.alpha.view(-1, 1, 1) * log_probs
-        return Ahead(
-            inputs=torch.cat([batch.next_states, actions], dim=-1),
-            rewards=batch.rewards - discounts * bonus,
-            discounts=discounts,
-        )
+        rewards = batch.rewards - discounts * (self.alpha.view(-1, 1, 1) * log_probs)
+        inputs = torch.cat([batch.next_states, actions], dim=-1)
+        return TargetInputs(inputs, rewards, discounts)
 
-    def target(self, ahead: Ahead, members: Tensor | None, mixture: Tensor | None) -> Tensor:
+    def target(self, ahead: TargetInputs, members: Tensor | None, mixture: Tensor | None) -> Tensor:
         """``r + gamma * (1 - d) * (Q'(s', a') - alpha * log pi(a'|s'))`` ``[S, B, 1]``.
 
         Q' is the minimum over the chosen ``members`` of the target critics (REDQ, algorithm 1), the
@@ -194,7 +186,7 @@ class REDQSACAgent(Learner):
         return ahead.rewards + ahead.discounts * value
 
     def critic_loss(
-        self, inputs: Tensor, ahead: Ahead, members: Tensor | None, mixture: Tensor | None
+        self, inputs: Tensor, ahead: TargetInputs, members: Tensor | None, mixture: Tensor | None
     ) -> tuple[Tensor, Metrics]:
         """Each critic's mean squared error to one common target, summed over the critics; states
         and actions are the ``inputs [S, B, O + A]``."""
@@ -202,9 +194,8 @@ class REDQSACAgent(Learner):
             target = self.target(ahead, members, mixture)
         q = self.critics.mlp(inputs)  # [S, N, B, 1]
         losses = (q - target.unsqueeze(1)).square().mean(dim=(2, 3))
-        first = q[:, 0].detach()
-        metrics = {"LossQ1": losses[:, 0], "Q1Vals": first.mean(dim=(1, 2))}
-        return losses.sum(), {key: value.detach() for key, value in metrics.items()}
+        first = q[:, 0].detach().mean(dim=(1, 2))
+        return losses.sum(), {"LossQ1": losses[:, 0].detach(), "Q1Vals": first}
 
     def actor_loss(self, batch: Batch, noise: Tensor) -> tuple[Tensor, Metrics]:
         """``alpha * log pi - Q``, Q the mean over all critics."""
@@ -221,8 +212,8 @@ class REDQSACAgent(Learner):
 
     # ---- Update ----
     def train_block(self) -> Metrics:
-        """The ``utd_ratio`` updates that follow one environment step; nothing, and no metrics,
-        while the replay holds ``delay_update_steps`` rows or less.
+        """Take the ``utd_ratio`` updates that follow one environment step. While the replay holds
+        ``delay_update_steps`` rows or less there are none, and no metrics.
 
         Each is one step of all critics and of their targets. Every ``policy_update_delay``-th, and
         the last, is also one of the policy (on the critics just updated, as in SAC) and of the
@@ -233,16 +224,16 @@ class REDQSACAgent(Learner):
         return self.update_block(self.draw(), self.draw_noise())
 
     def update_block(self, batches: Batch, noise: Noise) -> Metrics:
-        """:meth:`train_block` on given batches ``[S, U, B, ...]`` and random numbers."""
+        """:meth:`train_block` with the batches ``[S, U, B, ...]`` and random numbers given."""
         inputs = torch.cat([batches.states, batches.actions], dim=-1)
         metrics: Metrics = {}
         start = 0
         for policy_noise in noise.actions:
             # The policy stands still until its next update: all targets before that in one pass.
             stop = next(i for i in itertools.count(start) if self.updates_policy(i)) + 1
-            ahead = self._look_ahead(batches, noise.next_actions, start, stop)
+            ahead = self._target_inputs(batches, noise.next_actions, start, stop)
             for i in range(start, stop):
-                now = Ahead(*(each[:, i - start] for each in ahead))
+                now = TargetInputs(*(each[:, i - start] for each in ahead))
                 chosen = (noise.members[i], noise.mixture[i])
                 metrics |= self.descend(
                     self.critic_optimizer, self.critic_loss, inputs[:, i], now, *chosen
@@ -255,11 +246,11 @@ class REDQSACAgent(Learner):
         return metrics
 
     @torch.no_grad()
-    def _look_ahead(self, batches: Batch, noise: Tensor, start: int, stop: int) -> Ahead:
-        """Of the batches from ``start`` to ``stop``: tensors ``[S, stop - start, B, ...]``."""
+    def _target_inputs(self, batches: Batch, noise: Tensor, start: int, stop: int) -> TargetInputs:
+        """Target inputs ``[S, stop - start, B, ...]`` of the batches from ``start`` to ``stop``."""
         rows = Batch(*(each[:, start:stop].flatten(1, 2) for each in batches))
-        ahead = self.look_ahead(rows, noise[start:stop].transpose(0, 1).flatten(1, 2))
-        return Ahead(*(each.unflatten(1, (stop - start, -1)) for each in ahead))
+        ahead = self.target_inputs(rows, noise[start:stop].transpose(0, 1).flatten(1, 2))
+        return TargetInputs(*(each.unflatten(1, (stop - start, -1)) for each in ahead))
 
     def _update_policy(self, batch: Batch, noise: Tensor) -> Metrics:
         metrics = self.descend(self.actor_optimizer, self.actor_loss, batch, noise)

@@ -1,8 +1,9 @@
-"""SynthER's step in the online loop: learn the replay buffer, then refill the synthetic one.
+"""A refill learns a diffusion model of the replay buffer, and fills the synthetic one from it.
 
-A round can be cut off at any moment. Asked for again with the same buffer and settings it goes on
-where it stood, and on a CPU ends with the same bits as if nothing had happened: training continues
-from its last resume point, sampling starts again from the finished model.
+This round is SynthER's step in the online loop, and can be cut off at any moment. Asked for again
+with the same buffer and settings it goes on where it stood, and on a CPU ends with the same bits as
+if nothing had happened: training continues from its last resume point, sampling starts again from
+the finished model.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from synther.runs.loggers import progress_bar
 from synther.transitions import TransitionLayout
 
 LOSS_ROWS = 8192
-"""Rows that the finished model's loss is measured on."""
+"""The finished model's loss is measured on this many rows."""
 
 
 @dataclass(frozen=True)
 class RefillRecord:
-    """What a round has to tell.
+    """The figures of a round, for the log and the terminal.
 
     Args:
         metrics: ``loss`` of the finished model on stored rows, ``train_seconds`` and
@@ -108,7 +109,7 @@ class SyntheticRefill:
         self._weights: dict[str, Tensor] | None = None  # of the round before, for a warm start
 
     def __call__(self, round_index: int, real: RowBuffer, synthetic: RowBuffer) -> RefillRecord:
-        """One round: train, empty ``synthetic``, fill it with ``num_samples`` rows.
+        """Take a round: train, empty ``synthetic``, fill it with ``num_samples`` rows.
 
         ``real`` has to be what it was, if the round was cut off and is asked for again.
 
@@ -140,7 +141,7 @@ class SyntheticRefill:
         return RefillRecord({**numbers, **as_metrics(columns)}, as_table(columns, title))
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next round needs: the network's weights for a warm start."""
+        """The network's weights, from which the next round makes a warm start."""
         return {"weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -158,7 +159,7 @@ class SyntheticRefill:
             )
 
     def _new_model(self, real: RowBuffer, seed: int) -> ElucidatedDiffusion:
-        """With its normaliser fitted to all rows held."""
+        """A model whose normaliser is fitted to all rows that ``real`` holds."""
         layout = modelled_layout(real, self.model_terminals)
         skipped: dict[str, Any] = {}
         if self.skip_reward_norm:
@@ -174,7 +175,7 @@ class SyntheticRefill:
     def _train(
         self, model: ElucidatedDiffusion, round_index: int, real: RowBuffer, seed: int
     ) -> ElucidatedDiffusion:
-        """The averaged model (EMA) at the end of the round's training."""
+        """Train; the averaged model (EMA) at the end."""
         folder = None
         if self.folder is not None:
             folder = self.folder / f"round-{round_index}"
@@ -220,8 +221,8 @@ class SyntheticRefill:
 
 
 def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:
-    """Build a diffusion model for rows of ``layout``, so that what gin does not say shows at once
-    and not at the first refill.
+    """Build a diffusion model for rows of ``layout``, so that what gin lacks shows at once and not
+    at the first refill.
 
     Raises:
         ValueError: gin has no network or no normaliser for it, or one that cannot be made.
@@ -247,7 +248,7 @@ def _claim(folder: RunFolder) -> None:
 
 
 def _digest(buffer: RowBuffer) -> str:
-    """Of the rows held, in their order."""
+    """A digest of the rows that the buffer holds, in their order."""
     digest = hashlib.sha256()
     for block in buffer.valid_rows().split(1 << 16):
         digest.update(block.cpu().numpy())

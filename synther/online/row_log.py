@@ -1,4 +1,4 @@
-"""A ring buffer's rows on disk, in files that are written once: a checkpoint costs what is new."""
+"""A ring buffer's rows are kept in files that are written once: a checkpoint costs what is new."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK_ROWS = 10_000
 
 
 class RowLog:
-    """The last rows of a run: ``rows-{start}-{stop}.npy``, counted over the whole run.
+    """Keeps the last rows of a run as ``rows-{start}-{stop}.npy``, counted over the whole run.
 
     Args:
         folder: where the files are.
@@ -58,8 +58,8 @@ class RowLog:
         buffer.load_state_dict({"rows": held, "size": len(held), "next": following})
 
     def _blocks(self, buffer: RowBuffer, inserted: int) -> list[tuple[int, int]]:
-        """First and last (exclusive) row of each file. Of the oldest the buffer may hold the end
-        only; what is before that is never read again."""
+        """The first and the last (exclusive) row of each file. The buffer may hold only the end of
+        the oldest file; the rows before that are never read again."""
         oldest = max(0, inserted - buffer.capacity)
         first = oldest - oldest % self.block_rows
         starts = range(first, inserted, self.block_rows)

@@ -1,4 +1,4 @@
-"""The files that a resumed online run goes on from; each is written whole or not at all.
+"""An online run is saved in files that it goes on from; each is written whole or not at all.
 
 The run's folder holds ``checkpoint-{step}.pt`` (the newest alone), the real rows as
 :class:`~synther.online.row_log.RowLog` keeps them, and ``synthetic-{refill}.npy``, which is written
@@ -18,7 +18,7 @@ from synther.runs.folder import PREFIX
 
 
 class RunFiles:
-    """Checkpoints in ``folder``, and beside them the rows of the two buffers."""
+    """Writes checkpoints into ``folder``, and beside them the rows of the two buffers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""The logs of an online run: a record for each epoch and for each refill, a table beside them."""
+"""An online run logs a record for each epoch and for each refill, and a table of its epochs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time of a run and its rate."""
+"""A run's time and rate are measured here, and when its next checkpoint is due."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class Clock:
-    """Time of this run, the runs it continues included, and updates a second between two calls."""
+    """Measures the time of a run, the runs that it continues included, and its steps a second."""
 
     def __init__(self, step: int, seconds: float) -> None:
         now = time.perf_counter()
@@ -25,19 +25,19 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave what happens inside out of the rate."""
+        """Leave the time that passes inside out of the rate."""
         before = time.perf_counter()
         yield
         self._last += time.perf_counter() - before
 
 
 WRITING_SHARE = 0.02
-"""Of a run's time, what :class:`Pace` lets its checkpoints take."""
+"""The share of a run's time that :class:`Pace` lets its checkpoints take."""
 
 
 class Pace:
-    """When to write the next checkpoint: every so many seconds, and less often where writing one is
-    so slow that it would take more than ``WRITING_SHARE`` of the time.
+    """Says when to write the next checkpoint: every so many seconds, and less often where writing
+    one is so slow that it would take more than ``WRITING_SHARE`` of the time.
 
     Args:
         seconds: from the end of one to the next.
@@ -52,7 +52,7 @@ class Pace:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Around the writing of one: from its end on the next is waited for."""
+        """Count the time to the next from the end of the block, in which one is written."""
         started = time.monotonic()
         yield
         ended = time.monotonic()

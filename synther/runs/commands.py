@@ -1,4 +1,4 @@
-"""What all commands share: how they end, and their logging flags.
+"""All commands end in the same way, and share the flags that stand here.
 
 A command that fails says one thing on stderr, ``error: what, and what to do``, without a traceback,
 and its exit code says of which kind it was:
@@ -89,7 +89,7 @@ def command_errors(
 
 
 def exit_code(error: Exception, *expected: type[Exception]) -> Exit | None:
-    """Of which kind an error is; None for one that nobody foresaw.
+    """The exit code of an error; None for one that nobody foresaw.
 
     Args:
         error: what was raised.
@@ -108,7 +108,7 @@ def exit_code(error: Exception, *expected: type[Exception]) -> Exit | None:
 
 
 def message_of(error: Exception, code: Exit) -> str:
-    """What to tell a person about an error of that kind."""
+    """The message that a person gets about an error of that kind."""
     if code is Exit.DEVICE:
         first_line = (str(error).strip().splitlines() or ["out of memory"])[0]
         return (
@@ -123,7 +123,7 @@ def message_of(error: Exception, code: Exit) -> str:
 
 
 def is_device_failure(error: BaseException) -> bool:
-    """Whether the device, or memory, is what failed."""
+    """Whether it was the device, or memory, that failed."""
     if isinstance(error, (MemoryError, torch.AcceleratorError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and bool(_DEVICE_ERROR.search(str(error)))
@@ -131,7 +131,7 @@ def is_device_failure(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def naming_last_checkpoint(folder: Path | None, *prefixes: str) -> Iterator[None]:
-    """Note on what stopped a run (numbers, disk or device) which file of ``folder`` is good."""
+    """Note on an error of numbers, disk or device which checkpoint of ``folder`` is good."""
     try:
         yield
     except Exception as error:

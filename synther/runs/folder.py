@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what is in it, and whether a resumed run is the same run.
+"""A run's folder is claimed here, and only the same run may resume in it.
 
 Every command that writes a folder claims it here, and every ``--resume`` is answered here. A folder
 belongs to the run whose settings lie in it, in a file that each command names: ``run.json``,

@@ -1,4 +1,4 @@
-"""Reading gin files: found from any folder, with errors that name what was probably meant."""
+"""Gin files are found from any folder, and read with errors that name what was probably meant."""
 
 from __future__ import annotations
 

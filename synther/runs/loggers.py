@@ -1,4 +1,4 @@
-"""One Logger for every run: JSON lines always; TensorBoard and wandb beside them; progress bars."""
+"""Every run logs to JSON lines, on request to TensorBoard and wandb as well, and shows a bar."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WandbMode = Literal["disabled", "offline", "online"]
 
 
 class Adapter(Protocol):
-    """A second place for metrics."""
+    """A second place that takes metrics."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None: ...
 
@@ -28,7 +28,7 @@ class Adapter(Protocol):
 
 
 class LogSettings(Protocol):
-    """What a configuration, or parsed flags, say of the places beside the JSON lines."""
+    """The part of a configuration, or of parsed flags, that chooses the log services."""
 
     @property
     def tensorboard(self) -> bool: ...
@@ -171,9 +171,9 @@ class _TensorBoardAdapter:
 
 
 def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> WandbMode:
-    """What was asked for; else offline where an entity or key is set, and disabled otherwise.
+    """The mode that was asked for; else offline where an entity or key is set, else disabled.
 
-    Never online by itself: with a key and no network, wandb blocks for minutes.
+    It is never online by itself: with a key and no network, wandb blocks for minutes.
     """
     if mode is not None:
         return mode
@@ -183,7 +183,7 @@ def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> Wan
 def open_adapters(
     folder: str | os.PathLike[str], shown: Mapping[str, Any], settings: LogSettings
 ) -> tuple[Adapter, ...]:
-    """wandb and TensorBoard, as far as they are asked for.
+    """Open wandb and TensorBoard, as far as they are asked for.
 
     Args:
         folder: of the run. Its name is the wandb run's; TensorBoard's events are written into it,

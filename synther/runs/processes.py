@@ -1,4 +1,4 @@
-"""Several processes that train and sample one model together.
+"""Several processes train and sample one model together.
 
 ``accelerate launch --num_processes N`` starts them; accelerate carries the messages. Every process
 does the same work on its share of each batch. What is drawn at random is drawn by all of them for
@@ -84,7 +84,7 @@ class Processes:
         return stacked if self._accelerator is None else self._accelerator.gather(stacked)
 
     def progress_bar(self, total: int, description: str, **options: Any) -> tqdm:
-        """The logger's, silent on all processes but the first."""
+        """The logger's progress bar, silent on all processes but the first."""
         if self.is_first:
             return loggers.progress_bar(total, description, **options)
         return tqdm(disable=True)
@@ -94,7 +94,7 @@ ALONE = Processes()
 
 
 def accelerator_for(device: torch.device) -> Accelerator:
-    """accelerate on that device, for one process or for as many as the launcher started.
+    """An accelerator on that device, for one process or for as many as the launcher started.
 
     Raises:
         ValueError: more processes than GPUs, one named GPU for several processes, or another way
@@ -159,8 +159,7 @@ def _check_launch(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def one_voice() -> Iterator[None]:
-    """Around the reading of the command line, which is the same everywhere: one complaint is
-    enough."""
+    """Let the first process alone complain of the command line, which all of them have."""
     with contextlib.ExitStack() as stack:
         if _rank() > 0:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
@@ -170,7 +169,7 @@ def one_voice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_report() -> Iterator[None]:
-    """Around a command's work: the first process that fails says why, the others end silently.
+    """Let the first process that fails in a command's work say why; the others end silently.
 
     A process that fails ends; the launcher sees that and ends those that would wait for it.
 
@@ -202,5 +201,5 @@ def _first_to_fail() -> bool:
 
 
 def _rank() -> int:
-    """As the launcher set it, before accelerate is there to ask."""
+    """The process's number as the launcher set it, before accelerate is there to ask."""
     return int(os.environ.get("RANK", 0))

@@ -1,4 +1,4 @@
-"""Where and how things run: device, CPU threads, precision, seeds, and the compile switch."""
+"""A run chooses its device, CPU threads, precision and seeds with these functions."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def available_cpus() -> int:
-    """CPU cores that this process may use: by its affinity, not the machine's count; its share of
-    them where a launcher (accelerate, torchrun) started others beside it."""
+    """The number of CPU cores that this process may use, by its affinity; where a launcher
+    (accelerate, torchrun) started others beside it, its share of them."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -60,8 +60,8 @@ def available_cpus() -> int:
 
 
 def threads_for(network: nn.Module) -> int:
-    """How many CPU threads a network should get, for :func:`cpu_threads`: a single one where it has
-    fewer than ``SMALL_NETWORK`` parameters, else 0, every core."""
+    """The number of CPU threads that a network should get, for :func:`cpu_threads`: a single one
+    where it has fewer than ``SMALL_NETWORK`` parameters, else 0, which is every core."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return RL_THREADS if parameters < SMALL_NETWORK else 0
 
@@ -79,7 +79,7 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Products in bfloat16 where ``precision`` is bf16; nothing at all for fp32."""
+    """Take products in bfloat16 where ``precision`` is bf16; change nothing at all for fp32."""
     if precision == "fp32":
         yield
         return

@@ -1,4 +1,4 @@
-"""Dataclasses of settings, from YAML files and command lines, strictly, and back to plain values.
+"""Dataclasses of settings are read strictly from YAML files and command lines, and written back.
 
 A value of the wrong type is an error, an unknown key names the nearest one, and each error is one
 line. Nested dataclasses have flat keys: ``diffusion.path``.
@@ -25,7 +25,7 @@ ConfigT = TypeVar("ConfigT")
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
-"""What a file holds may be large; with YAML's aliases larger than any memory."""
+"""A value in a file may be large; with YAML's aliases it may be larger than any memory."""
 _TEXT_OF_NONE = ("", "null", "none", "~")
 
 
@@ -73,7 +73,7 @@ def read_mapping(path: str | Path) -> dict[Any, Any]:
 
 
 def read_settings(config_class: type, path: str | Path) -> dict[str, Any]:
-    """The typed values of a file by flat key; nothing for the keys that it leaves out."""
+    """The typed values of a file by flat key, without the keys that it leaves out."""
     flat: dict[str, Any] = {}
     for key, value in read_mapping(path).items():
         nested = isinstance(value, dict)
@@ -106,7 +106,7 @@ def typed(config_class: type, given: Mapping[str, Any], where: str = "") -> dict
 
 
 def types_of(config_class: type) -> dict[str, Any]:
-    """Flat key -> annotation."""
+    """The annotation of each flat key."""
     flat: dict[str, Any] = {}
     for name, kind in _annotations(config_class).items():
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
@@ -248,4 +248,4 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-"""What a message calls a type."""
+"""The name of a type in a message."""

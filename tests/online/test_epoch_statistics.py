@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synther.online.epoch_statistics import MetricTotals, described
+from synther.online.epoch_statistics import MetricTotals, statistics_of
 from synther.online.progress_table import ProgressTable
 
 pytestmark = pytest.mark.arithmetic
@@ -21,8 +21,8 @@ NUMBERS = st.floats(-1e6, 1e6, width=32)
 
 
 @given(st.lists(NUMBERS, min_size=1))
-def test_described_is_numpy_s(values: list[float]) -> None:
-    assert described("X", values) == pytest.approx(
+def test_statistics_are_numpy_s(values: list[float]) -> None:
+    assert statistics_of("X", values) == pytest.approx(
         {
             "AverageX": np.mean(values), "StdX": np.std(values),
             "MaxX": max(values), "MinX": min(values),
@@ -30,9 +30,9 @@ def test_described_is_numpy_s(values: list[float]) -> None:
     )  # fmt: skip
 
 
-def test_nothing_is_described_by_nan() -> None:
-    assert list(described("EpRet", [])) == ["AverageEpRet", "StdEpRet", "MaxEpRet", "MinEpRet"]
-    assert all(math.isnan(each) for each in described("EpRet", []).values())
+def test_statistics_of_nothing_are_nan() -> None:
+    assert list(statistics_of("EpRet", [])) == ["AverageEpRet", "StdEpRet", "MaxEpRet", "MinEpRet"]
+    assert all(math.isnan(each) for each in statistics_of("EpRet", []).values())
 
 
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=30), st.integers(0, 30))

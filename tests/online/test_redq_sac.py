@@ -113,7 +113,7 @@ def test_the_target_by_hand() -> None:
     noise = torch.zeros(1, 2, DIMS.action)  # standard normal at its mode, where tanh has slope 1
     log_prob = -DIMS.action * 0.5 * np.log(2 * np.pi)
     for members, least in ((None, 3), (torch.tensor([0, 2]), 4), (torch.tensor([0]), 5)):
-        target = agent.target(agent.look_ahead(batch, noise), members, None)
+        target = agent.target(agent.target_inputs(batch, noise), members, None)
         expected = torch.tensor([[[1 + 0.5 * (least - 0.2 * log_prob)], [2.0]]])
         torch.testing.assert_close(target, expected.float())
 
