@@ -19,8 +19,8 @@ from synther.diffusion.generation.generator import SamplingError
 from synther.pixels.config import PixelConfig
 from synther.pixels.recipe import run_recipe
 from synther.pixels.stages import train
-from synther.runs.commands import command_errors
-from synther.runs.settings import configured, flags_of
+from synther.runs.commands import UsageError, command_errors
+from synther.runs.settings import ConfigError, configured, flags_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,10 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     about = "DrQ+BC and BC from pixels, and their heads on (synthetic) latents."
     parser = flags_of(PixelConfig, about)
     parser.add_argument("--recipe", action="store_true", help="all steps: see the README")
-    args = parser.parse_args(argv)
+    given = vars(parser.parse_args(argv))
+    recipe = given.pop("recipe", False)
     with command_errors(SamplingError):
-        config = configured(PixelConfig, args)
-        if vars(args).get("recipe"):
+        try:
+            config = configured(PixelConfig, given)
+        except ConfigError as error:
+            raise UsageError(str(error)) from error
+        if recipe:
             run_recipe(config)
             return
         result = train(config)

@@ -19,7 +19,6 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from synther.runs import ROOT
-from synther.runs.commands import UsageError
 
 ConfigT = TypeVar("ConfigT")
 
@@ -188,8 +187,8 @@ def _number(value: Any) -> int | float | None:
 
 
 def flags_of(config_class: type, description: str) -> argparse.ArgumentParser:
-    """A parser with ``--config FILE`` and a flag for each key; what is not given is not in its
-    namespace, which :func:`configured` takes."""
+    """A parser with ``--config FILE`` and a flag for each key. What is not given is not in its
+    namespace, whose ``vars`` :func:`configured` takes."""
     parser = argparse.ArgumentParser(description=description, argument_default=argparse.SUPPRESS)
     parser.add_argument("--config", metavar="FILE", help="YAML with the same keys")
     defaults = as_dict(config_class())
@@ -210,19 +209,19 @@ def flags_of(config_class: type, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def configured(config_class: type[ConfigT], args: argparse.Namespace) -> ConfigT:
-    """Defaults, then the file of ``--config``, then the command line.
+def configured(config_class: type[ConfigT], given: Mapping[str, Any]) -> ConfigT:
+    """Defaults, then the file that ``config`` names, then the other words of a command line.
+
+    Args:
+        config_class: a dataclass.
+        given: the words by their keys, without the dashes.
 
     Raises:
-        UsageError: an unknown key, a value that does not fit, or an unreadable file.
+        ConfigError: an unknown key, a value that does not fit, or an unreadable file.
     """
-    file = vars(args).get("config")
-    words = {key: vars(args)[key] for key in types_of(config_class) if key in args}
-    try:
-        values = {} if file is None else read_settings(config_class, file)
-        return build(config_class, values | typed(config_class, words, "--"))
-    except ConfigError as error:
-        raise UsageError(str(error)) from error
+    words = {key: value for key, value in given.items() if key != "config"}
+    values = read_settings(config_class, given["config"]) if "config" in given else {}
+    return build(config_class, values | typed(config_class, words, "--"))
 
 
 def _metavar(kind: Any) -> str:

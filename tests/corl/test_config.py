@@ -13,7 +13,7 @@ from synther.corl.algorithms.edac import EDACConfig
 from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BCConfig
 from synther.corl.shared.config import DiffusionConfig, RunConfig
-from synther.corl.shared.parsing import load_yaml, parse, usage
+from synther.corl.shared.parsing import parse, usage
 from synther.runs.settings import ConfigError, as_dict, coerce
 from tests.conftest import GOLDEN
 
@@ -45,7 +45,7 @@ def test_every_file_holds_exactly_what_differs(row: list[str]) -> None:
     for pair in values.split():
         key, value = pair.split("=")
         expected[config_class.ALIASES.get(key, key)] = value_of(value)
-    loaded = as_dict(load_yaml(config_class, YAML_FOLDER / file))
+    loaded = as_dict(parse(config_class, ["--config", str(YAML_FOLDER / file)]))
     assert loaded == expected
     assert {key: type(value) for key, value in loaded.items()} == {
         key: type(value) for key, value in expected.items()
@@ -164,7 +164,7 @@ def test_whole_numbers_may_be_written_with_an_exponent() -> None:
 
 def test_off_in_yaml_is_the_word(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("compile: off\n")  # YAML 1.1 reads false
-    assert load_yaml(TD3BCConfig, tmp_path / "run.yaml").compile == "off"
+    assert parse(TD3BCConfig, ["--config", str(tmp_path / "run.yaml")]).compile == "off"
 
 
 def test_the_releases_way_of_no_limit() -> None:

@@ -14,7 +14,7 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 import synther
 from synther.corl.algorithms.cql import CQL, CQLConfig
-from synther.corl.shared.parsing import load_yaml, parse
+from synther.corl.shared.parsing import parse
 from synther.learning.learner import Dims
 from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
@@ -287,7 +287,7 @@ def test_actions_are_bounded_and_deterministic() -> None:
 @pytest.mark.parametrize("path", sorted(YAML.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_learning_rates_of_a_file_are_numbers(path: Path) -> None:
     """The 2023 release read a rate of 1.0 from every file (``bool("3e-5")``)."""
-    config = load_yaml(CQLConfig, path)
+    config = parse(CQLConfig, ["--config", str(path)])
     assert (config.policy_lr, config.qf_lr) == (3e-5, 3e-4)
     assert type(config.policy_lr) is type(config.qf_lr) is float
 
@@ -295,7 +295,7 @@ def test_learning_rates_of_a_file_are_numbers(path: Path) -> None:
 def test_learning_rates_written_in_a_file_reach_the_optimisers(tmp_path: Path) -> None:
     file = tmp_path / "rates.yaml"
     file.write_text("policy_lr: 3e-6\nqf_lr: 1e-4\n")  # YAML reads the first as text
-    config = load_yaml(CQLConfig, file)
+    config = parse(CQLConfig, ["--config", str(file)])
     agent = make_agent(policy_lr=config.policy_lr, qf_lr=config.qf_lr)
     rates = {key: each.param_groups[0]["lr"] for key, each in agent.optimizers().items()}
     assert rates == {

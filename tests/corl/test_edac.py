@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from synther.corl.algorithms.edac import EDAC, EDACConfig, similarity
-from synther.corl.shared.parsing import load_yaml, parse
+from synther.corl.shared.parsing import parse
 from synther.corl.shared.run_folder import NumberedFolder
 from synther.learning.replay import Batch
 from synther.learning.streams import BlockStream, generators_for
@@ -252,7 +252,7 @@ def test_actions_are_bounded_and_deterministic() -> None:
 def test_own_key_names_through_file_and_command_line(tmp_path: Path) -> None:
     file = tmp_path / "edac.yaml"
     file.write_text("env_name: hopper-medium-v2\ngamma: 0.9\nnum_epochs: 7\neval_episodes: 3\n")
-    config = load_yaml(EDACConfig, file)
+    config = parse(EDACConfig, ["--config", str(file)])
     assert (config.env, config.discount, config.n_episodes) == ("hopper-medium-v2", 0.9, 3)
     assert (config.max_timesteps, config.eval_freq) == (7000, 5000)
     words = "--gamma 0.5 --num_updates_on_epoch 10 --eval_every 2 --eval_seed 1 --num_seeds 2"
@@ -295,7 +295,8 @@ def test_what_cannot_be_is_refused(words: str, message: str) -> None:
 @pytest.mark.parametrize("keys", [{"num_epochs": 2, "eval_every": 1}, {"max_timesteps": 30}])
 def test_a_stored_configuration_reads_back_the_same(tmp_path: Path, keys: dict[str, Any]) -> None:
     config = EDACConfig(checkpoints_path=str(tmp_path), **keys)
-    assert load_yaml(EDACConfig, NumberedFolder.create(config).path / "config.yaml") == config
+    file = NumberedFolder.create(config).path / "config.yaml"
+    assert parse(EDACConfig, ["--config", str(file)]) == config
 
 
 def test_deterministic_torch_is_another_name() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synther.online.epoch_statistics import MetricTotals, statistics_of
-from synther.online.progress_table import ProgressTable
+from synther.online.run_logs import ProgressTable
 
 pytestmark = pytest.mark.arithmetic
 

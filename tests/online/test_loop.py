@@ -13,7 +13,7 @@ import torch
 
 from synther.learning.replay import Batch
 from synther.online.loop import OnlineRun
-from synther.online.progress_table import columns_of
+from synther.online.run_logs import columns_of
 from tests.online.helpers import TINY_RUN, bind_tiny_diffusion, logs, tiny_run
 
 

@@ -6,14 +6,21 @@ import pytest
 
 from synther.datasets.vd4rl import LEVELS, TASKS
 from synther.pixels.config import PixelConfig
-from synther.runs.commands import UsageError
-from synther.runs.settings import as_dict, build, configured, flags_of, read_mapping, typed
+from synther.runs.settings import (
+    ConfigError,
+    as_dict,
+    build,
+    configured,
+    flags_of,
+    read_mapping,
+    typed,
+)
 
 ROOT = Path(__file__).parents[2]
 
 
 def parse(*words: str) -> PixelConfig:
-    return configured(PixelConfig, flags_of(PixelConfig, "").parse_args(words))
+    return configured(PixelConfig, vars(flags_of(PixelConfig, "").parse_args(words)))
 
 
 def test_the_defaults_are_those_of_the_paper() -> None:
@@ -87,7 +94,7 @@ def test_plain_values_give_the_configuration_back() -> None:
 )
 def test_a_wrong_file_is_an_error_of_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(ConfigError, match=message):
         parse("--config", str(tmp_path / "a.yaml"))
 
 

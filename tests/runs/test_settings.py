@@ -8,8 +8,7 @@ from typing import Literal
 
 import pytest
 
-from synther.runs.commands import UsageError
-from synther.runs.settings import configured, flags_of
+from synther.runs.settings import ConfigError, configured, flags_of
 
 
 @dataclass
@@ -29,7 +28,7 @@ class Config:
 
 
 def parse(*words: str) -> Config:
-    return configured(Config, flags_of(Config, "A command.").parse_args(words))
+    return configured(Config, vars(flags_of(Config, "A command.").parse_args(words)))
 
 
 def test_without_a_word_there_are_defaults() -> None:
@@ -67,7 +66,7 @@ def test_the_mode_of_wandb_has_the_other_commands_spelling_too() -> None:
     ],
 )
 def test_what_does_not_fit_is_one_line(words: tuple[str, ...], message: str) -> None:
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(ConfigError) as refused:
         parse(*words)
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)

@@ -7,13 +7,12 @@ Types are those of :mod:`synther.runs.settings`: pyrallis' own reading, which is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import pyrallis
 
 from synther.corl.shared.config import RunConfig
-from synther.runs.settings import ConfigError, build, read_settings, typed
+from synther.runs.settings import ConfigError, configured
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
@@ -29,15 +28,7 @@ def parse(config_class: type[ConfigT], arguments: Sequence[str]) -> ConfigT:
     Raises:
         ConfigError: an unknown key, a value that does not fit, or an unreadable file.
     """
-    given = _arguments_by_key(arguments)
-    file = given.pop("config", None)
-    values = {} if file is None else read_settings(config_class, file)
-    return build(config_class, values | typed(config_class, given, "--"))
-
-
-def load_yaml(config_class: type[ConfigT], path: str | Path) -> ConfigT:
-    """The configuration that a YAML file describes, with the defaults for what it leaves out."""
-    return build(config_class, read_settings(config_class, path))
+    return configured(config_class, _arguments_by_key(arguments))
 
 
 def usage(config_class: type[RunConfig]) -> str:
