@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import contextlib
+import threading
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
@@ -14,6 +16,10 @@ from synther.runs.settings import ConfigError
 
 WARM_UP = 3
 """Updates of each variant that run eagerly first, so that optimiser states and workspaces exist."""
+
+
+_ONE_CAPTURE = threading.Lock()
+"""Held by a capture: torch wants one at a time in a process."""
 
 
 def graphed(agent: Agent) -> Callable[[Batch, tuple[Tensor, ...], Hashable], Metrics]:
@@ -37,7 +43,7 @@ class _GraphedUpdate:
         self._inputs: tuple[Batch, tuple[Tensor, ...]] | None = None
         self._seen: dict[Hashable, int] = {}
         self._captured: dict[Hashable, tuple[Any, Metrics]] = {}
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(next(agent.parameters()).device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
@@ -47,7 +53,7 @@ class _GraphedUpdate:
             if seen <= WARM_UP:
                 return self._aside(fixed_batch, fixed_noise, variant)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            with capture(graph, self._stream, self._pool):
                 metrics = self._agent.update(fixed_batch, fixed_noise, variant)
             self._captured[variant] = graph, metrics
         graph, metrics = self._captured[variant]
@@ -56,11 +62,8 @@ class _GraphedUpdate:
 
     def _aside(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         """An eager update on the stream of the capture, as CUDA graphs ask of a warm-up."""
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            metrics = self._agent.update(batch, noise, variant)
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return metrics
+        with aside(self._stream):
+            return self._agent.update(batch, noise, variant)
 
     def _copied(self, batch: Batch, noise: tuple[Tensor, ...]) -> tuple[Batch, tuple[Tensor, ...]]:
         if self._inputs is None:
@@ -70,3 +73,30 @@ class _GraphedUpdate:
             fixed = [*self._inputs[0], *self._inputs[1]]
             torch._foreach_copy_(fixed, [*batch, *noise])
         return self._inputs
+
+
+@contextlib.contextmanager
+def capture(
+    graph: torch.cuda.CUDAGraph, stream: torch.cuda.Stream, pool: Any = None
+) -> Iterator[None]:
+    """Record this thread's work on ``stream``, on that stream's device, into ``graph``.
+
+    Other threads may go on with their work on the device, such as the rows of the next pool; only
+    another capture waits for this one.
+    """
+    with (
+        _ONE_CAPTURE,
+        torch.cuda.device(stream.device),
+        torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def aside(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Run what is inside on ``stream``, after the current stream's work and before what follows."""
+    current = torch.cuda.current_stream(stream.device)
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        yield
+    current.wait_stream(stream)

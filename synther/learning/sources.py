@@ -40,8 +40,8 @@ class BatchSource(Protocol):
 
 
 LEAD = 20
-"""Batches of a pool that are used before the next pool is begun in the background: by then the
-graphs of the update are captured, which nothing may happen beside."""
+"""Batches of a pool that are used before the next pool is begun in the background: most graphs of
+the update are captured by then, and share the device with nothing."""
 
 
 class RowSource:

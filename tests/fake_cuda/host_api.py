@@ -37,12 +37,14 @@ class State:
         capture: the graph that is being captured.
         sync_mode: what ``torch.cuda.set_sync_debug_mode`` was told.
         waits: of the host, since the last ``reset``.
+        touched: devices that something ran on, since then.
         arriving: by stream, copies to pinned memory that nobody has waited for.
     """
 
     capture: CUDAGraph | None = None
     sync_mode: str = "default"
     waits: list[Wait] = field(default_factory=list)
+    touched: set[int] = field(default_factory=set)
     arriving: dict[tuple[int, int], list[Callable[[], object]]] = field(default_factory=dict)
 
 
@@ -54,6 +56,7 @@ def reset() -> None:
     set_capture(None)
     STATE.sync_mode = "default"
     STATE.waits.clear()
+    STATE.touched.clear()
     STATE.arriving.clear()
     set_device(0)
 
@@ -71,11 +74,8 @@ def project_line() -> str:
 
 def wait(reason: str, stream: torch.Stream | None = None) -> None:
     """The host waits for a stream (the current one), if it may."""
-    capture = STATE.capture
-    # thread_local lets other threads wait while this one captures, global nobody.
-    if capture is not None and (
-        capture.error_mode == "global" or capture.thread == threading.get_ident()
-    ):
+    stream = stream or current_stream()
+    if STATE.capture is not None and STATE.capture.forbids(stream):
         raise RuntimeError(
             f"CUDA error: operation not permitted when stream is capturing ({reason} at "
             f"{project_line()})"
@@ -83,7 +83,7 @@ def wait(reason: str, stream: torch.Stream | None = None) -> None:
     STATE.waits.append(Wait(reason, project_line()))
     if STATE.sync_mode == "error":
         raise RuntimeError(f"called a synchronizing CUDA operation: {reason} at {project_line()}")
-    arrive(stream or current_stream())
+    arrive(stream)
 
 
 def arrive(*streams: torch.Stream) -> None:
@@ -134,6 +134,7 @@ class Stream(torch.Stream):
     def __new__(cls, device: Any = None, priority: int = 0, **_: Any) -> Stream:
         index = current_device() if device is None else torch.device(device).index
         full = torch.device("cuda", current_device() if index is None else index)
+        STATE.touched.add(full.index)
         return super().__new__(cls, device=full)
 
     @classmethod
@@ -184,8 +185,7 @@ def _same_capture(stream: torch.Stream, other: torch.Stream) -> None:
     capture = STATE.capture
     if capture is None:
         return
-    inside = [each.stream_id == capture.stream.stream_id for each in (stream, other)]
-    if inside[0] and not inside[1]:
+    if capture.is_on(stream) and not capture.is_on(other):
         raise RuntimeError("CUDA error: dependency created on uncaptured work in another stream")
 
 
@@ -229,6 +229,16 @@ class CUDAGraph:
         self.error_mode, self.thread = capture_error_mode, threading.get_ident()
         self.stream = current_stream()
         set_capture(self)
+
+    def is_on(self, stream: torch.Stream) -> bool:
+        """Whether work in ``stream`` goes into the graph."""
+        return _key(stream) == _key(self.stream)
+
+    def forbids(self, stream: torch.Stream) -> bool:
+        """Whether a wait for ``stream`` breaks the capture: thread_local lets other threads wait
+        for other streams, global lets nobody."""
+        mine = self.thread == threading.get_ident()
+        return mine or self.error_mode == "global" or self.is_on(stream)
 
     def capture_end(self) -> None:
         set_capture(None)

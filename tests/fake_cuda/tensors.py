@@ -231,8 +231,10 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if op.name == "record_stream":
         return None
     call.check()
+    if call.on_device:
+        STATE.touched.add(call.index)
     run = call.unwrapped()
-    if STATE.capture is not None and call.on_device and _is_captured(call.index):
+    if call.on_device and _is_captured(call.index):
         return _captured(call, run)
     if call.fakes and not call.on_device and op.name in COPIES and call.in_passing:
         return _copied_later(call, run)
@@ -269,10 +271,7 @@ def _captured(call: _Call, run: Callable[[], Any]) -> Any:
 
 def _is_captured(index: int) -> bool:
     graph = STATE.capture
-    assert graph is not None
-    current = torch.accelerator.current_stream(index)
-    captured = graph.stream
-    return (current.stream_id, current.device_index) == (captured.stream_id, captured.device_index)
+    return graph is not None and graph.is_on(torch.accelerator.current_stream(index))
 
 
 def _copied_later(call: _Call, run: Callable[[], Any]) -> Any:

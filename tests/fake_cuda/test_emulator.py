@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,49 +15,28 @@ from synther.corl.algorithms import iql, td3_bc
 from synther.corl.algorithms.iql import IQL
 from synther.corl.algorithms.td3_bc import TD3BC
 from synther.learning import graphs
-from synther.learning.learner import Agent
 from synther.learning.replay import Batch
-from synther.learning.streams import BlockStream, generators_for
-from tests.corl.helpers import ALGORITHMS, make_agent, random_batch
+from tests.fake_cuda.helpers import (
+    agent_on,
+    largest_difference,
+    noise_of,
+    only_emulated,
+    train,
+    weights_of,
+)
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        "tests.fake_cuda.host_api" not in sys.modules, reason="not on the emulated device"
-    ),
-]
-
-
-def on_device(batch: Batch, device: str = "cuda") -> Batch:
-    return Batch(*(each.to(device) for each in batch))
+pytestmark = [pytest.mark.gpu, only_emulated]
 
 
 def graph_against_eager(algorithm: str) -> float:
     """The largest difference of a parameter after 20 updates, in units of how far one moved."""
-    config_class, build, small = ALGORITHMS[algorithm]
     keys = {"max_timesteps": 30} if algorithm == "iql" else {}
-    config = config_class(batch_size=8, **small, **keys)
-    eager, captured = (make_agent(build, config, [0], device="cuda") for _ in range(2))
-    start = [each.detach().clone() for each in eager.parameters()]
-    update = graphs.graphed(captured)
-    streams = [
-        BlockStream(each.noise, generators_for([0], "noise", "cuda")) for each in (eager, captured)
-    ]
-    for step in range(1, 21):
-        batch = on_device(random_batch(1, 8, seed=step))
-        for agent, step_of, stream in zip(
-            (eager, captured), (eager.update, update), streams, strict=True
-        ):
-            agent.schedule(step)
-            step_of(batch, stream.next(), agent.variant(step))
-    return largest_difference(eager.parameters(), captured.parameters()) / largest_difference(
-        eager.parameters(), start
-    )
-
-
-def largest_difference(some: Iterable[Tensor], others: Iterable[Tensor]) -> float:
-    pairs = zip(some, others, strict=True)
-    return max(float((a.detach() - b.detach()).abs().max()) for a, b in pairs)
+    eager, captured = (agent_on("cuda", algorithm, **keys) for _ in range(2))
+    start = weights_of(eager)
+    train(eager, eager.update, noise_of(eager), range(1, 21))
+    train(captured, graphs.graphed(captured), noise_of(captured), range(1, 21))
+    moved = largest_difference(eager.parameters(), start)
+    return largest_difference(eager.parameters(), captured.parameters()) / moved
 
 
 critic_loss = TD3BC.critic_loss
@@ -239,5 +217,4 @@ def test_networks_move_with_their_parameters_and_gradients() -> None:
     layer(inputs).sum().backward()
     assert layer.bias.grad.tolist() == [4, 4]
     assert isinstance(layer.to("cpu").weight, torch.nn.Parameter)
-    agent: Agent = make_agent(TD3BC, td3_bc.TD3BCConfig(network_width=8), [0], device="cuda:1")
-    assert {each.device.index for each in agent.parameters()} == {1}
+    assert {each.device.index for each in agent_on("cuda:1").parameters()} == {1}

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synther.learning.graphs import aside, capture
+
 WARM_UP = 3
 """The number of eager calls that CUDA graphs ask for before a capture."""
 
@@ -56,10 +58,8 @@ class GraphedNetwork(nn.Module):
 
     def _capture(self, inputs: list[Tensor | None]) -> None:
         self._inputs = [None if each is None else each.clone() for each in inputs]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        stream = torch.cuda.Stream(next(self.net.parameters()).device)
+        with aside(stream):
             self.net(*self._inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        with torch.cuda.graph(self._graph, stream=stream):
+        with capture(self._graph, stream):
             self._output = self.net(*self._inputs)
