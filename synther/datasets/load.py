@@ -79,9 +79,9 @@ def load_dataset(
         terminate_on_end: D4RL's layout only: keep time-outs, with terminal 0, instead of dropping
             them.
         d4rl_exact: D4RL's layout only: the very arrays of d4rl 1.1's ``qlearning_dataset``. Without
-            it, terminal rows take the file's own ``next_observations`` where it has them (d4rl
-            gives them the next episode's first observation); ``qlearning.to_transitions`` says
-            what else differs.
+            it, rows take the file's own ``next_observations`` where it has them (d4rl takes the
+            following row's observation, be it another episode's); ``qlearning.to_transitions``
+            says what else differs.
         max_episode_steps: D4RL's layout only: the time limit by which a file without ``timeouts``
             is cut into episodes; known for D4RL's names.
 

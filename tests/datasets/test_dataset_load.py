@@ -108,7 +108,7 @@ def test_local_hdf5_by_path_is_known_by_its_official_file_name(golden, tmp_path)
 
 
 def test_file_without_time_outs_is_cut_by_the_limit_of_its_name_or_the_callers(write_hdf5):
-    flags = {"terminals": np.zeros(700, bool), "timeouts": None}
+    flags = {"terminals": np.zeros(700, bool), "timeouts": None, "next_observations": None}
     known = write_hdf5("maze2d-umaze-sparse-v1.hdf5", rows=700, **flags)
     assert len(load_dataset(known)) == 699 - 2  # a limit of 300: rows 299 and 599
     unknown = write_hdf5("mine.hdf5", rows=700, **flags)

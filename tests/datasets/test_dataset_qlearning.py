@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synther.datasets import load_dataset
 from synther.datasets.files import EpisodeRows, read_hdf5
 from synther.datasets.qlearning import to_transitions
 from synther.transitions import FIELDS, TransitionError
@@ -30,9 +31,13 @@ def test_equal_to_what_d4rl_returned(golden, name, terminate_on_end):
         np.testing.assert_array_equal(getattr(ours, field), recorded[field])
 
 
-def test_terminal_rows_take_the_files_next_observation_and_nothing_else_changes(golden):
+def test_rows_take_the_files_next_observation_and_nothing_else_changes(golden):
     rows = read_hdf5(golden / "hopper-random-v2.sample.hdf5")
     exact, ours = to_transitions(rows, d4rl_exact=True), to_transitions(rows)
+    assert not (rows.terminals | rows.timeouts)[-1]
+    assert len(ours) == len(exact) + 1  # the last row, whose successor the file knows
+    np.testing.assert_array_equal(ours.next_observations, rows.next_observations[~rows.timeouts])
+    ours = ours.subset(slice(len(exact)))
     ends = ours.terminals == 1
     for field in FIELDS:
         a, b = getattr(exact, field), getattr(ours, field)
@@ -85,19 +90,21 @@ def loop(rows: EpisodeRows, *, exact: bool, keep_timeouts: bool, limit: int) -> 
     """What ``to_transitions`` promises, said as plainly as possible, one row at a time."""
     out = []
     step = 0
-    for i in range(len(rows) - 1):
+    recorded = rows.next_observations is not None and not exact
+    for i in range(len(rows)):
         end_of_time = step == limit - 1 if rows.timeouts is None else bool(rows.timeouts[i])
         terminal = bool(rows.terminals[i])
         step += 1
-        if end_of_time and not keep_timeouts:
+        if end_of_time and not keep_timeouts and (exact or not terminal):
             step = 0
             continue
-        following = rows.observations[i + 1]
-        if (terminal or end_of_time) and not exact:
-            if rows.next_observations is not None:
-                following = rows.next_observations[i]
-            elif end_of_time:
-                following = [UNKNOWABLE]
+        if i == len(rows) - 1 and not (recorded or (terminal and not exact)):
+            continue
+        following = rows.observations[min(i + 1, len(rows) - 1)]
+        if recorded:
+            following = rows.next_observations[i]
+        elif end_of_time and not terminal and not exact:
+            following = [UNKNOWABLE]
         if terminal or end_of_time:
             step = 1 if exact else 0
         out.append(
@@ -166,7 +173,7 @@ def test_no_transition_crosses_from_one_episode_to_the_next(episodes, recorded, 
     ours = to_transitions(rows, terminate_on_end=keep_timeouts, max_episode_steps=6)
     np.testing.assert_array_equal(ours.next_observations - ours.observations, [[0, 1]] * len(ours))
     if keep_timeouts:
-        assert len(ours) == len(rows) - 1
+        assert len(ours) == len(rows)
 
 
 def test_kept_time_outs_are_never_terminals():
@@ -176,8 +183,8 @@ def test_kept_time_outs_are_never_terminals():
         next_observations=np.full((6, 1), 9, np.float32),
     )
     ours = to_transitions(rows, terminate_on_end=True)
-    assert ours.terminals.tolist() == [0, 0, 0, 0, 0]
-    assert ours.next_observations[:, 0].tolist() == [1, 2, 9, 4, 5]
+    assert ours.terminals.tolist() == [0] * 6
+    assert ours.next_observations[:, 0].tolist() == [9] * 6
 
 
 def test_kept_time_out_without_a_recorded_successor_is_refused():
@@ -186,20 +193,72 @@ def test_kept_time_out_without_a_recorded_successor_is_refused():
         to_transitions(rows, terminate_on_end=True)
 
 
-def test_missing_time_outs_need_the_time_limit():
-    with pytest.raises(TransitionError, match=r"rows: has no 'timeouts'.*max_episode_steps"):
-        to_transitions(rows_of(terminals=np.zeros(6, bool)))
+def test_missing_time_outs_need_the_time_limit_or_the_files_own_next_observations():
+    flags = {"terminals": np.zeros(6, bool)}
+    with pytest.raises(TransitionError, match=r"rows: has neither 'timeouts'.*max_episode_steps"):
+        to_transitions(rows_of(**flags))
+    recorded = 10 + np.arange(6, dtype=np.float32)[:, None]
+    ours = to_transitions(rows_of(**flags, next_observations=recorded))
+    np.testing.assert_array_equal(ours.next_observations, recorded)
+    with pytest.raises(TransitionError, match="max_episode_steps"):
+        to_transitions(rows_of(**flags, next_observations=recorded), d4rl_exact=True)
 
 
-def test_next_observations_are_checked_where_they_are_used_and_only_there():
+def test_what_the_message_on_missing_time_outs_advises_works(write_hdf5, tmp_path, monkeypatch):
+    path = write_hdf5(timeouts=None, next_observations=None)
+    with pytest.raises(TransitionError) as refused:
+        load_dataset(path)
+    advice = str(refused.value).split("use the result: ")[1]
+    monkeypatch.chdir(tmp_path)
+    eval(advice.replace("=N", "=7"), {"load_dataset": load_dataset})
+    assert len(load_dataset("cut.npz")) == 20 - 2  # rows 12 and 19; row 5 is a terminal
+
+
+def test_next_observations_are_checked_wherever_they_are_used():
     recorded = np.arange(6, dtype=np.float32)[:, None]
-    recorded[1] = np.nan  # an ordinary row: its successor is the following row
-    arrays = {"terminals": np.array([0, 0, 0, 1, 0, 0], bool), "timeouts": np.zeros(6, bool)}
-    ours = to_transitions(rows_of(**arrays, next_observations=recorded))
-    assert ours.next_observations[3, 0] == 3
+    recorded[1] = np.nan
+    arrays = {"terminals": np.zeros(6, bool), "timeouts": np.array([0, 1, 0, 0, 0, 0], bool)}
+    ours = to_transitions(rows_of(**arrays, next_observations=recorded))  # row 1 is left out
+    assert ours.next_observations[:, 0].tolist() == [0, 2, 3, 4, 5]
     recorded[3] = np.inf
     with pytest.raises(TransitionError, match=r"'next_observations'.*row 3"):
         to_transitions(rows_of(**arrays, next_observations=recorded))
+
+
+def test_a_selection_of_rows_keeps_what_followed_each(write_hdf5):
+    rng = np.random.default_rng(0)
+    path = write_hdf5(terminals=np.zeros(20, bool), timeouts=np.zeros(20, bool))
+    rows, some = read_hdf5(path), rng.choice(20, 7, replace=False)
+    chosen = {key: getattr(rows, key)[some] for key in (*FIELDS, "timeouts")}
+    loaded = load_dataset(write_hdf5("some.hdf5", **chosen))
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(loaded, field), chosen[field], err_msg=field)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("keep_timeouts", [True, False])
+def test_a_terminal_that_is_also_a_time_out_or_ends_the_file_is_kept(recorded, keep_timeouts):
+    ends = np.array([0, 0, 1, 0, 0, 1], bool)
+    numbers = np.arange(6, dtype=np.float32)[:, None]
+    ours = to_transitions(
+        rows_of(
+            terminals=ends,
+            timeouts=ends,
+            rewards=100.0 * ends,
+            next_observations=numbers + 0.5 if recorded else None,
+        ),
+        terminate_on_end=keep_timeouts,
+    )
+    assert ours.terminals.tolist() == ends.tolist()
+    assert ours.rewards.sum() == 200
+    # Without a record, the row's own observation stands for what followed the last one.
+    expected = [0.5, 1.5, 2.5, 3.5, 4.5, 5.5] if recorded else [1, 2, 3, 4, 5, 5]
+    assert ours.next_observations[:, 0].tolist() == expected
+
+
+def test_a_time_limit_that_falls_on_a_terminal_leaves_it_one():
+    ours = to_transitions(rows_of(terminals=np.array([0, 0, 1] * 3, bool)), max_episode_steps=3)
+    assert ours.terminals.sum() == 3
 
 
 def test_nothing_but_time_outs_is_an_error():
