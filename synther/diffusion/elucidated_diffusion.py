@@ -9,6 +9,7 @@ from typing import Any
 
 import gin
 import torch
+from einops import reduce
 from torch import Tensor, nn
 
 from synther.diffusion.norm import BaseNormalizer
@@ -184,7 +185,7 @@ class ElucidatedDiffusion(nn.Module):
             noise = torch.randn(rows.shape, device=rows.device, generator=generator)
         noised = rows + sigma.reshape(-1, *(1,) * len(self.event_shape)) * noise
         denoised = self.preconditioned_network_forward(noised, sigma, cond=cond)
-        errors = (denoised - rows).square().flatten(1).mean(dim=1)
+        errors = reduce((denoised - rows).square(), "b ... -> b", "mean")
         return (self.loss_weight(sigma) * errors).mean()
 
     # Sampling.

@@ -6,6 +6,7 @@ import math
 from typing import Protocol
 
 import torch
+from einops import reduce
 from torch import Tensor
 
 
@@ -81,15 +82,16 @@ def log_likelihood(
             sigma = log_sigma.exp().to(y.dtype).expand(1)
             flow = y - model.preconditioned_network_forward(y, sigma, cond=cond)
             (pulled_back,) = torch.autograd.grad((flow * probe).sum(), y)
-        divergence = (pulled_back * probe).flatten(1).sum(dim=1)
+        divergence = reduce(pulled_back * probe, "b ... -> b", "sum")
         return flow.detach(), divergence
 
     levels = torch.tensor([model.sigma_min, model.sigma_max], device=rows.device).log()
     with torch.no_grad():
         start = (rows, rows.new_zeros(len(rows)))
         path, volume = odeint(slope, start, levels, rtol=rtol, atol=atol, method="dopri5")
-        ends = path[-1].flatten(1)
-        squares = (ends / model.sigma_max).square().sum(dim=1)
-        constant = ends.shape[1] * (math.log(2 * math.pi) / 2 + math.log(model.sigma_max))
+        squares = reduce((path[-1] / model.sigma_max).square(), "b ... -> b", "sum")
+        constant = math.prod(rows.shape[1:]) * (
+            math.log(2 * math.pi) / 2 + math.log(model.sigma_max)
+        )
         total = volume[-1] - squares / 2 - constant
         return total + model.normalizer.log_determinant() if include_normalizer else total

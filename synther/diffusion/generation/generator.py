@@ -10,6 +10,7 @@ from typing import Any
 import gin
 import numpy as np
 import torch
+from einops import pack
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -128,8 +129,8 @@ class SimpleDiffusionGenerator:
         )
         if self.clip_actions:
             actions = actions.clamp(self._low.to(actions), self._high.to(actions))
-        columns = [observations, actions, rewards[:, None], next_observations, terminals[:, None]]
-        return torch.cat(columns, dim=1)
+        rows, _ = pack([observations, actions, rewards, next_observations, terminals], "row *")
+        return rows
 
     def sample(self, num_samples: int, seed: int | None = None) -> FiveArrays:
         """Observations ``[N, O]``, actions ``[N, A]``, rewards ``[N]``, next observations
