@@ -18,7 +18,7 @@ from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import command as offline_command
 from synther.corl.shared.config import RunConfig
-from synther.corl.shared.parsing import load_yaml, parse
+from synther.corl.shared.parsing import parse
 from synther.diffusion import evaluate_samples, train_diffuser
 from synther.online import online_exp
 from synther.runs import gin_config
@@ -128,7 +128,7 @@ def test_a_damaged_yaml_file_is_read_or_named(
     path = tmp_path / "odd.yaml"
     path.write_bytes(data.draw(damaged(YAML)))
     with contextlib.suppress(ConfigError):  # a value out of its range is named without its file
-        load_yaml(config, path)
+        parse(config, ["--config", str(path)])
 
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
@@ -161,7 +161,7 @@ def test_bad_yaml_is_named_and_never_executed(
     path = tmp_path / "with {braces}.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:
-        load_yaml(TD3BCConfig, path)
+        parse(TD3BCConfig, ["--config", str(path)])
     assert path.name in str(raised.value)
     assert message in str(raised.value)
     assert len(str(raised.value)) < 3000
@@ -171,7 +171,7 @@ def test_bad_yaml_is_named_and_never_executed(
 def test_a_yaml_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"alpha: \xff\xfe")
     with pytest.raises(ConfigError, match=r"binary\.yaml: not YAML"):
-        load_yaml(TD3BCConfig, tmp_path / "binary.yaml")
+        parse(TD3BCConfig, ["--config", str(tmp_path / "binary.yaml")])
 
 
 words = st.lists(
