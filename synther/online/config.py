@@ -72,7 +72,7 @@ class OnlineConfig:
     skip_reward_norm: bool = True
     model_terminals: bool = False
     print_buffer_stats: bool = True  # real against synthetic columns, at each refill
-    # Where the run goes on from, if it is killed.
+    # Checkpoints, from which a killed run goes on.
     checkpoint_every: float = 60.0  # seconds, more where writing one is slow
 
     def __post_init__(self) -> None:

@@ -131,7 +131,7 @@ class REDQSACAgent(Learner):
         }
 
     def streams_state(self) -> dict[str, Tensor]:
-        """Where the streams of exploration, batches and noise stand, for a checkpoint."""
+        """The states of the streams of exploration, batches and noise, for a checkpoint."""
         return {purpose: self.generators[purpose].get_state() for purpose in STREAMS}
 
     def load_streams_state(self, state: dict[str, Tensor]) -> None:

@@ -142,7 +142,7 @@ class RunFolder:
             ) from error
 
     def _left_by_earlier_run(self) -> list[Path]:
-        """What belongs to an earlier run, and a new one must not be mixed with: everything in the
+        """The files of an earlier run, which a new one must not be mixed with: all that is in the
         folder but the runs that were set aside before."""
         if self.among_others and not (self.file.exists() or checkpoint.steps(self.path, "model")):
             return []
@@ -159,14 +159,13 @@ class RunFolder:
         console.print(
             f"{self.path} held an earlier run; it is now in {target} (--resume would have "
             "continued it)",
-            markup=False,
             highlight=False,
         )
         return target
 
     # ---- What is in it ----
     def result(self) -> dict[str, Any] | None:
-        """What the finished run wrote to ``result.json``, else None."""
+        """The content of ``result.json``, which a finished run has; else None."""
         path = self.path / "result.json"
         if not path.is_file():
             return None

@@ -130,7 +130,7 @@ def _annotations(selector: str) -> dict[str, Any]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a literal may stand for an annotation; of kinds that no literal has, anything may."""
+    """Whether a literal may stand for an annotation; anything may for kinds that no literal has."""
     if get_origin(kind) in (Union, types.UnionType):
         return any(_fits(value, each) for each in get_args(kind))
     if get_origin(kind) is Literal:
@@ -182,7 +182,7 @@ class _PlainValues(config_parser.ParserDelegate):
 
 
 def bindings_of(text: str, source: str = "gin text") -> dict[str, Any]:
-    """What a gin text binds, ``{'Trainer.train_lr': 3e-4, ...}``, leaving gin's global state.
+    """The bindings of a gin text, ``{'Trainer.train_lr': 3e-4, ...}``; gin's global state stays.
 
     Macros are put in; a reference ``@Name`` becomes the text ``Name``; a macro itself appears under
     its own name, and a binding of a scope under ``scope/Name.parameter``. Module paths before the

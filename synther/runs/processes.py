@@ -29,8 +29,8 @@ if TYPE_CHECKING:  # accelerate takes seconds to import, and a process alone doe
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""For a process that downloads a data set or joins a file while the others wait. One that ends does
-not need it: the launcher then ends the others."""
+"""The longest wait for a process that downloads a data set or joins a file. Nobody waits for one
+that ends: the launcher then ends the others."""
 
 _PEER_LOST = re.compile(r"closed by peer|reset by peer|Broken pipe|remote process exited", re.I)
 
