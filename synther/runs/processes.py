@@ -134,6 +134,8 @@ def accelerator_for(device: torch.device) -> Accelerator:
             f"accelerate was configured for {kind.value}; a diffusion model is trained "
             "data-parallel: launch it with --multi_gpu, without DeepSpeed, FSDP and the like"
         )
+    if kind == DistributedType.NO:
+        accelerator.state.device = device  # accelerate's own is a "cuda" without its number
     return accelerator
 
 

@@ -29,11 +29,15 @@ SMALL_NETWORK = 1_000_000
 def resolve_device(name: str = "auto") -> torch.device:
     """``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:1`` -> device.
 
+    A CUDA device gets its number here, that of the current one where the name has none: tensors
+    name theirs with it, and ``cuda`` equals no tensor's device. Only where a launcher started
+    several processes it stays open, since each of them is given a GPU of its own later.
+
     Raises:
         ValueError: a name that is none of these, or a CUDA device that is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -47,7 +51,14 @@ def resolve_device(name: str = "auto") -> torch.device:
                 f"device '{name}': torch {torch.__version__} sees {count} CUDA devices here; "
                 "use --device cpu, or install a torch build with CUDA"
             )
+        if device.index is None and _launched() == 1:
+            device = torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def _launched() -> int:
+    """How many processes a launcher (accelerate, torchrun) started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def available_cpus() -> int:
@@ -56,7 +67,7 @@ def available_cpus() -> int:
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
-    return max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+    return max(cores // _launched(), 1)
 
 
 def threads_for(network: nn.Module) -> int:

@@ -298,8 +298,13 @@ def _written(call: _Call) -> Any:
 def _next_draw(generator: torch.Generator, count: int) -> torch.Generator:
     """What stands for Philox at (seed, offset): the offset moves on as it does on the device."""
     capture = STATE.capture
-    known = [*torch.cuda.default_generators, *(capture.generators if capture else ())]
-    if capture is not None and not any(generator is each for each in known):
+    if (
+        capture is not None
+        and capture.is_on(torch.accelerator.current_stream(generator.device.index))
+        and not any(
+            generator is each for each in (*torch.cuda.default_generators, *capture.generators)
+        )
+    ):
         raise RuntimeError(
             "Offset increment outside graph capture encountered unexpectedly: the generator is "
             f"not registered with the graph, at {project_line()}"

@@ -99,7 +99,8 @@ def multiplies_bf16_fast(device: torch.device) -> bool:
     """Say whether the device has units for products in bfloat16; a device without them is slower in
     bfloat16 than in float32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
