@@ -1,0 +1,291 @@
+"""Which synthetic rows teach an agent as well as real ones, and which measure says so?
+
+    python3 benchmarks/row_quality.py [--folder row_quality] [--workers 2] [--only 'halfcheetah*']
+    python3 benchmarks/row_quality.py --dry-run      # every command, and nothing done
+    python3 benchmarks/row_quality.py --table        # from the results that are there
+
+Each result is written as soon as it is there, and what is finished is left alone, so that the study
+can be stopped and started again. What it computes is fixed here, before its first run:
+
+**Arms.** A diffusion model of the data set, in the coordinates of 2023 or in the new ones
+(``construct_diffusion_model.normalizer_type``), with and without the last stage that makes rows
+consistent, at the demo's size (width 256, 4 layers, 8 000 steps) and at a larger one (width 512,
+6 layers, 20 000 steps), from 3 generator seeds; 100 000 rows of each. Beside them the real rows.
+
+**Agents.** TD3+BC and IQL, 4 stacked seeds: 12 000 updates on the HalfCheetah replay, 6 000 on
+``hopper-demo-v0``, evaluated 12 times with 10 episodes for each seed.
+
+**Score** of a run and seed: the mean of its last three evaluations, normalised.
+
+**No worse than real rows**: the 95 % interval of the difference of the means (arm minus real,
+Welch's t over all seeds of all generators) contains 0 or lies above it. **Better than today's
+rows**: the interval of the difference to the coordinates of 2023 without the last stage lies above
+0. Everything else is reported as neither.
+
+**A measure predicts** as far as its rank correlation (Spearman) with the mean score over the arms
+of a data set is near 1 or -1; it is printed with the number of arms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import itertools
+import json
+import platform
+import shutil
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, data_set, start
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from synther.files import atomic
+from synther.runs.loggers import read_metrics
+
+RESULTS = REPOSITORY / "benchmarks/results/row_quality"
+Coordinates = Literal["2023", "new"]
+Consistency = Literal["off", "ensemble"]
+NORMALIZERS: dict[Coordinates, tuple[str, str]] = {
+    "2023": ("standard", "True"),
+    "new": ("transitions", "False"),
+}
+"""By coordinates: ``normalizer_type``, and whether the terminal is left alone."""
+SIZES = {
+    "demo": ("mlp_width=256", "num_layers=4", "train_num_steps=8000"),
+    "larger": ("mlp_width=512", "num_layers=6", "train_num_steps=20000"),
+}
+UPDATES = {SHIPPED: 6_000, COLLECTED: 12_000}
+ALGORITHMS = ("td3_bc", "iql")
+GENERATOR_SEEDS = (0, 1, 2)
+SAMPLES = 100_000
+EVALUATIONS, LAST = 12, 3
+console = Console(soft_wrap=True, markup=False, highlight=False)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that an agent learns from; ``coordinates`` is None for the real ones."""
+
+    data: str
+    coordinates: Coordinates | None = None
+    consistency: Consistency = "off"
+    size: str = "demo"
+    seed: int = 0
+
+    @property
+    def model(self) -> str:
+        return f"{self.data}-{self.coordinates}-{self.size}-s{self.seed}"
+
+    @property
+    def arm(self) -> str:
+        """The name of the arm, whatever the generator's seed."""
+        if self.coordinates is None:
+            return f"{self.data}-real"
+        return f"{self.data}-{self.coordinates}-{self.consistency}-{self.size}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One algorithm on some rows."""
+
+    algorithm: str
+    rows: Rows
+
+    @property
+    def name(self) -> str:
+        seed = "" if self.rows.coordinates is None else f"-s{self.rows.seed}"
+        return f"{self.rows.arm}{seed}-{self.algorithm}"
+
+
+def study() -> list[Run]:
+    """All runs; those that say most first, because a study may be cut off."""
+    runs = []
+    for size, seed, algorithm, data in itertools.product(
+        SIZES, GENERATOR_SEEDS, ALGORITHMS, (COLLECTED, SHIPPED)
+    ):
+        if size == "demo" and seed == 0:
+            runs.append(Run(algorithm, Rows(data)))
+        for consistency, coordinates in itertools.product(("off", "ensemble"), NORMALIZERS):
+            runs.append(Run(algorithm, Rows(data, coordinates, consistency, size, seed)))  # type: ignore[arg-type]
+    return runs
+
+
+def model_command(rows: Rows, data: str, folder: Path) -> list[object]:
+    """Trains the model of ``rows``; it writes no samples."""
+    normalizer, disabled = NORMALIZERS[rows.coordinates]  # type: ignore[index]
+    width, layers, steps = SIZES[rows.size]
+    return [
+        "synther/diffusion/train_diffuser.py",
+        *("--dataset", data, "--gin_config_files", "config/resmlp_demo_denoiser.gin"),
+        *("--gin_params", f"construct_diffusion_model.normalizer_type='{normalizer}'"),
+        f"construct_diffusion_model.disable_terminal_norm={disabled}",
+        *(f"ResidualMLPDenoiser.{width}", f"ResidualMLPDenoiser.{layers}", f"Trainer.{steps}"),
+        *("--results_folder", folder / rows.model, "--seed", rows.seed, "--threads", 1),
+    ]
+
+
+def sample_command(rows: Rows, data: str, folder: Path) -> list[object]:
+    """Samples from the model of ``rows``, with or without the last stage."""
+    return [
+        *model_command(rows, data, folder),
+        *("--load_checkpoint", "--save_num_samples", SAMPLES),
+        *("--save_file_name", f"{rows.consistency}.npz", "--consistency", rows.consistency),
+    ]
+
+
+def agent_command(run: Run, data: str, folder: Path) -> list[object]:
+    """Trains the agents of ``run``."""
+    updates, rows = UPDATES[run.rows.data], run.rows
+    samples = folder / rows.model / f"{rows.consistency}.npz"
+    return [
+        f"synther/corl/algorithms/{run.algorithm}.py",
+        *("--env", data, "--name", run.algorithm, "--num_seeds", SEEDS),
+        *("--max_timesteps", updates, "--eval_freq", updates // EVALUATIONS, "--n_episodes", 10),
+        *("--log_every", updates // EVALUATIONS, "--save_checkpoints", "False"),
+        *("--checkpoints_path", folder / "runs" / run.name),
+        *(() if rows.coordinates is None else ("--diffusion.path", samples)),
+    ]
+
+
+def sampled(folder: Path, rows: Rows, data: str) -> None:
+    """Model, samples and their measures, made where they are missing."""
+    home = folder / rows.model
+    if not list(home.glob("model-*.pt")):
+        resume = ["--resume"] if (home / "run.json").exists() else []
+        words = [*model_command(rows, data, folder), "--no_save_samples", *resume]
+        start(folder / f"{rows.model}.log", *words)  # type: ignore[arg-type]
+    if not (home / f"{rows.consistency}.npz").exists():
+        log = folder / f"{rows.model}-{rows.consistency}.log"
+        start(log, *sample_command(rows, data, folder))  # type: ignore[arg-type]
+        shutil.copy(home / "fidelity.json", home / f"{rows.consistency}.json")
+
+
+def do(folder: Path, run: Run, preparing: Lock) -> None:
+    """Do one run, or what is left of it, and write its result; ``preparing`` is held while its rows
+    are made, which another run may want as well."""
+    target = RESULTS / f"{run.name}.json"
+    if target.exists():
+        return
+    started = time.time()
+    with preparing:
+        data = data_set(folder, run.rows.data)
+        if run.rows.coordinates is not None:
+            sampled(folder, run.rows, data)
+    runs = folder / "runs" / run.name
+    command = agent_command(run, data, folder)
+    if not list(runs.glob("*/result.json")):
+        resume = ["--resume"] if list(runs.glob("*")) else []
+        start(folder / "runs" / f"{run.name}.log", *command, *resume)  # type: ignore[arg-type]
+    (finished,) = runs.glob("*/result.json")
+    measures = folder / run.rows.model / f"{run.rows.consistency}.json"
+    atomic.write_json(target, {
+        "arm": run.rows.arm, "algorithm": run.algorithm, "generator_seed": run.rows.seed,
+        "scores": last_scores(finished.parent).tolist(),
+        "measures": json.loads(measures.read_text()) if run.rows.coordinates else None,
+        "seconds": round(time.time() - started), "processor": processor(),
+        # Where the folder was on this machine is nobody else's business.
+        "command": " ".join(map(str, command)).replace(str(folder), "row_quality"),
+    })  # fmt: skip
+
+
+def processor() -> str:
+    """The processor's name, as the kernel says it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def last_scores(run: Path) -> NDArray[np.float64]:
+    """The score of each seed ``[S]``: the mean of its last evaluations."""
+    seeds = json.loads((run / "result.json").read_text())["seeds"]
+    keys = [f"eval_score/s{seed}" for seed in seeds]
+    records = [each for each in read_metrics(run / "metrics.jsonl") if keys[0] in each]
+    return np.array([[each[key] for key in keys] for each in records[-LAST:]]).mean(axis=0)
+
+
+def read_results() -> list[dict[str, Any]]:
+    """All results that are there."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+
+
+def difference(one: Iterable[float], other: Iterable[float]) -> tuple[float, float, float]:
+    """The difference of two means and its 95 % interval (Welch's t)."""
+    first, second = np.array([*one]), np.array([*other])
+    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    return float(first.mean() - second.mean()), float(interval.low), float(interval.high)
+
+
+def verdict(interval: tuple[float, float, float], *, than_real: bool) -> str:
+    """The pre-registered words for a difference; see the module."""
+    _, low, high = interval
+    if than_real:
+        return "worse" if high < 0 else "no worse"
+    return "better" if low > 0 else "worse" if high < 0 else "neither"
+
+
+def scores_by_arm(results: list[dict[str, Any]], algorithm: str) -> dict[str, list[float]]:
+    """The scores of all seeds of all generators, by arm."""
+    found: dict[str, list[float]] = {}
+    for each in results:
+        if each["algorithm"] == algorithm:
+            found.setdefault(each["arm"], []).extend(each["scores"])
+    return found
+
+
+def table(results: list[dict[str, Any]]) -> Table:
+    """Mean score of each arm, and what the differences to real and to today's rows are called."""
+    shown = Table(title="Normalised score, mean of the last three evaluations, +- s.e. over seeds")
+    for heading in ("algorithm", "rows", "score", "seeds", "than real", "than today's"):
+        shown.add_column(heading)
+    for algorithm in ALGORITHMS:
+        arms = scores_by_arm(results, algorithm)
+        for arm, scores in arms.items():
+            data = SHIPPED if arm.startswith(SHIPPED) else COLLECTED
+            words = []
+            for other, than_real in ((f"{data}-real", True), (f"{data}-2023-off-demo", False)):
+                known = arms.get(other) if other != arm else None
+                words.append(
+                    verdict(difference(scores, known), than_real=than_real) if known else ""
+                )
+            spread = np.std(scores, ddof=1) / np.sqrt(len(scores))
+            mean = f"{np.mean(scores):.1f} +- {spread:.1f}"
+            shown.add_row(algorithm, arm, mean, str(len(scores)), *words)
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("row_quality"))
+    parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    parser.add_argument("--only", default="*", help="names, comma-separated, with wildcards")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
+    parser.add_argument("--table", action="store_true", help="print the results alone")
+    options = parser.parse_args()
+    folder = options.folder.resolve()
+    patterns = options.only.split(",")
+    wanted = [run for run in study() if any(fnmatch.fnmatch(run.name, each) for each in patterns)]
+    if options.dry_run:
+        for run in wanted:
+            console.print(" ".join(map(str, agent_command(run, run.rows.data, options.folder))))
+        return
+    if not options.table:
+        with ThreadPoolExecutor(options.workers) as pool:
+            preparing = {run.rows.data: Lock() for run in wanted}
+            jobs = [pool.submit(do, folder, run, preparing[run.rows.data]) for run in wanted]
+            for job in jobs:
+                job.result()
+    console.print(table(read_results()), soft_wrap=False)
+
+
+if __name__ == "__main__":
+    main()
