@@ -1,9 +1,8 @@
 """A training step updates the diffusion model, and owns the state that the next step needs.
 
-A step is :meth:`TrainingStep.update`: the model's loss (EDM, arXiv 2206.00364, equation 8) on
-this process's share of each batch, its gradient, one step of AdamW with clipped gradients and a
-cosine learning rate, and the exponential moving average of the weights (EMA) that samples come
-from.
+:meth:`TrainingStep.update` is the whole step: the model's loss (EDM, arXiv 2206.00364, equation 8)
+on this process's share of each batch, its gradient, AdamW with clipped gradients and a cosine
+learning rate, and the moving average of the weights (EMA) that samples come from.
 """
 
 from __future__ import annotations
@@ -200,12 +199,7 @@ def adamw(
 
     The grouping and its order, frozen parameters included, are part of the checkpoint format.
     """
-    norms = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in module.parameters()
-    }
+    norms = {id(p) for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
