@@ -10,12 +10,12 @@ from einops import reduce
 from torch import Tensor
 
 
-class AffineMap(Protocol):
+class SpaceMap(Protocol):
     """A map of rows from data space to model space; see :mod:`synther.diffusion.norm`."""
 
     def normalize(self, x: Tensor) -> Tensor: ...
 
-    def log_determinant(self) -> Tensor: ...
+    def log_determinant(self, x: Tensor) -> Tensor: ...
 
 
 class Denoiser(Protocol):
@@ -29,7 +29,7 @@ class Denoiser(Protocol):
     def sigma_max(self) -> float: ...
 
     @property
-    def normalizer(self) -> AffineMap: ...
+    def normalizer(self) -> SpaceMap: ...
 
     def preconditioned_network_forward(
         self, noised_inputs: Tensor, sigma: Tensor, *, cond: Tensor | None
@@ -61,8 +61,8 @@ def log_likelihood(
         cond: conditions ``[B, C]``.
         include_normalizer: add the normaliser's log-determinant, ``log |det d normalize(x) / dx|``:
             for the standard normaliser ``-sum log(std + 1e-5)``, for min-max
-            ``-sum log((max - min) / 2)``. False gives the density of the normalised rows in model
-            space.
+            ``-sum log((max - min) / 2)``, for ``transitions`` another number for each row. False
+            gives the density of the normalised rows in model space.
         probe: v ``[B, D]``, with independent entries of mean 0 and variance 1; +-1 at random where
             None.
         generator: the source of the probe.
@@ -94,4 +94,4 @@ def log_likelihood(
             math.log(2 * math.pi) / 2 + math.log(model.sigma_max)
         )
         total = volume[-1] - squares / 2 - constant
-        return total + model.normalizer.log_determinant() if include_normalizer else total
+        return total + model.normalizer.log_determinant(x) if include_normalizer else total

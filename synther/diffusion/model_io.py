@@ -87,12 +87,14 @@ class LoadedModel:
 def describe(model: ElucidatedDiffusion) -> dict[str, Any]:
     """Plain values from which :func:`build` makes the same model, up to its weights."""
     names = {normalizer: name for name, normalizer in NORMALIZERS.items()}
+    arguments = model.normalizer.arguments
     return {
         "network": type(model.net).__name__,
         "network_arguments": dict(model.net.config),  # type: ignore[arg-type]
         "diffusion_arguments": {name: getattr(model, name) for name in _DIFFUSION_DEFAULTS},
         "normalizer_type": names[type(model.normalizer)],
         "skip_dims": list(model.normalizer.skip_dims),
+        **({"normalizer_arguments": arguments} if arguments else {}),
     }
 
 
@@ -109,7 +111,9 @@ def build(config: Mapping[str, Any]) -> ElucidatedDiffusion:
         )
     arguments = config["network_arguments"]
     dim = arguments["d_in"]
-    normalizer = NORMALIZERS[config["normalizer_type"]](torch.zeros(1, dim), config["skip_dims"])
+    normalizer = NORMALIZERS[config["normalizer_type"]](
+        torch.zeros(1, dim), config["skip_dims"], **config.get("normalizer_arguments", {})
+    )
     net = NETWORKS[name](**arguments)
     return ElucidatedDiffusion(net, normalizer, (dim,), **config["diffusion_arguments"])
 

@@ -150,9 +150,10 @@ def construct_diffusion_model(
 
     Args:
         inputs: the rows, a tensor or an array.
-        normalizer_type: ``standard`` or ``minmax``.
+        normalizer_type: ``transitions``, which needs the layout, or ``standard`` or ``minmax``.
         denoising_network: makes the network; it is called with ``d_in`` and ``cond_dim``.
-        disable_terminal_norm: leave the last column, the terminal flag, as it is.
+        disable_terminal_norm: leave the last column, the terminal flag, as it is. ``transitions``
+            knows flags and does better without.
         skip_dims: further columns to leave as they are.
         cond_dim: C, the columns of a condition; None for no condition.
         layout: which columns hold what, which the model then keeps. One without terminals switches
@@ -166,7 +167,7 @@ def construct_diffusion_model(
         skipped.append(dim - 1)
     return ElucidatedDiffusion(
         net=denoising_network(d_in=dim, cond_dim=cond_dim),
-        normalizer=normalizer_factory(normalizer_type, inputs, skipped),
+        normalizer=normalizer_factory(normalizer_type, inputs, skipped, layout),
         event_shape=(dim,),
         layout=layout,
     )

@@ -13,7 +13,7 @@ from synther.diffusion import model_io
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_arguments
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
-from synther.diffusion.norm import Normalizer
+from synther.diffusion.norm import TransitionSpace
 from synther.diffusion.training.trainer import Trainer
 from synther.runs import runtime
 from synther.transitions import TransitionLayout, Transitions
@@ -141,11 +141,10 @@ def _new_model(
         **{"d_in": layout.row_dim, "dim_t": config.dim_t},
         **{"mlp_width": config.width, "num_layers": config.num_layers},
     }
-    # A terminal is 0 or 1, and stays so.
-    skipped = [layout.row_dim - 1] if layout.terminals else []
+    space = {**default_arguments(TransitionSpace.__init__), "layout": layout}
     return ElucidatedDiffusion(
         ResidualMLPDenoiser(**network),
-        Normalizer(rows, skipped),
+        TransitionSpace(rows, **space),
         (layout.row_dim,),
         **{**default_arguments(ElucidatedDiffusion.__init__), "layout": layout},
     )

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.norm import MinMaxNormalizer, Normalizer
+from synther.diffusion.norm import BaseNormalizer
+from synther.diffusion.samplers import SAMPLERS
 from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model
 from synther.transitions import TransitionLayout
@@ -60,12 +61,30 @@ class GaussianNetwork(nn.Module):
         return (denoised - x / (sigma**2 + 1)) * (sigma**2 + 1).sqrt() / sigma
 
 
-def gaussian_model(normalizer: Normalizer | MinMaxNormalizer, **options: Any) -> Any:
+def gaussian_model(normalizer: BaseNormalizer, **options: Any) -> Any:
     """An exact model of independent columns: mean -0.3, 0.2, ... and scale 0.5, 0.8, ..."""
     dim = normalizer.dim
     mean = torch.linspace(-0.3, 0.2, dim)
     scale = torch.linspace(0.5, 0.8, dim)
     return ElucidatedDiffusion(GaussianNetwork(mean, scale), normalizer, (dim,), **options)
+
+
+def spread_of_samples(sampler: str, sigmas: Tensor, scale: float, **params: Any) -> float:
+    """Standard deviation of a sampler's output over the data's, for the exact denoiser of ``N(0,
+    scale^2)`` in closed form.
+
+    A sample is then linear in the start and in each step's noise: row k takes unit noise number k
+    alone, and the variances of the independent responses add up.
+    """
+    unit = torch.eye(2 * len(sigmas) + 40, dtype=torch.float64)
+    found = SAMPLERS[sampler](
+        lambda x, sigma: scale**2 / (scale**2 + sigma**2) * x,
+        unit[:, :1] * float(sigmas[0]),
+        sigmas,
+        noise=lambda step: unit[:, step + 1, None],
+        **params,
+    )
+    return float(found.square().sum().sqrt()) / scale
 
 
 def normal_log_density(x: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:

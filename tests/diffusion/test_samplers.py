@@ -20,6 +20,7 @@ from synther.diffusion.samplers import (
     karras_schedule,
     restart,
 )
+from tests.diffusion.models import spread_of_samples
 
 pytestmark = pytest.mark.arithmetic
 
@@ -258,6 +259,42 @@ def test_samples_are_distributed_like_the_data(name):
     assert found.std() == pytest.approx(SCALE, abs=0.015)
     quantiles = np.quantile((found - MEAN) / SCALE, [0.025, 0.16, 0.84, 0.975])
     np.testing.assert_allclose(quantiles, [-1.96, -0.994, 0.994, 1.96], atol=0.05)
+
+
+EXACT = {
+    "heun_stochastic": [1.0085, 1.0109, 1.0177, 1.0210],  # each step's correction is one-sided
+    "heun_deterministic": [1.0006, 1.0010, 1.0012, 1.0009],
+    "dpmpp_2m": [1.0007, 1.0010, 1.0012, 1.0009],
+    "dpmpp_2m_sde": [1.0020, 1.0028, 1.0036, 1.0038],
+    "dpmpp_3m": [0.9999, 0.9999, 0.9997, 0.9990],
+    "restart": [0.9997, 0.9997, 0.9989, 0.9996],
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_spread_of_a_gaussian_is_kept_however_small(name):
+    """Sampled over true standard deviation, for 1, 0.3, 0.1, 0.05, with 128 steps."""
+    sigmas = karras_schedule(128)
+    found = [
+        spread_of_samples(name, sigmas, scale, S_noise=1.0, restart_steps=12)
+        for scale in (1.0, 0.3, 0.1, 0.05)
+    ]
+    assert found == pytest.approx(EXACT[name], abs=2e-4)
+
+
+@pytest.mark.parametrize("distance", [1.0, 0.3, 0.1])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_two_points_are_found_and_kept_apart(name, distance):
+    """The exact denoiser of +-distance, half of the data each, is distance tanh(distance x /
+    sigma^2)."""
+    x = seeded_noise((4000, 1), seed=0)(0) * 80
+    found = SAMPLERS[name](
+        lambda x, sigma: distance * torch.tanh(distance * x / sigma**2),
+        x, karras_schedule(64, 0.005), noise=seeded_noise(x.shape), S_noise=1.0, restart_steps=8,
+    )  # fmt: skip
+    # Standard error of a share of 4000: 0.008.
+    assert float((found > 0).double().mean()) == pytest.approx(0.5, abs=0.032)
+    assert ((found.abs() - distance).abs() < 0.03 * distance).double().mean() > 0.999
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)

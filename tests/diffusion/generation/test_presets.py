@@ -11,11 +11,13 @@ from synther.diffusion.generation.presets import (
     preset_of,
     sampling_settings,
 )
-from synther.diffusion.samplers import SAMPLERS
+from synther.diffusion.samplers import SAMPLERS, karras_schedule
 from synther.diffusion.train_diffuser import main
 from synther.transitions import Transitions
 from tests.data import random_transitions
-from tests.diffusion.models import tiny_model
+from tests.diffusion.models import spread_of_samples, tiny_model
+
+SPREADS = (1.0, 0.3, 0.1, 0.05)
 
 
 def test_paper_is_the_papers_sampler_and_the_models_own_defaults():
@@ -27,6 +29,33 @@ def test_paper_is_the_papers_sampler_and_the_models_own_defaults():
     noise = [torch.randn(5, 10) for _ in range(200)]
     ours = paper.applied_to(model).sample(5, noise=lambda i: noise[i])
     assert torch.equal(ours, model.sample(5, 128, noise=lambda i: noise[i]))
+
+
+EXACT = {
+    "paper": [1.011, 1.014, 1.021, 1.024],
+    "fast": [1.009, 0.985, 0.997, 1.014],
+}
+"""Standard deviation of samples over the true one, for 1, 0.3, 0.1, 0.05."""
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_preset_loses_noise_that_the_data_have(name):
+    """With the exact denoiser of N(0, s^2) samples are Gaussian, and their spread is known."""
+    preset = PRESETS[name]
+    sigmas = karras_schedule(
+        preset.num_sample_steps, preset.sigma_min, preset.sigma_max, preset.rho
+    )
+    found = [spread_of_samples(preset.sampler, sigmas, s, **preset.params) for s in SPREADS]
+    assert found == pytest.approx(EXACT[name], abs=1e-3)
+    assert all(0.97 < each < 1.03 for each in found)
+
+
+def test_an_end_at_a_high_level_loses_noise():
+    """Fault of the preset before this one, which ended at level 0.1."""
+    params = {"restart_low": 0.1, "restart_high": 0.5, "restart_count": 3, "restart_steps": 2}
+    sigmas = karras_schedule(13, sigma_min=0.1)
+    found = [spread_of_samples("restart", sigmas, s, **params, S_noise=1.0) for s in SPREADS]
+    assert found == pytest.approx([0.969, 0.881, 0.670, 0.437], abs=1e-3)
 
 
 def test_fast_needs_at_most_a_tenth_of_the_calls():
