@@ -172,7 +172,9 @@ def test_log_determinant_turns_a_density_into_one_of_the_data(space):
 FIELD = arrays.arrays(
     np.float32, st.tuples(st.integers(2, 40), st.just(4)),
     elements=st.one_of(
-        st.floats(-1e6, 1e6, width=32), st.sampled_from([0.0, 1.0, -1.0, 1e-8, 465332.0])
+        # Subnormal numbers are left out: processors may round them to 0.
+        st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+        st.sampled_from([0.0, 1.0, -1.0, 1e-8, 465332.0]),
     ),
 )  # fmt: skip
 
