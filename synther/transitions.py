@@ -43,8 +43,10 @@ class Transitions:
         metadata: where the data came from, in JSON types (``env_id``, ``source``, ...). It travels
             with the arrays, into files and out of them.
         source: a name for error messages, such as the file's path.
+        timeouts: ``[N]``, 1 where the episode was cut off after the row, so that rows in their
+            order tell their episodes; never set at a terminal. None where it is not known.
 
-    All five arrays are stored as C-contiguous float32.
+    All five arrays are stored as C-contiguous float32, ``timeouts`` as bool.
 
     Raises:
         TransitionError: a wrong shape or type, lengths that differ, a value that is not finite, or
@@ -58,16 +60,24 @@ class Transitions:
     terminals: FloatArray
     metadata: Mapping[str, Any] = field(default_factory=dict)
     source: str = field(default="transitions", repr=False)
+    timeouts: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        for name in FIELDS:
+        for name in self._held():
             array = _as_float32(getattr(self, name), name, self.source)
             object.__setattr__(self, name, array)
         self._check_lengths()
         self._check_values()
+        if self.timeouts is not None:
+            cut_off = (self.timeouts > 0) & (self.terminals == 0)
+            object.__setattr__(self, "timeouts", cut_off)
+
+    def _held(self) -> tuple[str, ...]:
+        """The names of the arrays that are there."""
+        return FIELDS if self.timeouts is None else (*FIELDS, "timeouts")
 
     def _check_lengths(self) -> None:
-        for name in FIELDS:
+        for name in self._held():
             if len(getattr(self, name)) != len(self.observations):
                 raise TransitionError(
                     f"{self.source}: '{name}' has {len(getattr(self, name))} rows, 'observations' "
@@ -90,12 +100,14 @@ class Transitions:
                     f"rows, first in row {bad_rows[0]}: {array[bad_rows[0]]}; "
                     "remove or repair those rows"
                 )
-        fractions = np.flatnonzero((self.terminals != 0) & (self.terminals != 1))
-        if fractions.size:
-            raise TransitionError(
-                f"{self.source}: 'terminals' in row {fractions[0]} is "
-                f"{self.terminals[fractions[0]]}, expected 0 or 1; threshold it, at 0.5 say"
-            )
+        for name in self._held()[4:]:
+            flags = getattr(self, name)
+            fractions = np.flatnonzero((flags != 0) & (flags != 1))
+            if fractions.size:
+                raise TransitionError(
+                    f"{self.source}: '{name}' in row {fractions[0]} is {flags[fractions[0]]}, "
+                    "expected 0 or 1; threshold it, at 0.5 say"
+                )
 
     @classmethod
     def from_arrays(
@@ -105,7 +117,8 @@ class Transitions:
         metadata: Mapping[str, Any] | None = None,
         source: str = "transitions",
     ) -> Transitions:
-        """Build from a mapping that holds the five names of ``FIELDS``; other keys are ignored."""
+        """Build from a mapping that holds the five names of ``FIELDS``, and ``timeouts`` if it
+        likes; other keys are ignored."""
         missing = [name for name in FIELDS if name not in arrays]
         if missing:
             raise TransitionError(
@@ -114,7 +127,8 @@ class Transitions:
                 f"{FIELDS}"
             )
         five = {name: np.asarray(arrays[name]) for name in FIELDS}
-        return cls(**five, metadata=dict(metadata or {}), source=source)
+        known: Any = arrays.get("timeouts")
+        return cls(**five, metadata=dict(metadata or {}), source=source, timeouts=known)
 
     def __len__(self) -> int:
         return len(self.observations)
@@ -132,9 +146,14 @@ class Transitions:
         return {name: getattr(self, name) for name in FIELDS}
 
     def subset(self, rows: slice | Sequence[int] | NDArray[Any]) -> Transitions:
-        """The chosen rows: a slice, indices, or a boolean mask of length N."""
+        """The chosen rows: a slice, indices, or a boolean mask of length N.
+
+        Rows that are not a slice are no longer known to follow each other: ``timeouts`` are gone.
+        """
         chosen: dict[str, Any] = {name: array[rows] for name, array in self.arrays().items()}
-        return replace(self, **chosen)
+        in_order = isinstance(rows, slice) and rows.step in (None, 1)
+        known = None if self.timeouts is None or not in_order else self.timeouts[rows]
+        return replace(self, **chosen, timeouts=known)
 
     def split(self, fraction: float, seed: int) -> tuple[Transitions, Transitions]:
         """Two disjoint random parts; the second holds ``fraction`` of the rows, at least one."""
@@ -146,7 +165,10 @@ class Transitions:
 
     @staticmethod
     def concatenate(parts: Sequence[Transitions]) -> Transitions:
-        """All rows of all parts, in order; metadata is kept where every part agrees on it."""
+        """All rows of all parts, in order; metadata is kept where every part agrees on it.
+
+        ``timeouts`` are kept where every part has them; the end of a part is one.
+        """
         if not parts:
             raise ValueError("nothing to concatenate")
         for part in parts[1:]:
@@ -165,9 +187,14 @@ class Transitions:
             if all(key in part.metadata and part.metadata[key] == value for part in parts)
         }
         five = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}
-        return Transitions(
-            **five, metadata=shared, source=" + ".join(part.source for part in parts)
-        )
+        cut_off: list[NDArray[np.bool_]] = []
+        for part in parts:
+            if part.timeouts is not None:
+                cut_off.append(part.timeouts.copy())
+                cut_off[-1][-1:] = True
+        known = np.concatenate(cut_off) if len(cut_off) == len(parts) else None
+        source = " + ".join(part.source for part in parts)
+        return Transitions(**five, metadata=shared, source=source, timeouts=known)
 
     def statistics(self) -> dict[str, dict[str, NDArray[np.float64]]]:
         """Per field: mean, std (population), min, max, each one number a column."""
@@ -185,11 +212,12 @@ class Transitions:
         return table
 
     def save(self, path: str | os.PathLike[str], *, compress: bool = False) -> Path:
-        """Write an ``.npz`` with the five names (and ``metadata`` as JSON text, if there is any).
+        """Write an ``.npz`` with the five names, and, if there are any, ``timeouts`` and, as JSON
+        text, ``metadata``.
 
         The file appears whole or not at all.
         """
-        contents: dict[str, NDArray[Any]] = dict(self.arrays())
+        contents: dict[str, NDArray[Any]] = {name: getattr(self, name) for name in self._held()}
         if self.metadata:
             contents["metadata"] = np.array(json.dumps(dict(self.metadata)))
         return npz.write(path, contents, compress=compress)
@@ -207,7 +235,7 @@ class Transitions:
         """
         source = str(path)
         try:
-            arrays = npz.read(path, (*FIELDS, "metadata"), limit=limit)
+            arrays = npz.read(path, (*FIELDS, "timeouts", "metadata"), limit=limit)
             metadata = json.loads(str(arrays.pop("metadata", "{}")))
         except npz.NpzError as error:
             raise TransitionError(str(error)) from error

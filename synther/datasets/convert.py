@@ -130,6 +130,8 @@ def _of_sb3(buffer: Any) -> Transitions:
         "next_observations": after,
         "terminals": buffer.dones[steps] * (1 - buffer.timeouts[steps]),
     }
+    if buffer.n_envs == 1:  # the rows of several take turns
+        columns["timeouts"] = buffer.dones[steps]
     rows = {name: column.reshape(-1, *column.shape[2:]) for name, column in columns.items()}
     return _of_arrays(rows, source)
 
@@ -141,7 +143,7 @@ def _of_d3rlpy(dataset: Any) -> Transitions:
     last step.
     """
     source = f"d3rlpy {type(dataset).__name__}"
-    parts: dict[str, list[Any]] = {name: [] for name in FIELDS}
+    parts: dict[str, list[Any]] = {name: [] for name in (*FIELDS, "timeouts")}
     for episode in dataset.episodes:
         if not isinstance(episode.observations, np.ndarray):
             raise TransitionError(f"{source}: its observations are tuples, expected vectors")
@@ -153,7 +155,8 @@ def _of_d3rlpy(dataset: Any) -> Transitions:
         terminals[-1:] = episode.terminated
         rewards = np.asarray(episode.rewards)[:count].reshape(count, -1)
         columns = (episode.observations[:count], episode.actions[:count], rewards, following)
-        for name, column in zip(FIELDS, (*columns, terminals), strict=True):
+        ends = np.arange(count) == count - 1
+        for name, column in zip(parts, (*columns, terminals, ends), strict=True):
             parts[name].append(column)
     if not parts["terminals"]:
         raise TransitionError(f"{source}: holds no episodes")

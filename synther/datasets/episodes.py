@@ -1,21 +1,81 @@
-"""Transitions are cut into episodes for libraries that know nothing else."""
+"""Transitions are cut into episodes, for their returns and for libraries that know no rows."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.transitions import Transitions
+from synther.transitions import TransitionError, Transitions
+
+BROKEN_SHARE = 1 / 3
+"""Of the rows that are no terminals, the share that the next row does not continue beyond which the
+rows do not lie in the order of their episodes."""
 
 
 def episode_ends(transitions: Transitions) -> NDArray[np.bool_]:
     """``[N]``, whether the row is the last of an episode.
 
-    A row is followed by the next one where it is no terminal and the next one starts with the very
-    observation that it ended with. Real rows in their order so become the episodes that they were
-    cut from; a synthetic row, which nothing follows, becomes an episode of one step.
+    An episode ends at a terminal, at a row of ``timeouts`` where they are known, and wherever the
+    next row does not start with the very observation that the row ended with. Real rows in their
+    order so become the episodes that they were cut from; a synthetic row, which nothing follows,
+    becomes an episode of one step.
     """
     continued = (transitions.next_observations[:-1] == transitions.observations[1:]).all(axis=1)
     ends = np.ones(len(transitions), np.bool_)
     ends[:-1] = (transitions.terminals[:-1] > 0) | ~continued
-    return ends
+    return ends if transitions.timeouts is None else ends | transitions.timeouts
+
+
+def episode_returns(
+    transitions: Transitions, max_episode_steps: int | None = None
+) -> NDArray[np.float64]:
+    """Undiscounted returns of the whole episodes, in their order.
+
+    The rows that the data end with count where they end in a terminal or a time-out, or are as many
+    as the longest episode that was cut off: otherwise the episode was still under way.
+
+    Args:
+        transitions: rows in the order in which they were recorded.
+        max_episode_steps: the time limit of their environment, where it is known.
+
+    Raises:
+        TransitionError: where episodes end cannot be known, since rows do not lie in their order,
+            are synthetic, or go on for longer than the limit and no ``timeouts`` say where one
+            ended.
+    """
+    ends = episode_ends(transitions)
+    going_on = transitions.terminals[:-1] == 0
+    broken = ends[:-1] & going_on
+    if transitions.timeouts is not None:
+        broken &= ~transitions.timeouts[:-1]
+    synthetic = transitions.metadata.get("source") == "SynthER"
+    if synthetic or broken.sum() > BROKEN_SHARE * max(1, going_on.sum()):
+        what = "they are synthetic" if synthetic else f"{broken.sum()} break off"
+        raise TransitionError(
+            f"{transitions.source}: the {len(transitions)} rows do not lie in the order of their "
+            f"episodes ({what}), so the returns of these cannot be known"
+        )
+    stops = np.flatnonzero(ends) + 1
+    lengths = np.diff(stops, prepend=0)
+    longest = lengths.max(initial=0)
+    if transitions.timeouts is None and max_episode_steps and longest > max_episode_steps:
+        start = (stops - lengths)[lengths.argmax()]
+        raise TransitionError(
+            f"{transitions.source}: from row {start} on {longest} rows continue each other, but an "
+            f"episode has at most {max_episode_steps} steps, so where episodes were cut off cannot "
+            "be known; add an array 'timeouts' [N], 1 at the last row of each episode that was"
+        )
+    totals = np.concatenate([[0.0], np.cumsum(transitions.rewards, dtype=np.float64)])
+    returns = np.diff(totals[np.concatenate([[0], stops])])
+    return returns if _last_is_whole(transitions, stops, lengths) else returns[:-1]
+
+
+def _last_is_whole(
+    transitions: Transitions, stops: NDArray[np.intp], lengths: NDArray[np.intp]
+) -> bool:
+    if not len(stops):
+        return True
+    if transitions.terminals[-1] or (transitions.timeouts is not None and transitions.timeouts[-1]):
+        return True
+    cut_off = transitions.terminals[stops[:-1] - 1] == 0
+    return bool(lengths[-1] == lengths[:-1][cut_off].max(initial=0))

@@ -217,17 +217,22 @@ def _check(transitions: Transitions, metadata: Mapping[str, Any]) -> None:
     """Check what every user of a data set relies on; somebody else's file may say anything."""
     if not len(transitions):
         raise TransitionError(f"{transitions.source}: no rows")
-    env_id, scores = metadata.get("env_id"), metadata.get("reference_scores")
+    env_id = metadata.get("env_id")
     if not isinstance(env_id, (str, type(None))):
         raise TransitionError(
             f"{transitions.source}: 'env_id' in its metadata is {env_id!r:.80}, expected a name"
         )
-    pair = isinstance(scores, (list, tuple)) and [type(each) in (int, float) for each in scores]
-    if scores is not None and pair != [True, True]:
-        raise TransitionError(
-            f"{transitions.source}: 'reference_scores' in its metadata are {scores!r:.80}, "
-            "expected two numbers, the returns that score 0 and 100"
-        )
+    for key, meaning in (
+        ("reference_scores", "the returns that score 0 and 100"),
+        ("return_range", "the smallest and the largest return of an episode"),
+    ):
+        stated = metadata.get(key)
+        pair = isinstance(stated, (list, tuple)) and [type(each) in (int, float) for each in stated]
+        if stated is not None and pair != [True, True]:
+            raise TransitionError(
+                f"{transitions.source}: '{key}' in its metadata are {stated!r:.80}, "
+                f"expected two numbers, {meaning}"
+            )
 
 
 def _shipped_names() -> list[str]:

@@ -103,4 +103,5 @@ def _episode(episode: Any, source: str) -> dict[str, Any]:
         "rewards": episode.rewards,
         "next_observations": episode.observations[1:],
         "terminals": episode.terminations,
+        "timeouts": np.arange(steps) == steps - 1,
     }

@@ -54,6 +54,7 @@ def to_transitions(
             cut off, a needed ``next_observations`` is missing or not finite, or nothing is left.
     """
     timeouts = rows.timeouts
+    known = timeouts is not None or max_episode_steps is not None
     if timeouts is None:
         timeouts = _counted_timeouts(rows, max_episode_steps, terminate_on_end, d4rl_exact)
     cut_off = timeouts if d4rl_exact else timeouts & ~rows.terminals
@@ -74,7 +75,16 @@ def to_transitions(
         terminals=rows.terminals[index].astype(np.float32),
         metadata={**rows.metadata, "terminate_on_end": terminate_on_end, "d4rl_exact": d4rl_exact},
         source=rows.source,
+        timeouts=_ends(index, cut_off) if known else None,
     )
+
+
+def _ends(index: IntArray, cut_off: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether the episode of each row at ``index`` was cut off after it: the time-out itself where
+    it is kept, the row before it where it is not."""
+    left_out = np.ones(len(cut_off) + 1, np.bool_)
+    left_out[index] = left_out[-1] = False
+    return cut_off[index] | left_out[index + 1]
 
 
 def _successors(

@@ -55,6 +55,8 @@ class Evaluator:
         )
         self.observation_dim = int(self._vector.single_observation_space.shape[0])
         self.action_dim = int(self._vector.single_action_space.shape[0])
+        spec = self._vector.envs[0].spec
+        self.max_episode_steps: int | None = spec.max_episode_steps if spec else None
 
     def run(self, policy: Policy, seeds: Sequence[int]) -> NDArray[np.float64]:
         """Undiscounted returns ``[S, E]`` of all episodes; see :meth:`play`."""

@@ -35,6 +35,8 @@ class Episodes:
         self.episode_length: int
         self.finished: dict[str, list[float]] = {"EpRet": [], "EpLen": []}
         """Returns and lengths of the episodes that ended since :meth:`take_finished`."""
+        self._steps = 0  # of all episodes
+        self._cut_off: list[int] = []  # those of them after which an episode was cut off
 
     def begin(self, seed: int | None) -> None:
         """A fresh episode; without a seed, the next of the environment's own stream."""
@@ -54,11 +56,26 @@ class Episodes:
         row = np.concatenate([before, action, [reward], self.observation, [terminated]])
         self.episode_return += float(reward)
         self.episode_length += 1
+        self._steps += 1
         ended = terminated or truncated or self.episode_length >= self.max_ep_len
         if ended:
             self.finished["EpRet"].append(self.episode_return)
             self.finished["EpLen"].append(float(self.episode_length))
+            if not terminated:
+                self.lose()
         return row.astype(np.float32), ended
+
+    def lose(self) -> None:
+        """The episode goes no further than the last step, without a true end."""
+        if self._steps:
+            self._cut_off.append(self._steps - 1)
+
+    def cut_off(self, last: int) -> NDArray[np.bool_]:
+        """``[last]``, after which of the last steps an episode was cut off."""
+        steps = np.array(self._cut_off, np.int64) - (self._steps - last)
+        cut_off = np.zeros(last, np.bool_)
+        cut_off[steps[steps >= 0]] = True
+        return cut_off
 
     def take_finished(self) -> dict[str, list[float]]:
         """``EpRet`` and ``EpLen`` of the episodes that ended since the last call."""
@@ -71,13 +88,17 @@ class Episodes:
             "episode_return": self.episode_return,
             "episode_length": self.episode_length,
             "finished": self.finished,
+            "cut_off": torch.tensor(self._cut_off, dtype=torch.int64),
             "observation": torch.from_numpy(self.observation.copy()),
             "environment": self.snapshots.take(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there. An environment that could not be saved has to begin an episode next."""
-        self.finished = state["finished"]
+        """Go on from there, after ``step`` steps. An environment that could not be saved has to
+        begin an episode next."""
+        self.finished, self._steps = state["finished"], state["step"]
+        # A checkpoint of an earlier version does not know.
+        self._cut_off = [int(step) for step in state.get("cut_off", ())]
         if state["environment"] is not None:
             self.snapshots.put_back(state["environment"])
             self.observation = state["observation"].numpy()

@@ -6,6 +6,7 @@ A run goes on from its newest checkpoint as if it had never stopped.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
+from synther.datasets.episodes import episode_ends
 from synther.envs import Evaluator
 from synther.files import checkpoint
 from synther.online.config import OnlineConfig
@@ -134,6 +136,7 @@ class OnlineRun:
 
     def begin_other_episode(self) -> None:
         """Begin an episode where one was lost, from a seed that no other episode has."""
+        self.episodes.lose()
         self._begin_episode(self._seed(_LOST, self.step))
 
     def _begin_episode(self, seed: int | None = None) -> None:
@@ -295,6 +298,8 @@ class OnlineRun:
         order = torch.arange(self.step - len(replay), self.step, device=replay.device)
         rows = replay.gather_rows(order % replay.capacity).cpu().numpy()
         transitions = replay.layout.unpack(rows, metadata={"env_id": self.config.env_name})
-        moved = (transitions.next_observations[:-1] != transitions.observations[1:]).any(axis=1)
-        ended = np.append(moved, self.episodes.episode_length == 0)
-        return transitions, ended & (transitions.terminals == 0)
+        # What a checkpoint of an earlier version did not store, the rows mostly tell.
+        ended = episode_ends(transitions)
+        ended[-1:] = self.episodes.episode_length == 0
+        timeouts = (ended | self.episodes.cut_off(len(rows))) & (transitions.terminals == 0)
+        return dataclasses.replace(transitions, timeouts=timeouts), timeouts

@@ -6,11 +6,15 @@ python3 synther/sweeps/subset.py --dataset hopper-demo-v0 --fraction 0.15 --outp
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from synther.datasets import load_dataset
+from synther.datasets.episodes import episode_returns
 from synther.runs.commands import command_errors
+from synther.transitions import TransitionError, Transitions
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,8 +26,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
     args = parser.parse_args(argv)
     with command_errors(resume=False):
-        _, subset = load_dataset(args.dataset).split(args.fraction, args.seed)
-        subset.save(args.output)
+        data = load_dataset(args.dataset)
+        _, subset = data.split(args.fraction, args.seed)
+        replace(subset, metadata={**subset.metadata, **_return_range(data)}).save(args.output)
+
+
+def _return_range(data: Transitions) -> dict[str, list[float]]:
+    """The smallest and the largest return of the data's episodes, of which a selection of rows
+    knows nothing, but by which its rewards are normalised; nothing where they are not known."""
+    with contextlib.suppress(TransitionError):
+        returns = episode_returns(data)
+        if len(returns):
+            return {"return_range": [float(returns.min()), float(returns.max())]}
+    return {}
 
 
 if __name__ == "__main__":

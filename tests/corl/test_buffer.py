@@ -1,5 +1,6 @@
 """The three sources: the same rows, the same shapes, whichever they come from."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from synther.corl.shared.buffer import (
     StateNormalizer,
     prepare_replay_buffer,
 )
-from synther.corl.shared.normalizers import episode_returns
 from synther.diffusion.generation import on_the_fly
 from synther.files.checkpoint import CheckpointError
 from synther.learning.replay import Batch
@@ -190,32 +190,46 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         source_of(DiffusionConfig(str(tmp_path / "nothing.npz")), [0])
 
 
-def returns_one_by_one(rewards: np.ndarray, terminals: np.ndarray, longest: int) -> list[float]:
-    returns, total, length = [], 0.0, 0
-    for reward, terminal in zip(rewards, terminals, strict=True):
-        total, length = total + float(reward), length + 1
-        if terminal or length == longest:
+def returns_one_by_one(rewards: np.ndarray, ends: np.ndarray) -> list[float]:
+    returns, total = [], 0.0
+    for reward, end in zip(rewards, ends, strict=True):
+        total += float(reward)
+        if end:
             returns.append(total)
-            total, length = 0.0, 0
+            total = 0.0
     return returns
 
 
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
-def test_episodes_end_at_terminals_or_at_their_limit(share: float) -> None:
-    rng = np.random.default_rng(0)
-    rewards = rng.normal(size=500).astype(np.float32)
-    terminals = (rng.random(500) < share).astype(np.float32)
-    expected = returns_one_by_one(rewards, terminals, 37)
-    np.testing.assert_allclose(episode_returns(rewards, terminals, 37), expected, atol=1e-6)
+def in_order(data: Transitions, ends: np.ndarray) -> Transitions:
+    """The same rows, each continued by the next one where ``ends`` does not say otherwise."""
+    after = data.next_observations.copy()
+    goes_on = np.flatnonzero(~ends[:-1] & (data.terminals[:-1] == 0))
+    after[goes_on] = data.observations[goes_on + 1]
+    return dataclasses.replace(data, next_observations=after)
 
 
-def test_reward_normalisers() -> None:
-    expected = returns_one_by_one(DATA.rewards, DATA.terminals, 1000)
-    normalizer = RewardNormalizer.of(DATA, "hopper-medium-v2")
+@pytest.mark.parametrize("limit", [7, 20, 1000])
+def test_rewards_are_normalised_by_the_returns_of_the_data_s_own_episodes(limit: int) -> None:
+    ends = (np.arange(120) % limit == limit - 1) | (DATA.terminals > 0)
+    data = in_order(DATA, ends)
+    expected = returns_one_by_one(DATA.rewards, ends)
+    normalizer = RewardNormalizer.of(data, "hopper-medium-v2", limit)
     scale = 1000 / (max(expected) - min(expected))
+    assert normalizer.scale == pytest.approx(scale, rel=1e-5)
     torch.testing.assert_close(
         normalizer(torch.tensor([2.0])), torch.tensor([2.0 * scale]), rtol=1e-5, atol=0
     )
+
+
+def test_reward_normalisers() -> None:
     assert RewardNormalizer.of(DATA, "antmaze-umaze-v2")(torch.tensor([1.0])).item() == 0.0
+    data = in_order(DATA, np.zeros(120, bool))
     with pytest.raises(TransitionError, match="1 whole episodes whose returns do not differ"):
-        RewardNormalizer.of(DATA.subset(slice(0, int(np.argmax(DATA.terminals)) + 1)), "hopper")
+        RewardNormalizer.of(data.subset(slice(0, int(np.argmax(DATA.terminals)) + 1)), "hopper")
+
+
+def test_rows_whose_episodes_are_unknown_are_not_normalised_by_them() -> None:
+    with pytest.raises(TransitionError, match=r"break off.*use --normalize_reward false"):
+        RewardNormalizer.of(DATA, "hopper-medium-v2")
+    stated = dataclasses.replace(DATA, metadata={"return_range": [-10.0, 30.0]})
+    assert RewardNormalizer.of(stated, "hopper-medium-v2").scale == 25.0

@@ -55,6 +55,9 @@ def test_minari_sets_come_back_as_they_were_written(minari: Any) -> None:
         written = write_minari(transitions, name)
         back = load_dataset(name)
         assert_equal(back, transitions)
+        ends = np.cumsum(transitions.metadata["lengths"]) - 1
+        cut_off = ends[transitions.terminals[ends] == 0]
+        assert np.flatnonzero(back.timeouts).tolist() == cut_off.tolist()
         assert back.metadata["lengths"] == transitions.metadata["lengths"]
         assert written.total_episodes == len(transitions.metadata["lengths"])
         assert_equal(as_transitions(minari.load_dataset(name)), transitions)

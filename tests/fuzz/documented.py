@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -63,6 +64,10 @@ def _hdf5(path: Path, **changes: object) -> Path:
             if array is not None:
                 file[name] = array
     return path
+
+
+def _pendulum(path: Path) -> Path:
+    return replace(random_transitions(60, 3, 1), metadata={"env_id": "Pendulum-v1"}).save(path)
 
 
 def _flipped(path: Path) -> Path:
@@ -134,6 +139,12 @@ CASES: dict[str, Callable[[Path], object]] = {
     "HDF5: a link out of the file": lambda f: load_dataset(
         _hdf5(f / "mine.hdf5", rewards=h5py.ExternalLink("/etc/passwd", "rewards"))
     ),
+    "HDF5: neither time-outs nor next observations": lambda f: load_dataset(
+        _hdf5(f / "mine.hdf5", timeouts=None, next_observations=None)
+    ),
+    "Rows in no order, and `--normalize_reward`": lambda f: _offline(
+        "--env", str(_pendulum(f / "mine.npz")), "--normalize_reward", "true"
+    )(f),
     "Checkpoint: cut off": lambda f: load_model(
         _cut(checkpoint.save(f / "model-1.pt", {"w": torch.zeros(1000)}))
     ),

@@ -52,7 +52,10 @@ def test_d3rlpy_draws_the_very_transitions(d3rlpy: Any) -> None:
         assert_equal(drawn(dataset), expected)
         theirs[ended] = transitions.observations[ended]
         assert_equal(from_mdp_dataset(dataset), expected)
-        assert_equal(as_transitions(dataset), expected)
+        back = as_transitions(dataset)
+        assert_equal(back, expected)
+        last = np.cumsum(transitions.metadata["lengths"]) - 1
+        assert np.flatnonzero(back.timeouts).tolist() == last[~ended[last]].tolist()
 
     round_trip()
 

@@ -202,6 +202,10 @@ def test_a_buffer_becomes_transitions_oldest_first(count: int, envs: int) -> Non
     np.testing.assert_array_equal(data.rewards, kept)
     np.testing.assert_array_equal(data.next_observations, np.repeat(kept[:, None], 3, axis=1))
     np.testing.assert_array_equal(data.terminals, (kept % 5 == 4) & (kept % 2 == 0))
+    if envs == 1:  # the rows of two take turns
+        np.testing.assert_array_equal(data.timeouts, (kept % 5 == 4) & (kept % 2 == 1))
+    else:
+        assert data.timeouts is None
 
 
 @pytest.mark.parametrize("count", [30, 70])

@@ -117,7 +117,14 @@ class Seeded(Counter):
         return super().reset(seed=seed)
 
 
-for _env in (Counter, Opaque, Seeded):
+class Still(Counter):
+    """Always observes the same, so that an episode begins with what the one before ended with."""
+
+    def _observation(self) -> NDArray[np.float32]:
+        return np.zeros(3, np.float32)
+
+
+for _env in (Counter, Opaque, Seeded, Still):
     gymnasium.register(f"{_env.__name__}-v0", _env, max_episode_steps=6)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from synther.files import checkpoint
 from synther.learning.replay import Batch
 from synther.online.loop import OnlineRun
 from synther.online.run_logs import columns_of
@@ -63,6 +64,31 @@ def test_max_ep_len_shorter_than_the_environment_s_limit_ends_episodes_too() -> 
     assert not rows["terminals"].any()
     np.testing.assert_array_equal(rows["timeouts"], np.arange(20) % 3 == 2)
     np.testing.assert_array_equal(rows["next_observations"][:, 1], np.arange(20) % 3 + 1)
+
+
+def test_ends_are_stored_whatever_the_environment_observes(tmp_path: Path) -> None:
+    seen, still = (
+        tiny_run(folder, env) for folder, env in ((None, "Counter-v0"), (tmp_path, "Still-v0"))
+    )
+    for run in (seen, still):
+        run.train()
+    expected, found = stored(seen), stored(still)
+    np.testing.assert_array_equal(found["timeouts"], expected["timeouts"])
+    np.testing.assert_array_equal(found["terminals"], expected["terminals"])
+    again = tiny_run(tmp_path, "Still-v0", resume=True)
+    np.testing.assert_array_equal(stored(again)["timeouts"], expected["timeouts"])
+    assert again.transitions()[0].timeouts is not None
+
+
+def test_a_checkpoint_of_an_earlier_version_still_tells_most_ends(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path)
+    run.train()
+    path = tmp_path / "checkpoint-60.pt"
+    saved = checkpoint.load(path)
+    del saved["cut_off"]
+    checkpoint.save(path, saved)
+    again = tiny_run(tmp_path, resume=True)
+    np.testing.assert_array_equal(stored(again)["timeouts"], stored(run)["timeouts"])
 
 
 def test_epochs_are_logged_with_returns_and_lengths(tmp_path: Path) -> None:

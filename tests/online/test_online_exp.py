@@ -116,11 +116,12 @@ def test_the_saved_replay_is_the_run_s(tmp_path: Path, monkeypatch: pytest.Monke
     np.testing.assert_array_equal(whole.terminals, (episode % 2 == 1) & (count == 3))
     timeout = (episode % 2 == 0) & (count == 5)
     assert timeout.sum() == 3 - (episode[0] % 2)
+    np.testing.assert_array_equal(whole.timeouts, timeout)
     for terminate_on_end in (True, False):
         loaded = load_dataset(paths[0], terminate_on_end=terminate_on_end)
-        kept = (~timeout | terminate_on_end)[:-1]
+        kept = ~timeout | terminate_on_end
         for name, column in whole.arrays().items():
-            np.testing.assert_array_equal(getattr(loaded, name), column[:-1][kept], err_msg=name)
+            np.testing.assert_array_equal(getattr(loaded, name), column[kept], err_msg=name)
     for metadata in (loaded.metadata, whole.metadata):
         assert metadata["command"].startswith("python3 synther/online/online_exp.py --env Counter")
         assert (metadata["seed"], metadata["steps"], metadata["env_id"]) == (0, 40, "Counter-v0")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synther.corl.shared.normalizers import RewardNormalizer
 from synther.datasets import load_dataset
 from synther.sweeps import subset
 from tests.data import random_transitions
@@ -36,6 +37,8 @@ def test_a_run_can_be_evaluated_on_a_share(tmp_path: Path) -> None:
     share = load_dataset(path)
     assert len(share) == round(0.01 * len(whole))
     assert share.metadata["env_id"] == whole.metadata["env_id"] == "Hopper-v2"
+    # Of its own rows nobody can tell the episodes: it has the range of the whole set's returns.
+    assert RewardNormalizer.of(share, "Hopper-v2") == RewardNormalizer.of(whole, "Hopper-v2")
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from synther.datasets.episodes import episode_returns
 from synther.learning.sources import RowFunction
-from synther.transitions import FloatArray, TransitionError, TransitionLayout, Transitions
+from synther.transitions import TransitionError, TransitionLayout, Transitions
 
-MAX_EPISODE_STEPS = 1000
+NORMALISED_SPREAD = 1000.0
+"""Between the largest and the smallest return of an episode, once rewards are normalised."""
 STD_OFFSET = 1e-3
 
 
@@ -44,42 +45,45 @@ class RewardNormalizer:
     scale: float
 
     @classmethod
-    def of(cls, dataset: Transitions, env: str) -> RewardNormalizer:
+    def of(
+        cls, dataset: Transitions, env: str, max_episode_steps: int | None = None
+    ) -> RewardNormalizer:
         """Rewards of antmaze lose 1; others are multiplied by ``1000 / (max - min return)``.
 
-        As CORL counts them: an episode ends at a terminal or after 1000 rows, and the part that
-        the data set ends with is left out.
+        The returns are those of the data's own episodes (see
+        :func:`synther.datasets.episodes.episode_returns`), or, of a random selection of rows, those
+        of the data that they were selected from: ``return_range`` in the metadata, as
+        ``sweeps/subset.py`` writes it. CORL counts 1000 rows where no terminal comes first,
+        whatever the environment's limit.
+
+        Args:
+            dataset: the real data.
+            env: the environment of the data.
+            max_episode_steps: its time limit, where it has one.
 
         Raises:
-            TransitionError: no two episodes of different return.
+            TransitionError: it cannot be known where episodes end, or there are no two of different
+                return.
         """
         if "antmaze" in env.lower():
             return cls(1.0, 1.0)
-        returns = episode_returns(dataset.rewards, dataset.terminals, MAX_EPISODE_STEPS)
+        returns = dataset.metadata.get("return_range")
+        try:
+            if returns is None:
+                returns = episode_returns(dataset, max_episode_steps)
+        except TransitionError as error:
+            raise TransitionError(f"{error}; use --normalize_reward false") from error
         spread = float(np.ptp(returns)) if len(returns) else 0.0
         if spread == 0:
             raise TransitionError(
                 f"{dataset.source}: {len(returns)} whole episodes whose returns do not differ, so "
                 "rewards cannot be normalised by them; use --normalize_reward false"
             )
-        return cls(0.0, MAX_EPISODE_STEPS / spread)
+        return cls(0.0, NORMALISED_SPREAD / spread)
 
     def __call__(self, rewards: Tensor) -> Tensor:
         """Rewards of any shape, normalised."""
         return (rewards - self.shift) * self.scale
-
-
-def episode_returns(
-    rewards: FloatArray, terminals: FloatArray, max_steps: int
-) -> NDArray[np.float64]:
-    """Returns of the whole episodes, each ended by a terminal or by its ``max_steps``-th row."""
-    rows = np.arange(len(rewards))
-    is_terminal = terminals > 0
-    last_terminal = np.maximum.accumulate(np.where(is_terminal, rows, -1))
-    start = np.concatenate([[-1], last_terminal[:-1]]) + 1  # of the stretch without a terminal
-    ends = np.flatnonzero(is_terminal | ((rows - start + 1) % max_steps == 0))
-    totals = np.concatenate([[0.0], np.cumsum(rewards, dtype=np.float64)])
-    return np.diff(totals[np.concatenate([[0], ends + 1])])
 
 
 def row_function(

@@ -82,7 +82,9 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     dims = Dims(dataset.observation_dim, dataset.action_dim)
     evaluator = _open_evaluator(config, env_id, dims)
     states = StateNormalizer.of(dataset) if config.normalize else None
-    rewards = RewardNormalizer.of(dataset, env_id) if config.normalize_reward else None
+    rewards = None
+    if config.normalize_reward:
+        rewards = RewardNormalizer.of(dataset, env_id, evaluator.max_episode_steps)
     source = prepare_replay_buffer(
         dataset,
         config.diffusion,
