@@ -88,9 +88,11 @@ class Learner(nn.Module):
         return {"networks": self.state_dict(), "optimizers": optimizers}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`training_state` gave, on whichever device that was."""
         self.load_state_dict(state["networks"])
         for key, optimizer in self.optimizers().items():
             optimizer.load_state_dict(state["optimizers"][key])
+            fit_to_device(optimizer)
 
 
 class Agent(Learner):
@@ -135,6 +137,16 @@ def adam(parameters: Iterable[Tensor], learning_rate: float) -> Adam:
     Its state is per element, so the members of a stack stay independent. (Anything that mixes
     elements, such as clipping by the global norm, would couple them.)
     """
-    listed = list(parameters)
-    capturable = listed[0].is_cuda  # for CUDA graphs
-    return Adam(listed, lr=learning_rate, fused=True, capturable=capturable)
+    optimizer = Adam(list(parameters), lr=learning_rate, fused=True)
+    fit_to_device(optimizer)
+    return optimizer
+
+
+def fit_to_device(optimizer: Optimizer) -> None:
+    """Set what in an optimiser's settings belongs to the device of its parameters and not to the
+    run: on CUDA, CUDA graphs can capture its steps, and rates that are tensors are there."""
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        group["capturable"] = device.type == "cuda"
+        tensors = {key: each for key, each in group.items() if isinstance(each, Tensor)}
+        group.update({key: each.to(device) for key, each in tensors.items()})

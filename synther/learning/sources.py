@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from synther.learning.replay import Batch, RowBuffer
-from synther.learning.streams import BlockStream
+from synther.learning.streams import BlockStream, restore_generators
 from synther.transitions import TransitionLayout
 
 RowFunction = Callable[[Tensor], Tensor]
@@ -211,8 +211,7 @@ class DiffusionGenerator(RowSource):
             state = {**state, "generators": [state["generator"]]}
             state["pool"] = None if pool is None else pool[None]
         self._pool, self._position = state["pool"], state["position"]
-        for generator, stored in zip(self._generators, state["generators"], strict=True):
-            generator.set_state(stored.cpu())
+        restore_generators(self._generators, state["generators"])
 
 
 class MixedSource(RowSource):

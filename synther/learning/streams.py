@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -24,6 +25,33 @@ def generators_for(
         np.random.SeedSequence([seed, _PURPOSES.index(purpose)]).generate_state(1) for seed in seeds
     ]
     return [torch.Generator(device).manual_seed(int(word[0])) for word in words]
+
+
+CUDA_STATE_BYTES = 16
+"""Of a CUDA generator's state: a seed and an offset."""
+
+
+def restore_generators(
+    generators: Sequence[torch.Generator], states: Sequence[Tensor | None]
+) -> bool:
+    """Put ``generators`` to ``states`` of a checkpoint, and say whether that was possible.
+
+    A CPU and a GPU draw by different methods, whose states do not fit each other. A run that moves
+    from one to the other goes on with the streams that its generators have, those of its seeds from
+    their beginning, and one warning says so. None, in a file of an early version, is passed over.
+    """
+    pairs = [(own, each) for own, each in zip(generators, states, strict=True) if each is not None]
+    sizes = {torch.Generator().get_state().numel(), CUDA_STATE_BYTES}
+    if any(each.numel() in sizes - {own.get_state().numel()} for own, each in pairs):
+        warnings.warn(
+            "the checkpoint is of a run on another kind of device: the streams of random numbers "
+            "begin anew from the seed",
+            stacklevel=1,
+        )
+        return False
+    for own, each in pairs:
+        own.set_state(each.cpu())
+    return True
 
 
 class BlockStream:
@@ -66,9 +94,10 @@ class BlockStream:
         return {"states": states, "position": self._position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for generator, stored in zip(self._generators, state["states"], strict=True):
-            generator.set_state(stored.cpu())
-        self._states = [each.cpu() for each in state["states"]]
-        self._position = state["position"]
+        """Go on from a state; of another kind of device, at the beginning of a block."""
+        self._position = self.BLOCK
+        if restore_generators(self._generators, state["states"]):
+            self._states = [each.get_state() for each in self._generators]
+            self._position = state["position"]
         if self._position < self.BLOCK:
             self._fill()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from synther.learning.learner import Dims, Learner, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets, squashed_gaussian
 from synther.learning.replay import Batch, RowBuffer
-from synther.learning.streams import Purpose, generators_for
+from synther.learning.streams import Purpose, generators_for, restore_generators
 from synther.runs.runtime import CompileMode, Precision
 from synther.transitions import TransitionLayout
 
@@ -135,8 +135,8 @@ class REDQSACAgent(Learner):
         return {purpose: self.generators[purpose].get_state() for purpose in STREAMS}
 
     def load_streams_state(self, state: dict[str, Tensor]) -> None:
-        for purpose in STREAMS:
-            self.generators[purpose].set_state(state[purpose])
+        stored = [state[purpose] for purpose in STREAMS]
+        restore_generators([self.generators[purpose] for purpose in STREAMS], stored)
 
     # ---- Acting ----
     @torch.no_grad()

@@ -20,6 +20,7 @@ from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.learning.streams import restore_generators
 from synther.runs import runtime
 from synther.runs.processes import Processes
 
@@ -248,5 +249,4 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -
 def load_generator(generator: torch.Generator, state: Tensor | None) -> None:
     """Load a generator's state, if there is one that fits its kind of device; a run that moves to
     another kind starts new streams."""
-    if state is not None and state.shape == generator.get_state().shape:
-        generator.set_state(state)
+    restore_generators([generator], [state])
