@@ -40,7 +40,7 @@ demo: $(VENV)/.installed
 test: lint
 	$(PYTEST)
 
-# ELSEWHERE='-m arithmetic' takes the part whose verdict leans on floating point most.
+# ELSEWHERE="-m 'arithmetic and not slow'" takes the part that leans on floating point most.
 ELSEWHERE ?=
 test-elsewhere: $(VENV)/.installed-dev
 	bash .ci/elsewhere.sh $(PYTEST) $(ELSEWHERE)
