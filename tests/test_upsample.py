@@ -20,7 +20,7 @@ from synther.diffusion.model_io import load_model
 from synther.diffusion.training import trainer
 from synther.files.checkpoint import CheckpointError
 from synther.transitions import TransitionError, Transitions
-from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, Verdict, upsample
+from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, upsample
 from synther.upsampling.config import default_config, resolve_config
 from synther.upsampling.verdict import judge
 from tests.data import random_transitions
@@ -242,47 +242,6 @@ def test_settings_follow_size_and_device_and_what_is_given_wins() -> None:
     assert resolve_config(whole, 900_000, CUDA) is whole
 
 
-@pytest.fixture(scope="module")
-def parts() -> tuple[Transitions, Transitions, Transitions]:
-    """Training, held-out and fresh real rows."""
-    data = related(9000, seed=1)
-    return (
-        data.subset(slice(0, 4000)),
-        data.subset(slice(4000, 5000)),
-        data.subset(slice(5000, 9000)),
-    )
-
-
-def reasons(parts: tuple[Transitions, ...], **arrays: Any) -> tuple[str, ...]:
-    return judge(parts[0], parts[1], replace(parts[2], **arrays), terminals=True).reasons
-
-
-def test_a_verdict_trusts_real_rows_and_names_what_is_wrong(
-    parts: tuple[Transitions, Transitions, Transitions],
-) -> None:
-    training, held_out, fresh = parts
-    verdict = judge(training, held_out, fresh, terminals=True)
-    assert verdict.trusted
-    assert str(verdict).startswith("the samples look like held-out real rows: marginal 0.9")
-    assert verdict.numbers["marginal"] == pytest.approx(verdict.numbers["real_marginal"], abs=0.02)
-    assert verdict.numbers["nearest_row"] == pytest.approx(
-        verdict.numbers["real_nearest_row"], rel=0.2
-    )
-    rng = np.random.default_rng(0)
-    shuffled = rng.permutation(fresh.next_observations)
-    assert reasons(parts, next_observations=shuffled) == (
-        "columns do not depend on each other as the real ones do",
-    )
-    far = {"observations": fresh.observations + 3, "next_observations": fresh.next_observations + 3}
-    assert reasons(parts, **far) == ("columns are not distributed as the real ones",)
-    one = fresh.observations + np.float32([0, 2])
-    assert "observations[1] is not distributed as the real one" in reasons(parts, observations=one)
-    (terminal,) = reasons(parts, terminals=np.zeros(4000))
-    assert re.fullmatch(r"0.00% of them are terminal, (19|20|21).\d\d% of the real rows", terminal)
-    copied = judge(training, held_out, training.subset(slice(0, 3000)), terminals=True)
-    assert copied.reasons == ("many are copies of training rows, or nearly so",)
-
-
 def test_few_real_rows_alone_are_no_reason_for_distrust() -> None:
     """200 rows are the fewest there may be; chance must not look like a bad model then."""
     blamed = 0
@@ -295,12 +254,7 @@ def test_few_real_rows_alone_are_no_reason_for_distrust() -> None:
             terminals=True,
         )
         blamed += not verdict.trusted
-    assert blamed <= 1
-
-
-def test_a_verdict_without_reasons_is_trust() -> None:
-    assert Verdict().trusted
-    assert not Verdict(reasons=("why",)).trusted
+    assert blamed == 0
 
 
 @pytest.mark.slow

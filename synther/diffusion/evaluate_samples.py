@@ -26,6 +26,7 @@ from synther.diffusion.fidelity.assessment import assess
 from synther.diffusion.fidelity.baselines import make_baseline, parse_baseline
 from synther.diffusion.fidelity.held_out import split_like_training
 from synther.diffusion.fidelity.likelihood import held_out_log_likelihood
+from synther.diffusion.fidelity.verdict import judge
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
 from synther.envs import use_backend
@@ -161,7 +162,19 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
     )
     output.mkdir(parents=True, exist_ok=True)
-    written = [report.save(output / "fidelity.json")]
+    verdicts = {
+        name: judge(
+            real.training,
+            real.held_out,
+            rows,
+            terminals=terminals,
+            unseen=real.unseen,
+            seed=args.seed,
+        )
+        for name, rows in samples.items()
+    }
+    plain = {name: verdict.to_plain() for name, verdict in verdicts.items()}
+    written = [report.save(output / "fidelity.json", plain)]
     for name, rows in samples.items():
         written.append(
             plots.plot_marginals(
@@ -181,6 +194,8 @@ def run(args: argparse.Namespace) -> None:
     if args.log_likelihood:
         written.append(_likelihoods(args, real.held_out, output / "log_likelihood.json", console))
     console.print(report.table())
+    for name, verdict in verdicts.items():
+        console.print(verdict.table(name), *verdict.reasons, sep="\n")
     for note in (f"held-out rows: {real.note}", *report.notes()):
         console.print(note)
     console.print("\n".join(map(str, written)))

@@ -24,6 +24,7 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS, hold_out
 from synther.diffusion.fidelity.plots import plot_marginals
 from synther.diffusion.fidelity.report import report
+from synther.diffusion.fidelity.verdict import judge
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.model_io import load_model
@@ -231,7 +232,8 @@ def _report(
     # Rows are independent, so the head of the file stands for all of it.
     synthetic = Transitions.load(samples, limit=REPORT_ROWS)
     scores = report(training, synthetic, held_out, terminals=layout.terminals)
-    scores.save(folder / "fidelity.json")
+    verdict = held_out and judge(training, held_out, synthetic, terminals=layout.terminals)
+    scores.save(folder / "fidelity.json", {"synthetic": verdict.to_plain()} if verdict else {})
     picture = plot_marginals(
         held_out or training,
         synthetic,
@@ -240,6 +242,8 @@ def _report(
         terminals=layout.terminals,
     )
     console.print(scores.table(), soft_wrap=False)
+    if verdict:
+        console.print(verdict.table(), *verdict.reasons, sep="\n", soft_wrap=False)
     console.print(f"{folder / 'fidelity.json'}\n{picture}", highlight=False)
 
 

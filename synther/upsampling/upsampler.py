@@ -158,7 +158,7 @@ class Upsampler:
             **{"device": self.device, "seed": self.seed},
             **{"rounds": self._rounds, "draws": self._draws},
             "chosen": asdict(chosen) if isinstance(chosen, UpsampleConfig) else chosen,
-            "verdict": asdict(self.verdict) if self.verdict else None,
+            "verdict": self.verdict.to_plain() if self.verdict else None,
         }
         return {"upsampler": own, **(self._fitted.payload() if self._fitted else {})}
 
@@ -168,7 +168,7 @@ class Upsampler:
         self._rounds, self._draws = own["rounds"], own["draws"]
         self._chosen = own["chosen"]
         verdict = own["verdict"]
-        self.verdict = Verdict(verdict["numbers"], tuple(verdict["reasons"])) if verdict else None
+        self.verdict = Verdict.from_plain(verdict) if verdict else None
         self._fitted = None
         if "fitted" in payload:
             device = runtime.resolve_device(self.device)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from synther.diffusion.fidelity.distances import standardise
 from synther.diffusion.fidelity.dynamics import simulate
 from synther.diffusion.fidelity.held_out import RealRows, draw
-from synther.diffusion.fidelity.novelty import nearest_distances, novelty
+from synther.diffusion.fidelity.novelty import Nearness, Neighbourhood, novelty
 from synther.diffusion.fidelity.report import SCORES, Fidelity, FidelityReport, compare
 from synther.runs.loggers import progress_bar
 from synther.transitions import TransitionLayout, Transitions
@@ -59,13 +59,16 @@ def assess(
     found = {"held_out": measurement.of("held_out", real.held_out, is_held_out=True)}
     for name, rows in samples.items():
         found[name] = measurement.of(name, rows)
-    unseen = found["held_out"][1].distances
+    unseen = found["held_out"][1]
     comparisons = {
-        name: replace(fidelity, novelty=novelty(measures.distances, unseen))
-        for name, (fidelity, measures) in found.items()
+        name: replace(fidelity, novelty=novelty(nearness, unseen))
+        for name, (fidelity, nearness, _) in found.items()
     }
-    report = FidelityReport("held-out real rows", comparisons)
-    return report, {name: measures for name, (_, measures) in found.items()}
+    measures = {
+        name: RowMeasures(nearness.distances, errors)
+        for name, (_, nearness, errors) in found.items()
+    }
+    return FidelityReport("held-out real rows", comparisons), measures
 
 
 class _Measurement:
@@ -77,12 +80,15 @@ class _Measurement:
         self.everything = Transitions.concatenate([real.training, real.held_out])
         self.layout = TransitionLayout.of(self.everything, terminals=False)
         self.units = self.layout.pack(self.everything)
-        base = self.layout.pack(real.training) if real.unseen else self.units
-        self.base = standardise(base, self.units)
+        training, held_out = (
+            standardise(self.layout.pack(rows), self.units)
+            for rows in (real.training, real.held_out)
+        )
+        self.neighbourhood = Neighbourhood(training, held_out, unseen=real.unseen, seed=seed)
 
     def of(
         self, name: str, rows: Transitions, *, is_held_out: bool = False
-    ) -> tuple[Fidelity, RowMeasures]:
+    ) -> tuple[Fidelity, Nearness, NDArray[np.float64]]:
         reference = self.real.training if is_held_out else self.real.held_out
         with progress_bar(SCORES, f"{name}: similarity", unit="score") as bar:
             fidelity = compare(reference, rows, terminals=self.terminals, advance=bar.update)
@@ -90,12 +96,10 @@ class _Measurement:
         drawn = rows.subset(chosen)
         with progress_bar(len(drawn), f"{name}: simulator", unit="row") as bar:
             dynamics, errors = simulate(drawn, self.env_id, self.everything, advance=bar.update)
-        in_base = is_held_out and not self.real.unseen
         with progress_bar(len(drawn), f"{name}: nearest row", unit="row") as bar:
-            distances = nearest_distances(
+            nearness = self.neighbourhood.of(
                 standardise(self.layout.pack(drawn), self.units),
-                self.base,
-                own_rows=len(self.real.training) + chosen if in_base else None,
+                own_rows=chosen if is_held_out else None,
                 advance=bar.update,
             )
-        return replace(fidelity, dynamics=dynamics), RowMeasures(distances, errors)
+        return replace(fidelity, dynamics=dynamics), nearness, errors

@@ -22,6 +22,8 @@ from synther.diffusion.fidelity.dynamics import DynamicsError
 from synther.diffusion.fidelity.novelty import Novelty
 from synther.diffusion.fidelity.similarity import (
     correlation_similarity,
+    difference_names,
+    differences,
     marginal_similarities,
     ranks,
 )
@@ -42,6 +44,7 @@ class Fidelity:
         sliced_wasserstein: 0 means equal; see
             :func:`synther.diffusion.fidelity.distances.sliced_wasserstein`.
         columns: ``1 - D`` of each column by name.
+        differences: the same of ``next_observations - observations``, which no mean above counts.
         rows: how many rows were compared: real ones, and those in question.
         terminal_rate: share of the rows in question that are terminal.
         actions_at_bounds: share of them with an action at or beyond -1 or 1, which clipping does
@@ -55,14 +58,20 @@ class Fidelity:
     rank_correlation: float
     sliced_wasserstein: float
     columns: dict[str, float]
+    differences: dict[str, float]
     rows: tuple[int, int]
     terminal_rate: float
     actions_at_bounds: float
     dynamics: DynamicsError | None = None
     novelty: Novelty | None = None
 
+    @property
+    def similarities(self) -> dict[str, float]:
+        """``columns`` and ``differences`` together."""
+        return {**self.columns, **self.differences}
 
-SCORES = 4
+
+SCORES = 5
 """The number of scores that :func:`compare` computes, and of its calls of ``advance``."""
 
 
@@ -88,12 +97,14 @@ def compare(
         return score
 
     similarities = done(marginal_similarities(rows_a, rows_b))
+    of_differences = done(marginal_similarities(differences(a), differences(b)))
     return Fidelity(
         marginal=float(similarities.mean()),
         correlation=done(correlation_similarity(rows_a, rows_b)),
         rank_correlation=done(correlation_similarity(ranks(rows_a), ranks(rows_b))),
         sliced_wasserstein=done(sliced_wasserstein(rows_a, rows_b)),
         columns=dict(zip(layout.column_names, similarities.tolist(), strict=True)),
+        differences=dict(zip(difference_names(layout), of_differences.tolist(), strict=True)),
         rows=(len(a), len(b)),
         terminal_rate=float(b.terminals.mean(dtype=np.float64)),
         actions_at_bounds=float((np.abs(b.actions) >= 1).any(axis=1).mean()),
@@ -107,13 +118,22 @@ class FidelityReport:
     reference: str
     comparisons: Mapping[str, Fidelity]
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        verdicts: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Path:
         """Write the report as JSON; what is not a number, such as the correlation of constant
-        columns, is null."""
-        contents: dict[str, Any] = {
-            "reference": self.reference,
-            **{name: asdict(fidelity) for name, fidelity in self.comparisons.items()},
-        }
+        columns, is null.
+
+        Args:
+            verdicts: of comparisons by name, in JSON types; each goes under ``verdict`` of its own.
+        """
+        contents: dict[str, Any] = {"reference": self.reference}
+        for name, fidelity in self.comparisons.items():
+            contents[name] = asdict(fidelity)
+            if verdicts and name in verdicts:
+                contents[name]["verdict"] = verdicts[name]
         atomic.write_json(path, _without_nan(contents))
         return Path(path)
 
@@ -134,7 +154,7 @@ class FidelityReport:
         dynamics = [fidelity.dynamics for fidelity in self.comparisons.values()]
         reasons = dict.fromkeys(f"dynamics: {d.reason}" for d in dynamics if d and d.reason)
         copied = [
-            f"{name}: nearer to the training rows than unseen real rows are: copies, or nearly so"
+            f"{name}: copies of training rows, or nearly so: {fidelity.novelty.evidence()}"
             for name, fidelity in self.comparisons.items()
             if fidelity.novelty and fidelity.novelty.memorised
         ]
@@ -188,6 +208,8 @@ _NUMBERS: tuple[tuple[str, Callable[[Fidelity], str]], ...] = (
     ("marginal, 1 - KS", lambda f: f"{f.marginal:.4f}"),
     ("  worst column", lambda f: f"{f.columns[_worst(f)]:.4f}"),
     ("", lambda f: _worst(f).replace("observations", "obs")),
+    ("differences, 1 - KS", lambda f: f"{np.mean(list(f.differences.values())):.4f}"),
+    ("  worst difference", lambda f: f"{min(f.differences.values()):.4f}"),
     ("correlation, Pearson", lambda f: f"{f.correlation:.4f}"),
     ("correlation, Spearman", lambda f: f"{f.rank_correlation:.4f}"),
     ("sliced Wasserstein, std", lambda f: f"{f.sliced_wasserstein:.4f}"),
@@ -201,6 +223,9 @@ _NUMBERS: tuple[tuple[str, Callable[[Fidelity], str]], ...] = (
     ("  5 % to 95 %", _novelty(lambda n: f"{n.low:.2f} - {n.high:.2f}")),
     ("nearer than a real row", _novelty(lambda n: f"{n.nearer:.1%}")),
     ("nearer than 99 % of them", _novelty(lambda n: f"{n.close:.1%}")),
+    ("nearer to training", _novelty(lambda n: _maybe(n.nearer_to_training, ".1%"))),
+    ("  standard error", _novelty(lambda n: _maybe(n.nearer_to_training_error, ".1%"))),
+    ("copies, or nearly so", _novelty(lambda n: _maybe(n.copies, ".2%"))),
     ("memorised", _novelty(lambda n: "YES" if n.memorised else "no")),
 )
 
@@ -208,4 +233,6 @@ _NUMBERS: tuple[tuple[str, Callable[[Fidelity], str]], ...] = (
 def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,8 +7,21 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from synther.diffusion.fidelity.distances import Rows
+from synther.transitions import TransitionLayout, Transitions
 
 _BLOCK = 2**16  # rows whose float64 copy is in memory at once
+
+
+def differences(transitions: Transitions) -> NDArray[np.float64]:
+    """``next_observations - observations`` ``[N, O]``, what a step changes. It is small against
+    the observations themselves, so that neither of their columns shows whether it is right."""
+    before, after = transitions.observations, transitions.next_observations
+    return after.astype(np.float64) - before
+
+
+def difference_names(layout: TransitionLayout) -> list[str]:
+    """``differences[0]`` and so on, one for each column of an observation."""
+    return [f"differences[{index}]" for index in range(layout.observation_dim)]
 
 
 def marginal_similarities(a: Rows, b: Rows) -> NDArray[np.float64]:
