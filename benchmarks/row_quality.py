@@ -263,6 +263,27 @@ def table(results: list[dict[str, Any]]) -> Table:
     return shown
 
 
+def rank_correlations(results: list[dict[str, Any]]) -> list[tuple[str, str, str, float, int]]:
+    """How well each measure ranks the arms as the agents do: (data set, algorithm, measure,
+    Spearman's rho, number of arms), of measures that are there for three arms or more."""
+    found = []
+    for data, algorithm in itertools.product((COLLECTED, SHIPPED), ALGORITHMS):
+        of = [each for each in results if each["measures"] and each["algorithm"] == algorithm]
+        of = [each for each in of if each["arm"].startswith(data)]
+        numbers = [each["measures"]["synthetic"]["verdict"]["numbers"] for each in of]
+        for name in sorted(set().union(*numbers)) if numbers else ():
+            pairs = [
+                (measured[name], np.mean(each["scores"]))
+                for each, measured in zip(of, numbers, strict=True)
+                if measured.get(name) is not None
+            ]
+            values = np.array(pairs)
+            if len(pairs) > 2 and (np.ptp(values, axis=0) > 0).all():
+                rho = float(stats.spearmanr(values[:, 0], values[:, 1]).statistic)
+                found.append((data, algorithm, name, rho, len(pairs)))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("row_quality"))
@@ -284,7 +305,10 @@ def main() -> None:
             jobs = [pool.submit(do, folder, run, preparing[run.rows.data]) for run in wanted]
             for job in jobs:
                 job.result()
-    console.print(table(read_results()), soft_wrap=False)
+    results = read_results()
+    console.print(table(results), soft_wrap=False)
+    for data, algorithm, name, rho, arms in rank_correlations(results):
+        console.print(f"{data}, {algorithm}: {name} against score, rho {rho:+.2f} ({arms} arms)")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""The study of row quality: its plan, its statistics, and what it says of planted results."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import row_quality
+
+    monkeypatch.setattr(row_quality, "RESULTS", tmp_path / "results")
+    yield row_quality
+    for name in ("row_quality", "offline_learning"):
+        sys.modules.pop(name, None)
+
+
+def planted(arm: str, scores: list[float], algorithm: str = "td3_bc", **numbers: float) -> Any:
+    measures = {"synthetic": {"verdict": {"numbers": numbers}}} if numbers else None
+    return {"arm": arm, "algorithm": algorithm, "scores": scores, "measures": measures}
+
+
+def test_every_run_is_there_once_and_what_says_most_comes_first(study: Any) -> None:
+    runs = study.study()
+    names = [run.name for run in runs]
+    assert len(set(names)) == len(names) == 2 * 2 * (1 + 4 * 2 * 3)
+    first = {run.rows.arm for run in runs[:5]}
+    assert {each.removeprefix("halfcheetah-replay-") for each in first} == {
+        "real", "2023-off-demo", "new-off-demo", "2023-ensemble-demo", "new-ensemble-demo",
+    }  # fmt: skip
+
+
+def test_one_model_serves_both_last_stages(study: Any) -> None:
+    off, repaired = (
+        study.Rows("hopper-demo-v0", "new"),
+        study.Rows("hopper-demo-v0", "new", "ensemble"),
+    )
+    assert off.model == repaired.model
+    assert off.arm != repaired.arm
+    words = study.sample_command(repaired, "hopper-demo-v0", Path("f"))
+    assert "--load_checkpoint" in words
+    assert words[-2:] == ["--consistency", "ensemble"]
+
+
+def test_what_is_finished_is_not_done_again(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(study, "start", lambda log, *words: started.append(str(words[0])))
+    run = study.Run("iql", study.Rows("hopper-demo-v0"))
+    (study.RESULTS / f"{run.name}.json").parent.mkdir(parents=True)
+    (study.RESULTS / f"{run.name}.json").write_text("{}")
+    study.do(Path("nowhere"), run, Lock())
+    assert started == []
+
+
+def test_the_score_is_the_mean_of_the_last_three_evaluations(study: Any, tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(json.dumps({"seeds": [0, 1]}))
+    lines = [{"step": s, "eval_score/s0": s, "eval_score/s1": 2.0 * s} for s in (1, 2, 3, 4, 5)]
+    lines.insert(2, {"step": 2, "critic_loss/s0": 1.0})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    assert study.last_scores(tmp_path).tolist() == [4.0, 8.0]
+
+
+def test_an_interval_is_welchs(study: Any) -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(3, 1, 8), rng.normal(0, 2, 12)
+    mean, low, high = study.difference(one, other)
+    errors = np.array([one.var(ddof=1) / 8, other.var(ddof=1) / 12])
+    freedom = errors.sum() ** 2 / (errors**2 / np.array([7, 11])).sum()
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(errors.sum())
+    assert mean == pytest.approx(one.mean() - other.mean())
+    assert (low, high) == pytest.approx((mean - half, mean + half))
+
+
+@pytest.mark.parametrize(
+    ("interval", "real", "today"),
+    [((1, 0.5, 2), "no worse", "better"), ((0, -1, 1), "no worse", "neither"),
+     ((-2, -3, -1), "worse", "worse")],
+)  # fmt: skip
+def test_the_words_are_those_that_were_fixed_before(
+    study: Any, interval: Any, real: str, today: str
+) -> None:
+    assert study.verdict(interval, than_real=True) == real
+    assert study.verdict(interval, than_real=False) == today
+
+
+def test_the_table_compares_with_real_and_with_todays_rows(study: Any) -> None:
+    results = [
+        planted("hopper-demo-v0-real", [15.0, 16, 15.5, 14.5]),
+        planted("hopper-demo-v0-2023-off-demo", [10.0, 11, 10.5, 9.5]),
+        planted("hopper-demo-v0-new-ensemble-demo", [15.2, 15.8, 14.9, 15.1]),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=200).print(study.table(results))
+    lines = {
+        line.split("│")[2].strip(): line for line in out.getvalue().splitlines() if "td3" in line
+    }
+    assert "no worse" in lines["hopper-demo-v0-new-ensemble-demo"]
+    assert "better" in lines["hopper-demo-v0-new-ensemble-demo"]
+    assert "worse" in lines["hopper-demo-v0-2023-off-demo"].replace("no worse", "")
+
+
+def test_measures_are_ranked_as_scipy_ranks_them(study: Any) -> None:
+    arms = [f"hopper-demo-v0-arm{number}" for number in range(5)]
+    scores, measure = [1.0, 4, 2, 8, 5], [0.7, 0.6, 0.66, 0.5, 0.61]
+    results = [
+        planted(arm, [score, score], two_sample=value)
+        for arm, score, value in zip(arms, scores, measure, strict=True)
+    ]
+    ((data, algorithm, name, rho, count),) = study.rank_correlations(results)
+    assert (data, algorithm, name, count) == ("hopper-demo-v0", "td3_bc", "two_sample", 5)
+    assert rho == pytest.approx(stats.spearmanr(measure, scores).statistic)
