@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from synther.diffusion.model_io import load_model
+from synther.diffusion.norm import Normalizer, TransitionSpace
 from synther.learning.replay import RowBuffer
 from synther.online.config import OnlineConfig
 from synther.online.refill import SyntheticRefill
@@ -82,12 +83,17 @@ def test_there_are_no_other_files():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_small_files_change_costs_and_the_agents_size_only(name):
+def test_the_small_files_change_costs_model_space_and_the_agents_size_only(name):
     small, full, agent = bindings(f"{name}_small"), bindings(name), bindings("agent_small")
     changed = {key for key, value in small.items() if full.get(key) != value}
     of_cost = {"ResidualMLPDenoiser", "REDQTrainer", "ElucidatedDiffusion"}
     of_cost |= {"SimpleDiffusionGenerator"}
     others = {key for key in changed if key.split(".")[0] not in of_cost}
+    space = {"normalizer_type": "transitions", "disable_terminal_norm": False}
+    space = {f"construct_diffusion_model.{key}": value for key, value in space.items()}
+    if "synther" in name:
+        assert {key: small[key] for key in space} == space
+        others -= set(space)
     if name == "sac_synther_dmc":
         others.remove("redq_sac.skip_reward_norm")  # so little training needs rewards of unit scale
     assert others <= {"redq_sac.retrain_diffusion_every", "redq_sac.num_samples", *agent}
@@ -97,8 +103,8 @@ def test_the_small_files_change_costs_and_the_agents_size_only(name):
 @pytest.mark.parametrize("size", ["", "_small"])
 @pytest.mark.parametrize("suite", ["dmc", "openai"])
 def test_what_is_modelled(suite, size, tmp_path):
-    """Terminals and normalised rewards with OpenAI gym; neither on the DeepMind Control Suite, but
-    rewards are normalised in its small file."""
+    """Terminals and normalised rewards with OpenAI gym; neither on the DeepMind Control Suite. In
+    the small files the model space of transitions maps all columns, rewards and flags as well."""
     gin_config.parse(
         [f"config/online/sac_synther_{suite}{size}.gin"],
         ["ResidualMLPDenoiser.mlp_width = 8", "ResidualMLPDenoiser.dim_t = 8",
@@ -116,7 +122,8 @@ def test_what_is_modelled(suite, size, tmp_path):
     (file,) = tmp_path.glob("round-0/model-*.pt")
     loaded = load_model(file)
     reward = LAYOUT.columns["rewards"].start
-    skipped = set(loaded.model.normalizer.skip_dims)
+    space = loaded.model.normalizer
+    assert type(space) is (TransitionSpace if size else Normalizer)
     assert loaded.layout.terminals == (suite == "openai")
     expected = {LAYOUT.row_dim - 1} if suite == "openai" else {reward}
-    assert skipped == (set() if (suite, size) == ("dmc", "_small") else expected)
+    assert set(space.skip_dims) == (set() if size else expected)

@@ -45,6 +45,18 @@ def test_values_of_the_papers_files():
     assert gin.query_parameter("ResidualMLPDenoiser.num_layers") == 6
 
 
+@pytest.mark.parametrize("name", ["transitions", "demo"])
+def test_the_new_files_have_the_model_space_of_transitions(name):
+    gin_config.parse([f"config/resmlp_{name}_denoiser.gin"])
+    expected = {
+        "ResidualMLPDenoiser.mlp_width": {"transitions": 2048, "demo": 256}[name],
+        "construct_diffusion_model.normalizer_type": "transitions",
+        "construct_diffusion_model.disable_terminal_norm": False,
+        "SimpleDiffusionGenerator.sampler": "fast",
+    }
+    assert {key: gin.query_parameter(key) for key in expected} == expected
+
+
 def test_bindings_win_and_a_second_parse_starts_clean():
     files = ["config/resmlp_denoiser.gin"]
     gin_config.parse(files, ["Trainer.train_num_steps=2000", "modelled_terminals = False"])
