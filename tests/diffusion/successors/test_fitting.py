@@ -1,0 +1,141 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from synther.diffusion.successors.ensemble import TransitionEnsemble
+from synther.diffusion.successors.fitting import fit_ensemble
+from synther.transitions import TransitionError, Transitions
+from tests.data import random_transitions
+from tests.diffusion.successors.law import KINDS, draw
+
+SMALL = {"members": 3, "width": 64, "steps": 800}
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """An ensemble of 8 000 rows of the law, and what it says of other rows."""
+    ensemble = fit_ensemble(draw(8_000, seed=0).rows, seed=1, **SMALL)
+    law = draw(4_000, seed=5)
+    observations, actions = (
+        torch.from_numpy(each) for each in (law.rows.observations, law.rows.actions)
+    )
+    prediction = ensemble.predict(observations, actions)
+    drawn = ensemble.drawn(
+        prediction, torch.rand(4_000, generator=torch.Generator().manual_seed(2))
+    )
+    probable = ensemble.flag_probabilities(observations, actions, drawn)
+    return SimpleNamespace(
+        ensemble=ensemble,
+        law=law,
+        mean=prediction.mean.double().numpy(),
+        noise=prediction.noise.double().numpy(),
+        drawn=drawn.double().numpy(),
+        probable=probable.numpy(),
+        rows=(observations, actions),
+    )
+
+
+def test_every_column_is_known_for_what_it_is(fitted):
+    assert fitted.ensemble.kinds == KINDS
+    assert fitted.ensemble.smooth == [0, 1, 2, 5]
+    assert fitted.ensemble.column_names[4:] == ["next_observations[4]", "rewards", "terminals"]
+    assert fitted.ensemble.sound[[0, 1, 2, 3, 5, 6]].all()
+
+
+def test_means_are_those_of_the_law(fitted):
+    expected = fitted.law.mean[:, fitted.ensemble.smooth]
+    wrong = np.sqrt(((fitted.mean - expected) ** 2).mean(axis=0))
+    step = 0.2 / np.sqrt(3)  # the standard deviation of the difference of the first column
+    assert wrong[0] < 0.05 * step
+    assert wrong[1] < 0.25 * np.sqrt((fitted.law.noise[:, 1] ** 2).mean())
+    assert wrong[2] == 0  # a constant is exact
+    assert wrong[3] < 0.25 * 0.2
+
+
+def test_the_error_is_that_on_rows_that_it_did_not_see(fitted):
+    found = np.stack([*fitted.law.rows.next_observations.T, fitted.law.rows.rewards], axis=1)
+    squares = (fitted.mean - found[:, fitted.ensemble.smooth]) ** 2
+    expected = squares.mean(axis=0)[[1, 3]]
+    # 400 rows judge: their mean square is known to a factor of 1 +- sqrt(2 / 400), times 4.
+    np.testing.assert_allclose(fitted.ensemble.error[[1, 5]], expected, rtol=0.28)
+
+
+def test_noise_is_where_the_data_have_it_and_as_large(fitted):
+    residuals = fitted.drawn - fitted.law.mean[:, fitted.ensemble.smooth]
+    assert np.abs(residuals[:, 2]).max() == 0
+    for column, of_law in ((1, 1), (3, 5)):
+        ratio = residuals[:, column].std() / np.sqrt((fitted.law.noise[:, of_law] ** 2).mean())
+        assert 0.93 < ratio < 1.07
+    # Heteroscedastic noise: its size rises with the distance from the middle, from 0.1 to 0.5.
+    position = np.abs(fitted.law.rows.observations[:, 0])
+    middle, edge = (residuals[where, 1].std() for where in (position < 0.1, position > 0.9))
+    assert middle < 0.2
+    assert edge > 0.4
+
+
+def test_flags_are_classified(fitted):
+    for column, truth in ((0, fitted.law.mean[:, 3] > 0.5), (1, fitted.law.terminals)):
+        assert ((fitted.probable[:, column] > 0.5) != truth).mean() < 0.01
+    assert abs(fitted.probable[:, 1].mean() - fitted.law.terminals.mean()) < 0.005
+
+
+def test_rows_beyond_the_data_make_members_disagree(fitted):
+    observations, actions = fitted.rows
+    within = fitted.ensemble.predict(observations, actions).disagreement
+    assert (within > fitted.ensemble.limit).float().mean() < 0.02
+    beyond = fitted.ensemble.predict(5 * observations, 3 * actions).disagreement
+    assert (beyond > fitted.ensemble.limit).float().mean() > 0.5
+
+
+def test_only_where_episodes_end_are_observations_bounded(fitted):
+    observed = fitted.ensemble.observed
+    assert torch.equal(fitted.ensemble.living[:, 0], observed[:, 0])
+    assert fitted.ensemble.living[:, 1:].isinf().all()
+
+
+def test_a_payload_brings_the_same_ensemble_back(fitted, tmp_path):
+    torch.save(fitted.ensemble.payload(), tmp_path / "ensemble.pt")
+    payload = torch.load(tmp_path / "ensemble.pt", weights_only=True)
+    loaded = TransitionEnsemble.from_payload(payload)
+    assert loaded.kinds == KINDS
+    before, after = (each.predict(*fitted.rows) for each in (fitted.ensemble, loaded))
+    assert torch.equal(before.mean, after.mean)
+    assert torch.equal(before.noise, after.noise)
+    assert torch.equal(before.disagreement, after.disagreement)
+
+
+def test_the_seed_governs_everything():
+    rows = draw(600, seed=0).rows
+    state = torch.get_rng_state()
+    one, same, other = (
+        fit_ensemble(rows, seed=seed, members=2, width=16, steps=40) for seed in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    weights = [each.state_dict() for each in (one, same, other)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(one.predict(*_inputs(rows)).mean, other.predict(*_inputs(rows)).mean)
+
+
+def _inputs(rows):
+    return torch.from_numpy(rows.observations), torch.from_numpy(rows.actions)
+
+
+def test_flags_alone_are_enough():
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, (400, 3))
+    rows = Transitions(bits, rng.uniform(-1, 1, (400, 1)), bits[:, 0], 1 - bits, bits[:, 1])
+    ensemble = fit_ensemble(rows, seed=0, members=2, width=32, steps=300)
+    assert set(ensemble.kinds) == {"flag"}
+    prediction = ensemble.predict(*_inputs(rows))
+    assert prediction.mean.shape == (400, 0)
+    assert not prediction.disagreement.any()
+    probable = ensemble.flag_probabilities(*_inputs(rows), prediction.mean).numpy()
+    expected = np.stack([*(1 - bits).T, bits[:, 0], bits[:, 1]], axis=1)
+    assert ((probable > 0.5) == expected).mean() > 0.99
+
+
+def test_few_rows_are_refused():
+    with pytest.raises(TransitionError, match="199 rows, expected 200"):
+        fit_ensemble(random_transitions(199), seed=0)
