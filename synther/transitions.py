@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synther.files import npz
-
-FloatArray = NDArray[np.float32]
+from synther.files.float32 import FloatArray, to_float32
 
 FIELDS = ("observations", "actions", "rewards", "next_observations", "terminals")
 _MATRICES = ("observations", "actions", "next_observations")
@@ -46,7 +45,8 @@ class Transitions:
         timeouts: ``[N]``, 1 where the episode was cut off after the row, so that rows in their
             order tell their episodes; never set at a terminal. None where it is not known.
 
-    All five arrays are stored as C-contiguous float32, ``timeouts`` as bool.
+    All five arrays are stored as C-contiguous float32, ``timeouts`` as bool. A warning names the
+    columns that lose what makes their rows different (see :mod:`synther.files.float32`).
 
     Raises:
         TransitionError: a wrong shape or type, lengths that differ, a value that is not finite, or
@@ -265,10 +265,7 @@ def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
             array = array[:, 0]
         if array.ndim != 1:
             raise TransitionError(f"{source}: '{name}' has shape {array.shape}, expected [rows]")
-    with np.errstate(
-        over="ignore"
-    ):  # a float64 beyond float32 becomes inf, and is reported as such
-        return np.ascontiguousarray(array, dtype=np.float32)
+    return to_float32(array, name, source)
 
 
 class _Rows(Protocol):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.files.float32 import to_float32
 from synther.files.npz import LARGEST_COMPRESSION
 from synther.transitions import FloatArray, TransitionError
 
@@ -208,8 +209,7 @@ def _plain_dataset(file: Any, key: str, source: str) -> Any:
 
 def _convert(values: NDArray[Any], key: str, source: str) -> NDArray[Any]:
     if key not in _FLAGS:
-        with np.errstate(over="ignore"):  # beyond float32 becomes inf, and is reported as such
-            return np.ascontiguousarray(values, dtype=np.float32)
+        return to_float32(values, key, source)  # beyond it becomes inf, and is reported as such
     bad_rows = np.flatnonzero((values != 0) & (values != 1))
     if bad_rows.size:
         raise TransitionError(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from synther.datasets.files import METADATA_ATTRIBUTE, require_finite
 from synther.files import npz
 from synther.files.atomic import atomic_write
+from synther.files.float32 import to_float32
 from synther.transitions import TransitionError
 
 KEYS = ("observation", "action", "reward", "discount", "step_type")
@@ -168,7 +169,7 @@ def _check(
                 f"{path}: '{key}' has shape {list(column.shape)} for {shape[0]} pictures"
             )
         if key != "first":
-            columns[key] = column.astype(np.float32)
+            columns[key] = to_float32(column, key, str(path))
             require_finite(columns[key], key, str(path))
     if not len(columns["first"]) or not columns["first"][0]:
         raise TransitionError(f"{path}: does not begin with the first row of an episode")

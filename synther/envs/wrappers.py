@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synther.envs.simulators import require
+from synther.files.float32 import lost_columns, to_float32
 
 if TYPE_CHECKING:
     import gymnasium
@@ -77,15 +78,38 @@ def flatten_observations(
             f"{env} has the observation space {space}; expected a Box or a dict of them"
         )
     size = sum(int(np.prod(part.shape)) for part in boxes)
+    check = _PrecisionCheck(env.spec.id if env.spec else str(env))
 
     def flatten(observation: Any) -> NDArray[np.float32]:
-        if not keys:
-            return np.asarray(observation, np.float32).reshape(-1)
-        parts = [np.ravel(observation[key]) for key in keys]
-        return np.concatenate(parts).astype(np.float32)
+        if keys:
+            observation = np.concatenate([np.ravel(observation[key]) for key in keys])
+        whole = np.asarray(observation).reshape(-1)
+        check(whole)
+        return whole.astype(np.float32)
 
     flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
     return require("gymnasium.wrappers").TransformObservation(env, flatten, flat)
+
+
+class _PrecisionCheck:
+    """Looks at an environment's first observations, and warns once where float32 loses some."""
+
+    COUNT = 200
+    warned: ClassVar[set[str]] = set()
+
+    def __init__(self, env_id: str) -> None:
+        self.env_id = env_id
+        self._seen: list[NDArray[Any]] = []
+
+    def __call__(self, observation: NDArray[Any]) -> None:
+        if len(self._seen) == self.COUNT:
+            return
+        self._seen.append(observation.copy())
+        if len(self._seen) == self.COUNT and self.env_id not in self.warned:
+            first = np.stack(self._seen)
+            if lost_columns(first):
+                self.warned.add(self.env_id)  # an evaluation has many environments of a kind
+                to_float32(first, "observations", self.env_id)
 
 
 def clip_actions(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
