@@ -137,9 +137,10 @@ def adam(parameters: Iterable[Tensor], learning_rate: float) -> Adam:
     Its state is per element, so the members of a stack stay independent. (Anything that mixes
     elements, such as clipping by the global norm, would couple them.)
     """
-    optimizer = Adam(list(parameters), lr=learning_rate, fused=True)
-    fit_to_device(optimizer)
-    return optimizer
+    listed = list(parameters)
+    # Of CUDA graphs; groups that are added later take it from here.
+    capturable = listed[0].device.type == "cuda"
+    return Adam(listed, lr=learning_rate, fused=True, capturable=capturable)
 
 
 def fit_to_device(optimizer: Optimizer) -> None:
