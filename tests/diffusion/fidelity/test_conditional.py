@@ -9,6 +9,7 @@ from synther.diffusion.fidelity.conditional import Conditional, ConditionalColum
 from synther.transitions import Transitions
 from tests.diffusion.fidelity.known_law import NOISE, ExactLaw, known_law
 
+pytestmark = pytest.mark.arithmetic
 HELD_OUT, FRESH = known_law(3000, 2), known_law(5000, 3)
 
 

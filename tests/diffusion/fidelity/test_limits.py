@@ -6,6 +6,8 @@ from scipy import stats
 
 from synther.diffusion.fidelity import limits
 
+pytestmark = pytest.mark.arithmetic
+
 
 def test_standard_errors_are_those_of_the_chance_of_a_false_alarm() -> None:
     for comparisons in (1, 60):

@@ -9,6 +9,8 @@ from scipy.spatial import cKDTree
 from synther.diffusion.fidelity import neighbours as module
 from synther.diffusion.fidelity.neighbours import nearest, nearest_distances
 
+pytestmark = pytest.mark.arithmetic
+
 
 def normal(rows: int, dim: int = 5, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, dim)).astype(np.float32)

@@ -5,6 +5,8 @@ import pytest
 
 from synther.diffusion.fidelity.regions import regions
 
+pytestmark = pytest.mark.arithmetic
+
 
 def modes(rows: int, seed: int, missing: float = 0.0) -> np.ndarray:
     """Ten Gaussians far apart; ``missing`` of the first one's rows are taken from the others."""

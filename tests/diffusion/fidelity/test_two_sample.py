@@ -8,6 +8,8 @@ from scipy.stats import norm
 from synther.diffusion.fidelity import two_sample as module
 from synther.diffusion.fidelity.two_sample import two_sample
 
+pytestmark = pytest.mark.arithmetic
+
 
 def normal(rows: int, dim: int = 4, seed: int = 0, mean: float = 0.0) -> np.ndarray:
     rows_ = np.random.default_rng(seed).normal(size=(rows, dim))
