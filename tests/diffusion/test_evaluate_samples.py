@@ -85,7 +85,7 @@ def test_samples_model_and_baseline_go_into_one_report(
     assert report["model-1"]["rows"] == [400, 60]
     text = capsys.readouterr().out
     assert "held-out rows: held out from training: 400 rows, seed 3" in text
-    assert "samples: nearer to the training rows" in text
+    assert "100.0% of them are copies of training rows" in text
     assert re.search(r"memorised +no +YES", text)
     pictures = ["correlations", "novelty", "projection", "marginals-samples", "marginals-model-1"]
     for name in (*pictures, "marginals-noise=0.3"):
