@@ -129,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     """Load or sample, measure, write."""
-    console = Console(width=None if Console().is_terminal else 120, highlight=False)
+    console = Console(width=None if Console().is_terminal else 120, highlight=False, markup=False)
     if args.deterministic:
         use_deterministic_kernels()
     use_backend(args.backend)
@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> None:
         console.print(verdict.table(name), *verdict.reasons, sep="\n")
     for note in (f"held-out rows: {real.note}", *report.notes()):
         console.print(note)
-    console.print("\n".join(map(str, written)))
+    console.print("\n".join(map(str, written)), soft_wrap=True)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
