@@ -26,6 +26,10 @@ BETTER = {
     "dynamics_mse": -1,
     "dynamics_median": -1,
     "reward_mse": -1,
+    "noise_position": -1,
+    "noise_velocity": -1,
+    "noise_temperature": -1,
+    "noise_reward": -1,
 }
 """Metric -> whether more (1) or less (-1) is better."""
 
@@ -51,7 +55,7 @@ def paper_spread(records: Sequence[Record], model: str) -> dict[str, tuple[float
 def metrics_of(records: Sequence[Record], setting: str, model: str) -> dict[str, np.ndarray]:
     """Metric -> values ``[seeds]``; metrics that are not defined for the model are left out."""
     chosen = [each for each in records if (each["setting"], each["model"]) == (setting, model)]
-    table = {name: [each[name] for each in chosen] for name in BETTER}
+    table = {name: [each.get(name) for each in chosen] for name in BETTER}
     return {n: np.array(v, float) for n, v in table.items() if v and None not in v}
 
 
