@@ -31,6 +31,25 @@ CUDA_STATE_BYTES = 16
 """Of a CUDA generator's state: a seed and an offset."""
 
 
+def random_members(total: int, count: float, generator: torch.Generator) -> Tensor:
+    """Numbers of ``count`` of ``total`` members ``[M]``, every subset as likely as any other.
+
+    A fractional ``count`` is the next whole number below or above it, and right on average. On CUDA
+    M is then the higher one, and the smaller subset has its first member twice, for the host would
+    wait for a shape: that is the same to a minimum over the members.
+    """
+    whole, device = int(count), generator.device
+    chance = torch.rand((), generator=generator, device=device) if whole < count else None
+    order = torch.randperm(total, generator=generator, device=device)
+    if chance is None:
+        return order[:whole]
+    more = chance < count - whole
+    if device.type == "cpu":
+        return order[: whole + int(more)]
+    last = torch.where(more, order[whole], order[0])
+    return torch.cat([order[:whole], last[None]])
+
+
 def restore_generators(
     generators: Sequence[torch.Generator], states: Sequence[Tensor | None]
 ) -> bool:

@@ -22,7 +22,12 @@ from torch import Tensor, nn
 from synther.learning.learner import Dims, Learner, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets, squashed_gaussian
 from synther.learning.replay import Batch, RowBuffer
-from synther.learning.streams import Purpose, generators_for, restore_generators
+from synther.learning.streams import (
+    Purpose,
+    generators_for,
+    random_members,
+    restore_generators,
+)
 from synther.runs.runtime import CompileMode, Precision
 from synther.transitions import TransitionLayout
 
@@ -282,18 +287,10 @@ class REDQSACAgent(Learner):
         members: list[Tensor | None] = [None] * blocks
         mixture: list[Tensor | None] = [None] * blocks
         if config.q_target_mode == "min" and config.num_min < config.num_Q:
-            members = [self._members(generator) for _ in range(blocks)]
+            chosen = (config.num_Q, config.num_min, generator)
+            members = [random_members(*chosen) for _ in range(blocks)]
         elif config.q_target_mode == "rem":
             shape = (blocks, 1, config.num_Q, batch, 1)
             weights = torch.rand(shape, generator=generator, device=device)
             mixture = list(weights / weights.sum(dim=2, keepdim=True))
         return Noise(normal[:blocks], normal[blocks:], members, mixture)
-
-    def _members(self, generator: torch.Generator) -> Tensor:
-        """``num_min`` of the target critics ``[M]``, every subset as likely as any other."""
-        config, count = self.config, int(self.config.num_min)
-        if count < config.num_min:  # the number of critics is a shape, and so made on the host
-            chance = torch.rand((), generator=generator, device=generator.device)
-            count += int(chance < config.num_min - count)
-        order = torch.randperm(config.num_Q, generator=generator, device=generator.device)
-        return order[:count]

@@ -1,0 +1,73 @@
+"""The host does not wait for the device where it need not: it has work to send there."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import torch
+from scipy import stats
+
+from synther.online.redq_sac import AgentConfig, REDQSACAgent
+from tests.online.helpers import DIMS, TINY_AGENT, random_block
+
+pytestmark = pytest.mark.gpu
+
+
+@contextlib.contextmanager
+def no_waits() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def on_device(**keys: float) -> REDQSACAgent:
+    return REDQSACAgent(AgentConfig(**{**TINY_AGENT, **keys}), DIMS, seed=0, device="cuda")
+
+
+def online_agent(**keys: float) -> REDQSACAgent:
+    agent = on_device(num_Q=4, utd_ratio=4, policy_update_delay=2, **keys)
+    width = agent.replay.layout.row_dim
+    agent.replay.insert(torch.rand(50, width, device="cuda"))
+    agent.train_block()  # the first makes the optimisers' states
+    return agent
+
+
+@pytest.mark.parametrize("keys", [{"num_min": 2}, {"num_min": 1.5}, {"q_target_mode": "rem"}])
+def test_a_block_of_online_updates(keys: dict[str, float]) -> None:
+    agent = online_agent(**keys)
+    with no_waits():
+        for _ in range(3):
+            agent.train_block()
+
+
+def test_a_fractional_count_is_met_on_average() -> None:
+    """Of the different ones among the members; on CUDA a smaller subset has one of them twice."""
+    agent = on_device(num_Q=4, num_min=1.3, utd_ratio=2000, batch_size=1)
+    drawn = [each for each in agent.draw_noise().members if each is not None]
+    assert {tuple(each.shape) for each in drawn} == {(2,)}
+    chosen = [tuple(sorted(set(each.tolist()))) for each in drawn]
+    for size in (1, 2):
+        subsets = Counter(each for each in chosen if len(each) == size)
+        assert len(subsets) == math.comb(4, size)
+        assert stats.chisquare(list(subsets.values())).pvalue > 1e-3
+    two = sum(len(each) == 2 for each in chosen)
+    assert abs(two - 600) < 5 * math.sqrt(2000 * 0.3 * 0.7)
+
+
+def test_a_critic_that_is_there_twice_leaves_the_minimum_as_it_is() -> None:
+    agent = on_device(num_Q=4)
+    block = random_block(1, 8)
+    inputs = torch.cat([block.states, block.actions], dim=-1)[:, 0].float().to("cuda")
+    q = agent.target_critics.mlp
+    for once, twice in (([2], [2, 2]), ([3, 1], [3, 1, 3])):
+        few, more = (
+            q(inputs, members=torch.tensor(each, device="cuda")).amin(dim=1)
+            for each in (once, twice)
+        )
+        torch.testing.assert_close(few, more)
