@@ -37,11 +37,11 @@ def to_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
     """
     array = np.asarray(values)
     if lost := lost_columns(array):
-        told = [_told(array, column, name) for column in lost[:_SHOWN]]
+        described = [_described(array, column, name) for column in lost[:_SHOWN]]
         more = f" (and {len(lost) - _SHOWN} more columns)" if len(lost) > _SHOWN else ""
         warnings.warn(
-            f"{source}: as float32, {'; '.join(told)}{more}. Subtract an offset from such a column "
-            "beforehand, or give it in other units",
+            f"{source}: as float32, {'; '.join(described)}{more}. Subtract an offset from such a "
+            "column beforehand, or give it in other units",
             PrecisionWarning,
             stacklevel=4,
         )
@@ -79,7 +79,7 @@ def lost_columns(values: NDArray[np.generic]) -> list[int]:
     return [int(column) for column in np.flatnonzero(lost)]
 
 
-def _told(values: NDArray[np.generic], column: int, name: str) -> str:
+def _described(values: NDArray[np.generic], column: int, name: str) -> str:
     numbers = values.reshape(len(values), -1)[:, column]
     kept = len(np.unique(numbers.astype(np.float32)))
     label = name if values.ndim == 1 else f"{name}[{column}]"

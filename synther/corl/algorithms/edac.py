@@ -62,13 +62,13 @@ class EDACConfig(RunConfig):
         require_positive(
             self, "hidden_dim", "num_critics", "num_epochs", "num_updates_on_epoch", "eval_every"
         )
-        self._settle("max_timesteps", "num_epochs")
-        self._settle("eval_freq", "eval_every")
+        self._updates_from_epochs("max_timesteps", "num_epochs")
+        self._updates_from_epochs("eval_freq", "eval_every")
         super().__post_init__()
         if self.eval_seed < 0:
             raise ConfigError(f"eval_seed is {self.eval_seed}, expected 0 or more")
 
-    def _settle(self, updates: str, epochs: str) -> None:
+    def _updates_from_epochs(self, updates: str, epochs: str) -> None:
         """Work out a number of updates from epochs, unless it was given in their place."""
         product = getattr(self, epochs) * self.num_updates_on_epoch
         given = getattr(self, updates) or product
