@@ -225,6 +225,7 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
                 f"Expected a 'cpu' device type for generator but found 'cuda' in {op.name} at "
                 f"{project_line()}"
             )
+        kwargs.pop("pin_memory", None)  # all of the CPU's memory is pinned here
         return func(*args, **kwargs)
     if op.name == "device":
         return call.fakes[0].device

@@ -6,15 +6,20 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from synther.diffusion.generation.npz_stream import NpzStream
 from synther.online.redq_sac import AgentConfig, REDQSACAgent
+from synther.transitions import TransitionLayout
 from tests.online.helpers import DIMS, TINY_AGENT, random_block
 
 pytestmark = pytest.mark.gpu
+LAYOUT = TransitionLayout(3, 2)
 
 
 @contextlib.contextmanager
@@ -71,3 +76,18 @@ def test_a_critic_that_is_there_twice_leaves_the_minimum_as_it_is() -> None:
             for each in (once, twice)
         )
         torch.testing.assert_close(few, more)
+
+
+def test_rows_go_to_disk_beside_the_work_on_the_next_batch(tmp_path: Path) -> None:
+    """The thread that writes waits for its copy, and not for what came into the stream after it."""
+    rows = torch.randn(70, LAYOUT.row_dim)
+    told: list[int] = []
+    with NpzStream(tmp_path / "rows.npz", LAYOUT, 70, {}) as stream:
+        batches = list(rows.to("cuda").split(30))
+        with no_waits():
+            stream.extend(batches, told.append)
+        stream.finish(compress=False, metadata={})
+    stored = np.load(tmp_path / "rows.npz")
+    for name, expected in LAYOUT.split(rows.numpy()).items():
+        np.testing.assert_array_equal(stored[name], expected.reshape(stored[name].shape))
+    assert told == [30, 30, 10]

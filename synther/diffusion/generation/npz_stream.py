@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -96,16 +97,19 @@ class NpzStream:
             advance: called with the length of each batch that is on disk.
         """
 
-        def append(rows: Tensor) -> None:
-            self.append(rows.cpu().numpy())
+        def append(arrived: Callable[[], NDArray[np.float32]]) -> None:
+            rows = arrived()
+            self.append(rows)
             advance(len(rows))
 
         with ThreadPoolExecutor(1, "npz-writer") as writer:
             written: Future[None] | None = None
+            copies = _HostCopies()
             for rows in batches:
+                arrived = copies.begin(rows)
                 if written:
                     written.result()
-                written = writer.submit(append, rows)
+                written = writer.submit(append, arrived)
             if written:
                 written.result()
 
@@ -156,3 +160,32 @@ class NpzStream:
     def _write_header(self, name: str, file: IO[bytes]) -> None:
         header = {"descr": "<f4", "fortran_order": False, "shape": self._shape(name)}
         np.lib.format.write_array_header_1_0(file, header)
+
+
+class _HostCopies:
+    """Copies batches to the host beside the device's work on the next ones.
+
+    On CUDA they go to pinned memory in a stream of their own: in the stream of the work, a copy
+    would come after all of the next batch, which is queued there already.
+    """
+
+    def __init__(self) -> None:
+        self._stream: torch.cuda.Stream | None = None
+
+    def begin(self, rows: Tensor) -> Callable[[], NDArray[np.float32]]:
+        """Begin to copy ``rows``; what this returns waits for them and hands them out."""
+        if rows.device.type != "cuda":
+            return rows.numpy
+        stream = self._stream = self._stream or torch.cuda.Stream(rows.device)
+        stream.wait_stream(torch.cuda.current_stream(rows.device))
+        with torch.cuda.stream(stream):
+            there = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+            there.copy_(rows, non_blocking=True)
+            copied = stream.record_event()
+        rows.record_stream(stream)  # its memory may not be used again before it is copied
+
+        def arrived() -> NDArray[np.float32]:
+            copied.synchronize()
+            return there.numpy()
+
+        return arrived
