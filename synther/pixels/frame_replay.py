@@ -12,7 +12,11 @@ from torch import Tensor
 
 from synther.datasets.vd4rl import PixelEpisodes
 from synther.learning.streams import BlockStream
+from synther.runs.runtime import fits_on_device, to_device
 from synther.transitions import FloatArray, TransitionError
+
+UPLOADED_AT_ONCE = 4096
+"""Pictures that are decoded and moved to a GPU together."""
 
 
 class PixelBatch(NamedTuple):
@@ -69,14 +73,22 @@ def windows_of(episodes: PixelEpisodes, n_step: int, discount: float) -> Windows
 def stacked(episodes: PixelEpisodes, rows: NDArray[np.int64], frames: int) -> NDArray[np.uint8]:
     """The last ``frames`` pictures up to each of ``rows [B]``, ``[B, 3 * frames, H, W]``, oldest
     first; an episode's first picture stands in for those before it."""
-    back = np.arange(frames - 1, -1, -1)
-    chosen = np.maximum(rows[:, None] - back, episodes.starts[rows][:, None])
-    images = episodes.gather(chosen)
+    images = episodes.gather(rows_of_stacks(episodes, rows, frames))
     return images.reshape(len(rows), -1, *images.shape[-2:])
+
+
+def rows_of_stacks(
+    episodes: PixelEpisodes, rows: NDArray[np.int64], frames: int
+) -> NDArray[np.int64]:
+    """The rows ``[B, frames]`` of the pictures that :func:`stacked` stacks."""
+    back = np.arange(frames - 1, -1, -1)
+    return np.maximum(rows[:, None] - back, episodes.starts[rows][:, None])
 
 
 class FrameReplay:
     """Uniform batches of windows; only the pictures of a batch are ever decoded or moved.
+
+    On a GPU all pictures are in its memory, where they fit, and the host waits for no batch.
 
     Args:
         episodes: pictures and the rest.
@@ -99,7 +111,10 @@ class FrameReplay:
     ) -> None:
         self.episodes, self.frame_stack, self.n_step = episodes, frame_stack, n_step
         self.windows = windows_of(episodes, n_step, discount)
-        self.batch_size, self.device = batch_size, device
+        self.batch_size, self.device = batch_size, torch.device(device)
+        self._pictures = _pictures_on(self.device, episodes)
+        columns = (self.windows.actions, self.windows.rewards, self.windows.discounts)
+        self._columns = [torch.from_numpy(each).to(device) for each in columns]
 
         def draw(generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
             return (torch.randint(len(self), (updates, batch_size), generator=generator),)
@@ -117,16 +132,21 @@ class FrameReplay:
     def gather(self, indices: NDArray[np.int64]) -> PixelBatch:
         """The windows of these numbers ``[B]``."""
         rows = self.windows.rows[indices]
-        images = stacked(self.episodes, rows, self.frame_stack)
-        next_images = stacked(self.episodes, rows + self.n_step, self.frame_stack)
-        columns = (self.windows.actions, self.windows.rewards, self.windows.discounts)
+        images, next_images = (self._stacked(each) for each in (rows, rows + self.n_step))
+        chosen = to_device(torch.from_numpy(indices), self.device)
         actions, rewards, discounts = (
-            torch.from_numpy(each[indices]).reshape(1, len(indices), -1).to(self.device)
-            for each in columns
+            each.index_select(0, chosen).reshape(1, len(indices), -1) for each in self._columns
         )
-        moved = (torch.from_numpy(each).to(self.device) for each in (images, next_images))
-        first, following = moved
-        return PixelBatch(first, actions, rewards, following, discounts)
+        return PixelBatch(images, actions, rewards, next_images, discounts)
+
+    def _stacked(self, rows: NDArray[np.int64]) -> Tensor:
+        """:func:`stacked` on the device, of its pictures or of those that the host moves there."""
+        if self._pictures is None:
+            gathered = stacked(self.episodes, rows, self.frame_stack)
+            return to_device(torch.from_numpy(gathered), self.device)
+        chosen = torch.from_numpy(rows_of_stacks(self.episodes, rows, self.frame_stack))
+        images = self._pictures.index_select(0, to_device(chosen.flatten(), self.device))
+        return images.view(len(rows), -1, *images.shape[-2:])
 
     def batches(self, size: int) -> Iterator[PixelBatch]:
         """All windows once, in their order."""
@@ -141,3 +161,15 @@ class FrameReplay:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._order.load_state_dict(state)
+
+
+def _pictures_on(device: torch.device, episodes: PixelEpisodes) -> Tensor | None:
+    """All pictures ``[N, 3, H, W]`` in a GPU's memory; None on a CPU and where they do not fit."""
+    size = sum(each.nbytes for each in episodes.images)
+    if device.type != "cuda" or not fits_on_device(size, device):
+        return None
+    shape = (len(episodes), *episodes.images[0].shape[1:])
+    pictures = torch.empty(shape, dtype=torch.uint8, device=device)
+    for part in np.array_split(np.arange(len(episodes)), -(-len(episodes) // UPLOADED_AT_ONCE)):
+        pictures[part[0] : part[-1] + 1] = torch.from_numpy(episodes.gather(part)).to(device)
+    return pictures

@@ -13,11 +13,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Precision = Literal["fp32", "bf16"]
 CompileMode = Literal["off", "default", "cudagraph"]
 
+DEVICE_MEMORY_SHARE = 0.5
+"""The share of the free GPU memory that a data set may take; one that needs more stays on the
+host."""
 RL_THREADS = 1
 """CPU threads for networks of RL size. More of them wait on each other at every small product, and
 collapse by two orders of magnitude as soon as another process holds a core."""
@@ -59,6 +62,22 @@ def resolve_device(name: str = "auto") -> torch.device:
 def _launched() -> int:
     """How many processes a launcher (accelerate, torchrun) started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def fits_on_device(size: int, device: torch.device) -> bool:
+    """Whether a data set of ``size`` bytes may be kept in the memory of ``device``."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return size <= DEVICE_MEMORY_SHARE * free
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on ``device``; the host does not wait for the copy, which pinned memory
+    lets run beside the device's work."""
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def available_cpus() -> int:

@@ -15,8 +15,10 @@ from scipy import stats
 
 from synther.diffusion.generation.npz_stream import NpzStream
 from synther.online.redq_sac import AgentConfig, REDQSACAgent
+from synther.pixels.frame_replay import FrameReplay
 from synther.transitions import TransitionLayout
 from tests.online.helpers import DIMS, TINY_AGENT, random_block
+from tests.pixels.helpers import columns, episodes
 
 pytestmark = pytest.mark.gpu
 LAYOUT = TransitionLayout(3, 2)
@@ -91,3 +93,26 @@ def test_rows_go_to_disk_beside_the_work_on_the_next_batch(tmp_path: Path) -> No
     for name, expected in LAYOUT.split(rows.numpy()).items():
         np.testing.assert_array_equal(stored[name], expected.reshape(stored[name].shape))
     assert told == [30, 30, 10]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.0], ids=["on the device", "on the host"])
+def test_batches_of_pictures(tmp_path: Path, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("synther.runs.runtime.DEVICE_MEMORY_SHARE", share)
+    monkeypatch.setattr("synther.pixels.frame_replay.UPLOADED_AT_ONCE", 7)
+    data = episodes(tmp_path, columns((12, 9)))
+
+    def replay(device: str) -> FrameReplay:
+        generator = torch.Generator().manual_seed(3)
+        return FrameReplay(
+            data, frame_stack=3, n_step=3, discount=0.99, batch_size=4, generator=generator,
+            device=device,
+        )  # fmt: skip
+
+    plain, ours = replay("cpu"), replay("cuda")
+    assert (ours._pictures is None) == (share == 0)
+    for _ in range(5):
+        with no_waits():
+            found = ours.sample()
+        for tensor, expected in zip(found, plain.sample(), strict=True):
+            assert tensor.device.type == "cuda"
+            assert torch.equal(tensor.cpu(), expected)

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-DEVICE_MEMORY_SHARE = 0.5
-"""The share of the free GPU memory that rows may take; rows that need more stay on the host."""
+from synther.runs.runtime import fits_on_device, to_device
 
 
 class RowSource:
@@ -53,7 +52,9 @@ class RowSource:
             raise ValueError(f"dataset has shape {tuple(rows.shape)}, expected [rows, columns]")
         if not (finite := rows.isfinite().all(dim=1)).all():
             raise ValueError(f"row {int((~finite).nonzero()[0])} of the dataset is not finite")
-        on_device = self.all_agree(_fits(rows, self.device))
+        on_device = self.all_agree(
+            rows.device == self.device or fits_on_device(rows.nbytes, self.device)
+        )
         self.rows = rows.to(self.device) if on_device else rows.cpu()
         if self.generator.device.type != self.rows.device.type:
             self.generator = torch.Generator(self.rows.device).manual_seed(self.seed)
@@ -67,14 +68,5 @@ class RowSource:
             len(self.rows), (batch_size,), generator=self.generator, device=self.rows.device
         )
         batch = self.rows.index_select(0, chosen)
-        if self.rows.device.type != self.device.type:
-            # Pinned memory lets the copy run beside the device's work; no one waits here.
-            batch = batch.pin_memory().to(self.device, non_blocking=True)
-        return batch
-
-
-def _fits(rows: Tensor, device: torch.device) -> bool:
-    if device.type != "cuda" or rows.device == device:
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return rows.nbytes <= DEVICE_MEMORY_SHARE * free
+        same = batch.device.type == self.device.type
+        return batch if same else to_device(batch, self.device)

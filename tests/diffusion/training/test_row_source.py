@@ -34,7 +34,7 @@ def test_bad_shapes(bad):
 
 @pytest.mark.gpu
 def test_rows_that_do_not_fit_stay_on_the_host(monkeypatch):
-    monkeypatch.setattr("synther.diffusion.training.row_source.DEVICE_MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("synther.runs.runtime.DEVICE_MEMORY_SHARE", 0.0)
     device = torch.device("cuda", torch.cuda.current_device())
     source = RowSource(torch.randn(100, 3), device, 0)
     assert source.rows.device == CPU
