@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import gin
 import numpy as np
@@ -15,10 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.generation.graphed_network import GraphedNetwork
+from synther.diffusion.generation.consistency import (
+    ATTEMPTS,
+    PROBE_ROWS,
+    PROBE_SEED,
+    Consistency,
+    ConsistentRows,
+)
+from synther.diffusion.generation.graphed_network import graphed
 from synther.diffusion.generation.npz_stream import NpzStream
-from synther.diffusion.generation.presets import multiplies_bf16_fast, preset_of, sampling_settings
+from synther.diffusion.generation.presets import prepared, sampling_settings
 from synther.diffusion.generation.row_noise import RowNoise
+from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.utils import layout_of_model, split_diffusion_samples
 from synther.files.checkpoint import fingerprint
 from synther.runs import runtime
@@ -41,7 +48,8 @@ class SimpleDiffusionGenerator:
 
     A row's noise depends on the seed and the row's number alone (see ``row_noise.py``): the same
     seed gives the same rows, up to the rounding of matrix products, in memory and in a file,
-    whatever the batches' size, also when writing was interrupted.
+    whatever the batches' size, also when writing was interrupted. (A row that the last stage, see
+    ``consistency.py``, is on the verge of drawing again can be another one in another batch.)
 
     Args:
         env: the layout of the model's rows, or an environment with such observations and actions;
@@ -57,6 +65,10 @@ class SimpleDiffusionGenerator:
         cuda_graph: whether the network is replayed as one CUDA graph.
         action_bounds: the lowest and the highest action, a number or ``[A]`` each. None: those of
             the environment's ``action_space``, or [-1, 1] where ``env`` is a layout.
+        consistency: ``ensemble`` makes next observation, reward and terminal agree with observation
+            and action, see ``consistency.py``.
+        ensemble: what that is done with, fitted to the real rows that the model has learnt from.
+            It may be set later, before the first row is drawn.
     """
 
     def __init__(
@@ -70,25 +82,24 @@ class SimpleDiffusionGenerator:
         sampler: str | None = None,
         cuda_graph: bool = False,
         action_bounds: ActionBounds | None = None,
+        consistency: Consistency = "off",
+        ensemble: TransitionEnsemble | None = None,
     ) -> None:
         if sample_batch_size < 1:
             raise ValueError(f"sample_batch_size is {sample_batch_size}, expected 1 or more")
+        if consistency not in get_args(Consistency):
+            raise ValueError(f"consistency is '{consistency}', expected off or ensemble")
+        self.consistency = consistency
+        self.ensemble = ensemble
+        self._stage: ConsistentRows | None = None
         self.layout = layout_of_model(ema_model, env)
-        self.num_sample_steps = num_sample_steps
         self.sample_batch_size = sample_batch_size
         self.clip_actions = clip_actions
-        self.model = ema_model
-        preferred: runtime.Precision = "fp32"
-        if sampler is not None:
-            preset = preset_of(sampler, ema_model, num_sample_steps)
-            self.num_sample_steps = preset.num_sample_steps
-            self.model = preset.applied_to(ema_model)
-            if preset.precision == "bf16" and multiplies_bf16_fast(ema_model.device):
-                preferred = "bf16"
-        self.precision = preferred if precision is None else precision
-        self.model = _in_precision(self.model, self.precision)
+        self.model, self.num_sample_steps, self.precision = prepared(
+            ema_model, sampler, num_sample_steps, precision
+        )
         if cuda_graph:
-            self.model = _graphed(self.model)
+            self.model = graphed(self.model)
         self.action_bounds = action_bounds
         if action_bounds is None:
             space = getattr(env, "action_space", None)
@@ -111,9 +122,41 @@ class SimpleDiffusionGenerator:
         Raises:
             SamplingError: a row is not finite.
         """
-        return self._finished(
-            self.model.sample(num_samples, self.num_sample_steps, generator=generator)
-        )
+
+        def sampled(count: int) -> Tensor:
+            return self._finished(
+                self.model.sample(count, self.num_sample_steps, generator=generator)
+            )
+
+        stage = self.last_stage()
+        if stage is None:
+            return sampled(num_samples)
+
+        def draw(attempt: int, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
+            rows = sampled(num_samples if numbers is None else len(numbers))
+            shape = (len(rows), stage.chances)
+            return rows, torch.rand(shape, generator=generator, device=rows.device)
+
+        return stage.rows(draw)
+
+    @torch.no_grad()
+    def last_stage(self) -> ConsistentRows | None:
+        """What makes rows consistent; None where they stay as the model gives them.
+
+        Raises:
+            ValueError: there is no ensemble, or one of rows of other columns.
+        """
+        if self.consistency == "off":
+            return None
+        if self._stage is None:
+            batches = self._batches(0, PROBE_ROWS)
+            self._stage = ConsistentRows(
+                self.ensemble,
+                self.full_layout,
+                torch.cat([self._sampled(*batch, PROBE_SEED) for batch in batches]),
+                terminals=self.layout.terminals,
+            )
+        return self._stage
 
     def _finished(self, raw: Tensor) -> Tensor:
         """Turn what the model gave, ``[N, D]``, into rows of ``full_layout``."""
@@ -209,8 +252,28 @@ class SimpleDiffusionGenerator:
 
     @torch.no_grad()
     def _batch(self, start: int, stop: int, seed: int) -> Tensor:
-        noise = RowNoise(seed, start, stop, self.model.event_shape, self.model.device)
-        return self._finished(self.model.sample(stop - start, self.num_sample_steps, noise=noise))
+        stage = self.last_stage()
+        if stage is None:
+            return self._sampled(start, stop, seed)
+        # Drawn again, a row has noise that is its own as well: another seed's.
+        seeds = np.random.SeedSequence((seed, 1)).generate_state(2 * ATTEMPTS, np.uint64)
+        of_rows, of_chances = [seed, *map(int, seeds[1:ATTEMPTS])], seeds[ATTEMPTS:]
+        shape, device = (stage.chances,), self.model.device
+
+        def draw(attempt: int, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
+            rows = self._sampled(start, stop, of_rows[attempt], numbers)
+            noise = RowNoise(int(of_chances[attempt]), start, stop, shape, device)(0)
+            return rows, torch.special.ndtr(noise if numbers is None else noise[numbers])
+
+        return stage.rows(draw)
+
+    def _sampled(self, start: int, stop: int, seed: int, numbers: Tensor | None = None) -> Tensor:
+        """Rows ``start`` to ``stop`` as the model gives them, or of these the ``numbers``."""
+        whole = RowNoise(seed, start, stop, self.model.event_shape, self.model.device)
+        count, noise = stop - start, whole.__call__
+        if numbers is not None:
+            count, noise = len(numbers), lambda step: whole(step)[numbers]
+        return self._finished(self.model.sample(count, self.num_sample_steps, noise=noise))
 
     def _settings(self) -> dict[str, Any]:
         settings = {
@@ -222,21 +285,9 @@ class SimpleDiffusionGenerator:
         }
         if self.action_bounds is not None:
             settings["action_bounds"] = [self._low.tolist(), self._high.tolist()]
+        if stage := self.last_stage():
+            settings["consistency"] = stage.settings()
         return settings
-
-
-def _in_precision(model: ElucidatedDiffusion, precision: runtime.Precision) -> ElucidatedDiffusion:
-    if precision == "fp32":
-        return model
-    low = copy.deepcopy(model)
-    low.net.products_in(torch.bfloat16)  # type: ignore[operator]
-    return low
-
-
-def _graphed(model: ElucidatedDiffusion) -> ElucidatedDiffusion:
-    twin = copy.deepcopy(model)
-    twin.net = GraphedNetwork(twin.net)
-    return twin
 
 
 def _seed_or_drawn(seed: int | None) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.learning.graphs import aside, capture
 
 WARM_UP = 3
@@ -63,3 +65,10 @@ class GraphedNetwork(nn.Module):
             self.net(*self._inputs)
         with capture(self._graph, stream):
             self._output = self.net(*self._inputs)
+
+
+def graphed(model: ElucidatedDiffusion) -> ElucidatedDiffusion:
+    """A copy of the model whose network is replayed as one CUDA graph."""
+    twin = copy.deepcopy(model)
+    twin.net = GraphedNetwork(twin.net)
+    return twin

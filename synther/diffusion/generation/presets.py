@@ -109,6 +109,36 @@ def multiplies_bf16_fast(device: torch.device) -> bool:
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
+def prepared(
+    model: ElucidatedDiffusion,
+    sampler: str | None,
+    num_sample_steps: int,
+    precision: Precision | None,
+) -> tuple[ElucidatedDiffusion, int, Precision]:
+    """The model as it samples, its number of steps, and the precision of its products.
+
+    Args:
+        model: it is left as it is.
+        sampler: the name of a preset or a sampler; None leaves the model's own.
+        num_sample_steps: the number of steps, where no preset has its own.
+        precision: None takes what the preset says, where the device multiplies bfloat16 fast.
+
+    Raises:
+        ValueError: no such sampler.
+    """
+    chosen: Precision = "fp32"
+    if sampler is not None:
+        preset = preset_of(sampler, model, num_sample_steps)
+        if preset.precision == "bf16" and multiplies_bf16_fast(model.device):
+            chosen = "bf16"
+        model, num_sample_steps = preset.applied_to(model), preset.num_sample_steps
+    chosen = chosen if precision is None else precision
+    if chosen == "bf16":
+        model = copy.deepcopy(model)
+        model.net.products_in(torch.bfloat16)  # type: ignore[operator]
+    return model, num_sample_steps, chosen
+
+
 def sampling_settings(model: ElucidatedDiffusion) -> dict[str, Any]:
     """The settings that a model's samples depend on beside its weights and the number of steps, as
     plain values."""

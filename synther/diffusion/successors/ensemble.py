@@ -63,9 +63,10 @@ class TransitionEnsemble(nn.Module):
             - ``living`` ``[2, O]``: the former where episodes end beyond it, elsewhere infinite;
             - ``error`` ``[O + 2]``: on held-out rows, the mean squared error of the mean or of the
               flag's probability, in the column's units squared;
+            - ``doubt`` ``[O + 2]``: the standard error of ``error``, relative to it;
             - ``sound`` ``[O + 2]``: 1 where the prediction held on held-out rows;
             - ``residuals`` ``[K, noisy]``: those of held-out rows, in units of the noise's size;
-            - ``limit`` ``[]``: the disagreement that one held-out row in a thousand exceeds.
+            - ``limit`` ``[1]``: the disagreement that one held-out row in a thousand exceeds.
     """
 
     inputs: Tensor
@@ -75,6 +76,7 @@ class TransitionEnsemble(nn.Module):
     living: Tensor
     values: Tensor
     error: Tensor
+    doubt: Tensor
     sound: Tensor
     residuals: Tensor
     limit: Tensor
@@ -106,6 +108,20 @@ class TransitionEnsemble(nn.Module):
     def columns_of(self, *kinds: Kind) -> list[int]:
         """Numbers of the successor's columns of these kinds."""
         return [number for number, kind in enumerate(self.kinds) if kind in kinds]
+
+    def relative_errors(self) -> dict[str, float]:
+        """Root mean squared errors on held-out rows, in standard deviations of the column; of a
+        flag, of its probability. By name; columns that are not predicted or constant have none."""
+        scale = torch.ones_like(self.error)
+        scale[self.smooth] = self.successors[1]
+        roots = (self.error.sqrt() / scale.clamp_min(1e-30)).tolist()
+        constant = (self.values[0] == self.values[1]).tolist()
+        named = zip(self.column_names, self.kinds, constant, roots, strict=True)
+        return {
+            name: float(f"{root:.4g}")
+            for name, kind, same, root in named
+            if kind != "left" and not same
+        }
 
     @torch.no_grad()
     def predict(self, observations: Tensor, actions: Tensor) -> Prediction:

@@ -1,7 +1,7 @@
 """How an ensemble of successors is learnt from real transitions, and what it is told of itself.
 
-A tenth of the rows is held out. One half of it chooses when each column stops training and gives
-the residuals from which noise is drawn; the other half judges.
+A tenth of the rows is held out. One half of it chooses when each column stops training; both give
+the errors and the residuals from which noise is drawn, and have to agree on it.
 """
 
 from __future__ import annotations
@@ -145,24 +145,26 @@ def _fitted(data: _Data, size: Size, seed: int) -> TransitionEnsemble:
     flag_columns = [i for i, kind in enumerate(kinds) if kind == "flag"]
     flags = _fit_flags(data, smooth, flag_columns, size, seed)
 
-    error, sound = smooth.x.new_zeros(2, len(kinds))
-    judged = data.judging
-    error[smooth.columns] = (smooth.residuals[judged] * smooth.outputs[1]).square().mean(dim=0)
-    error[flags.columns] = (flags.probable - flags.raised)[judged].square().mean(dim=0)
+    judged = torch.cat([data.choosing, data.judging])
+    squares = smooth.x.new_zeros(len(judged), len(kinds))
+    squares[:, smooth.columns] = (smooth.residuals[judged] * smooth.outputs[1]).square()
+    squares[:, flags.columns] = (flags.probable - flags.raised)[judged].square()
+    error = squares.mean(dim=0)
+    doubt = squares.std(dim=0) / len(judged) ** 0.5 / error.clamp_min(1e-30)
+    sound = torch.zeros_like(error)
     sound[smooth.columns] = (error <= data.successors.var(dim=0))[smooth.columns].float()
     sound[noisy] *= _steady(smooth.units, data)
     sound[flags.columns] = _calibrated(flags.probable[judged], flags.raised[judged])
     tables = {
         **{"inputs": smooth.inputs, "outputs": smooth.outputs, "successors": flags.successors},
         **{"observed": flags.observed, "living": flags.living, "values": _range(data.successors)},
-        **{"error": error, "sound": sound},
-        **{"residuals": smooth.units[data.choosing], "limit": error.new_tensor(torch.inf)},
+        **{"error": error, "doubt": doubt, "sound": sound},
+        **{"residuals": smooth.units[judged], "limit": error.new_full((1,), torch.inf)},
     }
     ensemble = TransitionEnsemble(
         data.layout, tuple(kinds), smooth.means, smooth.sizes, flags.odds, tables
     )
-    held_out = torch.cat([data.choosing, data.judging])
-    found = ensemble.predict(data.observations[held_out], data.actions[held_out])
+    found = ensemble.predict(data.observations[judged], data.actions[judged])
     ensemble.limit.copy_(found.disagreement.quantile(1 - DISAGREEING))
     return ensemble
 
@@ -175,8 +177,8 @@ def _fit_smooth(data: _Data, columns: list[int], size: Size, seed: int) -> _Smoo
     means = _fit(data, x, y, size, seed, "successors")
     residuals = y - means(x).mean(dim=0)
     noisy = _noisy(data, x, y, means, size, seed)
-    small = replace(size, members=2, width=64, steps=max(1, size.steps // 2))
-    sizes = _fit(data, x, _log_sizes(residuals[:, noisy]), small, seed, "noise")
+    small = replace(size, members=2, width=64)
+    sizes = _fit(data, x, _log_sizes(residuals[:, noisy]), small, seed, "noise", _size_loss)
     units = residuals[:, noisy] / sizes(x).mean(dim=0).exp()
     return _Smooth(columns, noisy, means, sizes, inputs, outputs, x, residuals, units)
 
@@ -188,7 +190,7 @@ def _fit_flags(data: _Data, smooth: _Smooth, columns: list[int], size: Size, see
     left = leaving(data.successors[:, following], observed[:, following])
     inputs = torch.cat([smooth.x, z, left], dim=1)
     raised = (data.successors > data.successors.amin(dim=0))[:, columns].float()
-    small = replace(size, members=2, width=128, steps=max(1, size.steps // 2))
+    small = replace(size, members=2, width=128)
     odds = _fit(data, inputs, raised, small, seed, "flags", _odds_loss)
     probable = odds(inputs).sigmoid().mean(dim=0)
     living = _living(data, observed)
@@ -232,6 +234,13 @@ def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def _odds_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(outputs, targets.expand_as(outputs), reduction="none")
+
+
+def _size_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of the logarithm of a standard deviation, against that of a residual: twice the negative
+    log-likelihood of a Gaussian, less its least value (the Itakura-Saito divergence)."""
+    excess = 2 * (targets - outputs)
+    return excess.exp() - excess - 1
 
 
 def _fit(

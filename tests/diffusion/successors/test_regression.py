@@ -16,9 +16,9 @@ def rows(count, seed):
 
 
 def test_a_column_stops_when_held_out_rows_like_it_best():
-    size = Size(members=2, width=64, steps=480)
+    size = Size(members=2, width=48, steps=400)
     regression = fit(
-        rows(300, 0), rows(2000, 1), loss=squared, size=size, seed=3, description="test"
+        rows(200, 0), rows(1000, 1), loss=squared, size=size, seed=3, description="test"
     )
     first, second = regression.moment.tolist()
     assert len(regression.networks) <= len(MOMENTS)

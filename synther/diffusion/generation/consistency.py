@@ -1,0 +1,212 @@
+"""The last stage of sampling makes the end of a row agree with its beginning.
+
+A diffusion model of moderate size gets next observation, reward and terminal wrong by an amount
+that no marginal shows and that an agent learns from. A regression on the same real rows knows them
+better. The stage keeps a row's observation and action and replaces what follows, column by column,
+wherever the regression is better on held-out real rows than the samples are; a column that the
+samples have right stays as it is. Rows that the ensemble's members do not agree about are drawn
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from synther.diffusion.successors.ensemble import Prediction, TransitionEnsemble
+from synther.files.checkpoint import fingerprint
+from synther.transitions import TransitionLayout
+
+Consistency = Literal["off", "ensemble"]
+"""Whether rows pass through the stage."""
+
+PROBE_ROWS, PROBE_SEED = 2_048, 0
+"""Samples from which it is decided which columns to replace, and the seed of their noise."""
+ATTEMPTS = 5
+"""How often a row is drawn at most; what the last draw gives is kept."""
+EXACT_GAIN = 2.0
+"""An exact column is replaced where samples differ from the regression by this many times its
+held-out mean squared error: then their own error is the larger one of the two."""
+NOISE_TOLERANCE = 0.05
+"""The variance of noise, and the error of a flag, may differ by this share from the real rows',
+beyond two standard errors."""
+SIGNIFICANCE = 0.001
+"""Of a difference between samples and real rows that counting does not explain."""
+
+Draw = Callable[[int, Tensor | None], tuple[Tensor, Tensor]]
+"""(attempt, numbers of rows ``[n]`` or None for all) -> rows ``[n, D]``, and for each row numbers
+uniform in [0, 1] ``[n, chances]``."""
+
+
+class ConsistentRows:
+    """The stage, for the rows of one generator.
+
+    Args:
+        ensemble: of the real rows that the generator was trained on; it moves to the rows' device.
+        layout: of the rows, with a terminal column.
+        probe: rows ``[n, D]`` of the generator, from which it is decided what to replace.
+        terminals: whether the generator models terminals; where it does not, they stay 0.
+
+    Attributes:
+        replaced: numbers of the successor's columns that are replaced, see ``ensemble.py``.
+        drawn_again: share of the probe's rows that are drawn again.
+
+    Raises:
+        ValueError: no ensemble, or one of rows of other columns.
+    """
+
+    def __init__(
+        self,
+        ensemble: TransitionEnsemble | None,
+        layout: TransitionLayout,
+        probe: Tensor,
+        *,
+        terminals: bool = True,
+    ) -> None:
+        ensemble = _required(ensemble, layout).to(probe.device)
+        self.ensemble, self.layout = ensemble, layout
+        self._flags = ensemble.columns_of("flag")
+        columns = layout.columns
+        names = ("next_observations", "rewards", "terminals")
+        self._where = [i for name in names for i in range(columns[name].start, columns[name].stop)]
+        self.replaced: list[int] = []
+        usable = [bool(each) for each in ensemble.sound]
+        usable[-1] = usable[-1] and terminals
+        chance = torch.rand(len(probe), self.chances, generator=torch.Generator().manual_seed(0))
+        kept = self._kept(probe, self._predicted(probe))
+        rows, chance = probe[kept], chance.to(probe)[kept]
+        # Flags depend on the smooth columns as they will be, so that these come first.
+        for worse in (self._worse_smooth, self._worse_flags):
+            self.replaced += [column for column in worse(rows, chance) if usable[column]]
+        self.drawn_again = float((~kept).double().mean()) if self.replaced else 0.0
+
+    @property
+    def chances(self) -> int:
+        """Uniform numbers that a row takes: one for its noise, and one for each flag."""
+        return 1 + len(self._flags)
+
+    def rows(self, draw: Draw) -> Tensor:
+        """Rows ``[N, D]`` from as many attempts as they need, at most ``ATTEMPTS``."""
+        rows, kept = self.repaired(*draw(0, None))
+        for attempt in range(1, ATTEMPTS):
+            wrong = (~kept).nonzero().flatten()
+            if len(wrong) == 0:
+                break
+            rows[wrong], kept[wrong] = self.repaired(*draw(attempt, wrong))
+        return rows
+
+    def repaired(self, rows: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows ``[N, D]`` with the columns replaced, and whether to keep each ``[N]``.
+
+        A row is not kept if the ensemble disagrees about it more than about held-out real rows, or
+        if episodes have ended before they come to its observation.
+
+        Args:
+            rows: as the generator gives them; they are left as they are.
+            chance: ``[N, chances]`` in [0, 1].
+        """
+        if not self.replaced:
+            return rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        prediction = self._predicted(rows)
+        kept = self._kept(rows, prediction)
+        repaired = rows.clone()
+        smooth = self._smooth(rows, prediction, chance)
+        repaired[:, self._columns(self.ensemble.smooth)] = smooth
+        raised = chance[:, 1:] < self._probabilities(rows, smooth)
+        low, high = self.ensemble.values[:, self._flags]
+        for position, column in enumerate(self._flags):
+            if column in self.replaced:
+                flags = torch.where(raised[:, position], high[position], low[position])
+                repaired[:, self._where[column]] = flags
+        return repaired, kept
+
+    def settings(self) -> dict[str, Any]:
+        """What the rows depend on, and what was found, as plain values."""
+        names = self.ensemble.column_names
+        return {
+            "ensemble": fingerprint(self.ensemble),
+            "replaced": [names[column] for column in sorted(self.replaced)],
+            "drawn_again": self.drawn_again,
+            "held_out_error": self.ensemble.relative_errors(),
+        }
+
+    def _predicted(self, rows: Tensor) -> Prediction:
+        return self.ensemble.predict(*self._beginning(rows))
+
+    def _beginning(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        columns = self.layout.columns
+        return rows[:, columns["observations"]], rows[:, columns["actions"]]
+
+    def _columns(self, successors: list[int]) -> list[int]:
+        """Columns of a row, of those of a successor."""
+        return [self._where[column] for column in successors]
+
+    def _kept(self, rows: Tensor, prediction: Prediction) -> Tensor:
+        observations, _ = self._beginning(rows)
+        low, high = self.ensemble.living
+        living = ((observations >= low) & (observations <= high)).all(dim=1)
+        return living & (prediction.disagreement <= self.ensemble.limit)
+
+    def _smooth(self, rows: Tensor, prediction: Prediction, chance: Tensor) -> Tensor:
+        """The smooth columns ``[N, S]``, those that are replaced anew."""
+        own = rows[:, self._columns(self.ensemble.smooth)]
+        drawn = self.ensemble.drawn(prediction, chance[:, 0])
+        anew = [column in self.replaced for column in self.ensemble.smooth]
+        return torch.where(torch.tensor(anew, device=rows.device), drawn, own)
+
+    def _probabilities(self, rows: Tensor, smooth: Tensor) -> Tensor:
+        return self.ensemble.flag_probabilities(*self._beginning(rows), smooth)
+
+    def _worse_smooth(self, rows: Tensor, chance: Tensor) -> list[int]:
+        """Smooth columns that the regression knows better than the samples ``[n, D]`` do."""
+        ensemble, worse = self.ensemble, []
+        prediction = self._predicted(rows)
+        own = rows[:, self._columns(ensemble.smooth)]
+        gaps = own - prediction.mean
+        ratios = gaps.square().mean(dim=0) / ensemble.error[ensemble.smooth].clamp_min(1e-30)
+        allowed = self._allowed(gaps.square(), ensemble.smooth)
+        for position, column in enumerate(ensemble.smooth):
+            if position not in ensemble.noisy:
+                if ratios[position] > EXACT_GAIN:
+                    worse.append(column)
+                continue
+            noise = ensemble.noisy.index(position)
+            units = gaps[:, position] / prediction.noise[:, noise]
+            real = ensemble.residuals[:, noise]
+            same = stats.ks_2samp(units.cpu().numpy(), real.cpu().numpy()).pvalue > SIGNIFICANCE
+            if not (same and (ratios[position] - 1).abs() <= allowed[position]):
+                worse.append(column)
+        return worse
+
+    def _allowed(self, squares: Tensor, columns: list[int]) -> Tensor:
+        """By what share the mean of squares ``[n, C]`` may differ from the error of real rows."""
+        own = squares.std(dim=0) / len(squares) ** 0.5 / squares.mean(dim=0).clamp_min(1e-30)
+        return NOISE_TOLERANCE + 2 * torch.hypot(own, self.ensemble.doubt[columns])
+
+    def _worse_flags(self, rows: Tensor, chance: Tensor) -> list[int]:
+        """Flags whose values, or their number, are not what the classification expects."""
+        ensemble = self.ensemble
+        probable = self._probabilities(rows, self._smooth(rows, self._predicted(rows), chance))
+        low, high = ensemble.values[:, self._flags]
+        found = (rows[:, self._columns(self._flags)] - low) / (high - low)
+        squares, real = (found - probable).square(), ensemble.error[self._flags]
+        allowed = self._allowed(squares, self._flags) * real + 3 / len(rows)
+        wrong = (squares.mean(dim=0) - real).abs() > allowed
+        counting = (probable * (1 - probable)).sum(dim=0).sqrt()
+        off = (found - probable).sum(dim=0).abs() > 3 * counting + 3
+        return [self._flags[int(each)] for each in (wrong | off).nonzero().flatten()]
+
+
+def _required(ensemble: TransitionEnsemble | None, layout: TransitionLayout) -> TransitionEnsemble:
+    if ensemble is None:
+        raise ValueError(
+            "consistency is 'ensemble', and there is no ensemble: fit one to the real rows "
+            "(synther.diffusion.successors.fit_ensemble), or set consistency to 'off'"
+        )
+    if ensemble.layout != layout:
+        raise ValueError(f"the ensemble is of rows {ensemble.layout}, the model of {layout}")
+    return ensemble

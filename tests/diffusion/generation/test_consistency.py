@@ -1,0 +1,226 @@
+import numpy as np
+import pytest
+import torch
+
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.transitions import TransitionLayout, Transitions
+from tests.diffusion.successors.law import begin, follow
+
+LAYOUT = TransitionLayout(5, 2)
+REWARD, NEXT, TERMINAL = 7, 8, 13  # where a row's parts begin
+
+
+class LawModel:
+    """Rows that obey the law of ``law.py``, but for the faults.
+
+    Args:
+        faults: column of a row -> its values ``[N]`` and unit noise ``[N]`` to its values.
+        terminals: whether it models them.
+        fail_at: the call that is interrupted.
+    """
+
+    sampler, sampler_arguments = "none", {}
+    sigma_min, sigma_max, rho = 0.002, 80.0, 7.0
+    device = torch.device("cpu")
+
+    def __init__(self, faults=None, terminals=True, fail_at=None):
+        self.faults, self.fail_at, self.calls = faults or {}, fail_at, []
+        self.layout = TransitionLayout(5, 2, terminals)
+        self.event_shape = (self.layout.row_dim,)
+
+    def sample(self, batch_size, num_sample_steps, *, noise=None, generator=None):
+        if len(self.calls) == self.fail_at:
+            raise KeyboardInterrupt
+        self.calls.append(batch_size)
+        shape = (batch_size, *self.event_shape)
+        parts = [
+            torch.randn(shape, generator=generator) if noise is None else noise(step).clone()
+            for step in range(3)
+        ]
+        start, own, wrong = (part.double().numpy() for part in parts)
+        uniform = torch.special.ndtr(torch.from_numpy(start[:, :8])).numpy()
+        observations, actions, die = begin(uniform)
+        for column in self.faults.keys() & range(5):
+            observations[:, column] = self.faults[column](observations[:, column], wrong[:, column])
+        law = follow(observations, actions, die)
+        found = law.mean + law.noise * own[:, :6]
+        ends = [law.terminals[:, None]] if self.layout.terminals else []
+        rows = np.hstack([observations, actions, found[:, 5:], found[:, :5], *ends])
+        for column in self.faults.keys() - set(range(7)):
+            rows[:, column] = self.faults[column](rows[:, column], wrong[:, column])
+        return torch.from_numpy(rows).float()
+
+    def state_dict(self):
+        return {"weight": torch.ones(2)}
+
+
+def generator_of(model, ensemble, **options):
+    options = {"sample_batch_size": 3000, "consistency": "ensemble", **options}
+    return SimpleDiffusionGenerator(model.layout, model, ensemble=ensemble, **options)
+
+
+def rows_of(model, ensemble, count=3000, **options):
+    return Transitions(*generator_of(model, ensemble, **options).sample(count, seed=3))
+
+
+def law_of(rows):
+    return follow(
+        *(each.astype(float) for each in (rows.observations, rows.actions)),
+        rows.next_observations[:, 4],
+    )
+
+
+@pytest.fixture(scope="module")
+def real(law_ensemble):
+    return rows_of(LawModel(), law_ensemble, consistency="off")
+
+
+def test_rows_that_obey_stay_as_they_are(law_ensemble, real):
+    generator = generator_of(LawModel(), law_ensemble)
+    assert generator.last_stage().replaced == []
+    for found, expected in zip(generator.sample(3000, seed=3), real.arrays().values(), strict=True):
+        assert np.array_equal(found, expected)
+
+
+FAULTS = {
+    "an exact column is inaccurate": (NEXT, lambda values, noise: values + 0.1 * noise),
+    "an exact column is wrong": (NEXT, lambda values, noise: 0.5 * values),
+    "a constant is not quite one": (NEXT + 2, lambda values, noise: values + 1e-3 * noise),
+    "noise is lost": (NEXT + 1, lambda values, noise: 0.6 * values),
+    "there is too much noise": (REWARD, lambda values, noise: values + 0.15 * noise),
+    "rewards are shifted": (REWARD, lambda values, noise: values + 0.1),
+    "a flag is a fraction": (NEXT + 3, lambda values, noise: values + 0.1 * noise),
+    "a flag is another one": (NEXT + 3, lambda values, noise: np.where(noise > 1, 1, values)),
+    "terminals are missing": (TERMINAL, lambda values, noise: np.where(noise > 0, 0, values)),
+    "terminals are everywhere": (TERMINAL, lambda values, noise: np.maximum(values, noise > 2)),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_faulty_column_is_replaced_and_no_other(name, law_ensemble, real):
+    column, fault = FAULTS[name]
+    model = LawModel({column: fault})
+    generator = generator_of(model, law_ensemble)
+    order = [*range(NEXT, NEXT + 5), REWARD, TERMINAL]
+    assert [order[replaced] for replaced in generator.last_stage().replaced] == [column]
+    rows = LAYOUT.pack(Transitions(*generator.sample(3000, seed=3)))
+    kept = (rows[:, :7] == LAYOUT.pack(real)[:, :7]).all(axis=1)  # the others were drawn again
+    assert kept.mean() > 0.99
+    others = [each for each in range(14) if each != column]
+    assert np.array_equal(rows[kept][:, others], LAYOUT.pack(real)[kept][:, others])
+
+
+@pytest.fixture(scope="module")
+def repaired(law_ensemble):
+    faults = dict(FAULTS.values())
+    return rows_of(LawModel(faults), law_ensemble, count=6000)
+
+
+def test_replaced_columns_obey_the_law(repaired):
+    law = law_of(repaired)
+    found = np.stack([*repaired.next_observations.T, repaired.rewards], axis=1)
+    residuals = found - law.mean
+    step = 0.2 / np.sqrt(3)
+    assert residuals[:, 0].std() < 0.05 * step
+    assert not residuals[:, 2].any()
+    assert np.isin(found[:, 3], (0, 1)).all()
+    assert (residuals[:, 3] != 0).mean() < 0.02
+    assert np.array_equal(np.isin(found[:, 4], range(6)), np.ones(6000, bool))
+    assert (repaired.terminals != law.terminals).mean() < 0.01
+
+
+def test_replaced_columns_have_the_noise_of_the_data(repaired):
+    law = law_of(repaired)
+    found = np.stack([repaired.next_observations[:, 1], repaired.rewards], axis=1)
+    residuals, expected = found - law.mean[:, [1, 5]], law.noise[:, [1, 5]]
+    ratios = residuals.std(axis=0) / np.sqrt((expected**2).mean(axis=0))
+    assert (ratios > 0.93).all()
+    assert (ratios < 1.07).all()
+
+
+def test_counts_of_terminals_are_those_of_the_law(repaired):
+    """Within three standard errors of counting, and the share of borderline rows."""
+    expected = law_of(repaired).terminals.mean()
+    error = 3 * np.sqrt(expected * (1 - expected) / len(repaired))
+    assert abs(repaired.terminals.mean() - expected) < error + 0.005
+
+
+def test_rows_from_where_nobody_acts_are_drawn_again(law_ensemble, real):
+    """One row in eleven has a position beyond those where episodes end."""
+    beyond = {0: lambda values, noise: np.where(noise > 1.33, 1.1, values)}
+    beyond[NEXT] = FAULTS["an exact column is inaccurate"][1]
+    model = LawModel(beyond)
+    generator = generator_of(model, law_ensemble)
+    rows = Transitions(*generator.sample(3000, seed=3))
+    assert 0.07 < generator.last_stage().drawn_again < 0.12
+    assert np.abs(rows.observations[:, 0]).max() <= 1.0
+    assert model.calls[1] == 3000
+    assert 0.07 < model.calls[2] / 3000 < 0.12
+    same = (rows.observations == real.observations).all(axis=1)
+    assert 0.88 < same.mean() < 0.93
+    assert len(np.unique(rows.observations[:, 0])) == 3000
+
+
+@pytest.mark.parametrize("batch", [1000, 700])
+def test_rows_do_not_depend_on_the_batches(batch, law_ensemble, repaired):
+    """But for those that rounding in the products puts on the other side of a limit."""
+    faults = dict(FAULTS.values())
+    parts = rows_of(LawModel(faults), law_ensemble, 6000, sample_batch_size=batch)
+    ours, theirs = (LAYOUT.pack(rows) for rows in (parts, repaired))
+    same = np.isclose(ours, theirs, rtol=0, atol=1e-4).all(axis=1)
+    assert same.mean() > 0.998
+
+
+def test_an_interrupted_file_continues(tmp_path, law_ensemble):
+    beyond = {0: lambda values, noise: np.where(noise > 1.33, 1.1, values)}
+    beyond[NEXT] = FAULTS["an exact column is inaccurate"][1]
+    path = tmp_path / "samples.npz"
+    options = {"sample_batch_size": 1000}
+    model = LawModel(beyond, fail_at=8)  # three batches to decide, then about two for each of three
+    with pytest.raises(KeyboardInterrupt):
+        generator_of(model, law_ensemble, **options).sample_to_file(5000, path, seed=3)
+    assert not path.exists()
+    again = LawModel(beyond)
+    generator_of(again, law_ensemble, **options).sample_to_file(5000, path, seed=3)
+    assert again.calls.count(1000) < 3 + 5
+    expected = generator_of(LawModel(beyond), law_ensemble, **options).sample(5000, seed=3)
+    written = Transitions.load(path)
+    for found, values in zip(written.arrays().values(), expected, strict=True):
+        assert np.array_equal(found, values)
+    provenance = written.metadata["generator"]["consistency"]
+    assert provenance["replaced"] == ["next_observations[0]"]
+    assert 0.07 < provenance["drawn_again"] < 0.12
+    assert set(provenance["held_out_error"]) >= {"next_observations[0]", "rewards", "terminals"}
+
+
+def test_rows_of_a_generator_are_its_own(law_ensemble):
+    """On the fly noise comes from a stream, and the same stream gives the same rows."""
+    faults = dict(FAULTS.values())
+    generator = generator_of(LawModel(faults), law_ensemble)
+    one, same, other = (
+        generator.sample_rows(500, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    rows = LAYOUT.unpack(one.numpy())
+    assert np.abs(rows.next_observations[:, 0] - law_of(rows).mean[:, 0]).max() < 0.1
+
+
+def test_terminals_that_are_not_modelled_stay_0(law_ensemble):
+    model = LawModel({NEXT: FAULTS["an exact column is inaccurate"][1]}, terminals=False)
+    rows = rows_of(model, law_ensemble)
+    assert not rows.terminals.any()
+    assert law_of(rows).terminals.any()
+
+
+def test_what_is_missing_is_said(law_ensemble):
+    with pytest.raises(ValueError, match="there is no ensemble: fit one to the real rows"):
+        generator_of(LawModel(), None).sample(10)
+    with pytest.raises(ValueError, match="consistency is 'on', expected off or ensemble"):
+        generator_of(LawModel(), law_ensemble, consistency="on")
+    law_ensemble.layout, kept = TransitionLayout(4, 2), law_ensemble.layout
+    try:
+        with pytest.raises(ValueError, match="the ensemble is of rows"):
+            generator_of(LawModel(), law_ensemble).sample(10)
+    finally:
+        law_ensemble.layout = kept
