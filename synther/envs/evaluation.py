@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from synther.envs.randomness import reseed_own, shared_apart
 from synther.envs.registry import make_env
 from synther.envs.simulators import require
 
@@ -27,7 +28,9 @@ class Evaluator:
         env_kwargs: passed to ``make_env``.
 
     An episode's start depends on its agent's seed and its own number alone, neither on the other
-    agents nor on ``max_envs``.
+    agents nor on ``max_envs``. So do the random numbers that an environment draws later, and those
+    of generators that it keeps beside ``np_random``. Of global generators an evaluation draws as
+    its seeds say, and leaves them as they were.
     """
 
     def __init__(
@@ -81,6 +84,12 @@ class Evaluator:
         """
         if len(seeds) != self.num_seeds or min(seeds) < 0:
             raise ValueError(f"expected {self.num_seeds} seeds that are not negative, got {seeds}")
+        with shared_apart(self._vector.envs[0], list(seeds)):
+            return self._play(policy, seeds)
+
+    def _play(
+        self, policy: Policy, seeds: Sequence[int]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         shape = (self.num_seeds, self.slots)
         returns = np.zeros((self.num_seeds, self.episodes))
         lengths = np.zeros(returns.shape, np.int64)
@@ -107,7 +116,9 @@ class Evaluator:
         return self._vector.envs[slot[0] * self.slots + slot[1]]
 
     def _begin(self, slot: tuple[int, ...], seeds: Sequence[int], episode: int) -> Any:
-        return self._env(slot).reset(seed=episode_seed(seeds[slot[0]], episode))[0]
+        env, seed = self._env(slot), episode_seed(seeds[slot[0]], episode)
+        reseed_own(env, seed)
+        return env.reset(seed=seed)[0]
 
     def _act(self, policy: Policy, observations: NDArray[np.float32]) -> NDArray[Any]:
         actions = np.asarray(policy(observations.copy()))  # the policy may keep what it was given

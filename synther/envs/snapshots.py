@@ -2,7 +2,8 @@
 
 What follows a restored snapshot is equal, bit for bit, for everything on MuJoCo (gymnasium's
 environments, ours, and DeepMind Control) and for environments whose state is all in plain
-attributes, such as gymnasium's classic control. Of any other there is no snapshot.
+attributes and in generators of random numbers, wherever these are found (``randomness.py``), such
+as gymnasium's classic control. Of any other there is no snapshot.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synther.envs import randomness
 from synther.envs.dmc import suite_environment
+from synther.envs.randomness import GENERATORS, objects_of
 from synther.envs.simulators import require
 
 if TYPE_CHECKING:
@@ -25,11 +28,9 @@ State = dict[str, Any]
 """Tensors, numbers, text, and dicts of these: what a checkpoint may hold."""
 
 _PLAIN = (bool, int, float, str, type(None), np.generic)
-_WITHOUT_STATE = (
-    types.FunctionType, types.MethodType, types.BuiltinFunctionType,
-    np.random.Generator, np.random.RandomState,
-)  # fmt: skip
-"""Functions, and generators, which are saved apart."""
+_WITHOUT_STATE = (types.ModuleType, type, *GENERATORS)
+"""Modules and classes, and generators, which are saved apart."""
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _OF_CONSTRUCTION = ("_saved_kwargs", "_ezpickle_args", "_ezpickle_kwargs", "env_type", "env")
 _SAVED_OR_FIXED = (
     "mujoco", "dm_control", "shimmy", "synther.envs",
@@ -47,12 +48,13 @@ class Snapshots:
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         self.env = env
+        self._shared = randomness.take_shared(env)
         self._model = {key: value.copy() for key, value in _arrays(_mujoco(env)[0])}
 
     def take(self) -> State | None:
         """The state of the environment; None where it cannot be read."""
-        objects = list(_objects(self.env))
-        if any(_unknown(each) for each in objects):
+        objects = list(objects_of(self.env))
+        if any(_unknown(each, objects) for each in objects):
             return None
         model, data = _mujoco(self.env)
         changed = {
@@ -62,20 +64,31 @@ class Snapshots:
         }
         return {
             "objects": [_stored(_plain_attributes(each)) for each in objects],
-            "random": [_random_state(each) for each in objects],
+            "generators": [_stored(randomness.take_own(each)) for each in objects],
+            "shared": _stored(
+                randomness.drawn_from(self._shared, randomness.take_shared(self.env))
+            ),
             "model": _stored(changed),
             "data": _stored(dict(_arrays(data))),
             "integration": None if data is None else torch.from_numpy(_integration(model, data)),
         }
 
+    def put_back_shared(self, state: State) -> None:
+        """Let the generators that other environments draw from as well, such as numpy's global one,
+        go on where ``state`` was taken; for use after those others have been made."""
+        if "shared" in state:
+            randomness.put_back_shared(self.env, _loaded(state["shared"]))
+
     def put_back(self, state: State) -> None:
         """Continue where ``state`` was taken, in an environment of the same name."""
         self.env.reset(seed=0)  # so that everything that a reset makes is there
-        for each, attributes, random in zip(
-            _objects(self.env), state["objects"], state["random"], strict=True
+        objects = list(objects_of(self.env))
+        for each, attributes, generators in zip(
+            objects, state["objects"], _generators(state, objects), strict=True
         ):
             vars(each).update(_loaded(attributes))
-            _set_random_state(each, random)
+            randomness.put_back_own(each, _loaded(generators))
+        self.put_back_shared(state)
         model, data = _mujoco(self.env)
         if data is None:
             return
@@ -93,15 +106,15 @@ class Snapshots:
                 value[...] = before[key]
 
 
-def _objects(env: Any) -> Iterator[Any]:
-    """Everything that holds a part of the state: wrappers, environment, dm_control's own parts."""
-    while hasattr(env, "env"):
-        yield env
-        env = env.env
-    yield env
-    if suite := suite_environment(env):
-        yield suite
-        yield suite.task
+def _generators(state: State, objects: list[Any]) -> list[dict[str, Any]]:
+    """The states of each object's generators by their places."""
+    if "generators" in state:
+        return list(state["generators"])
+    # A snapshot of an earlier version has the one that ``reset`` seeds, and not its place.
+    return [
+        {} if random is None else {next(iter(randomness.generators_of(each))): random}
+        for each, random in zip(objects, state["random"], strict=True)
+    ]
 
 
 def _mujoco(env: Any) -> tuple[Any, Any]:
@@ -143,36 +156,31 @@ def _plain_attributes(thing: Any) -> State:
     return {key: value for key, value in vars(thing).items() if _is_plain(value)}
 
 
-def _unknown(thing: Any) -> list[str]:
+def _unknown(thing: Any, objects: list[Any]) -> list[str]:
     """The attributes that may hold state and cannot be saved."""
     return [
         key
         for key, value in vars(thing).items()
-        if key not in _OF_CONSTRUCTION
-        and not _is_plain(value)
-        and not isinstance(value, _WITHOUT_STATE)
-        and not type(value).__module__.startswith(_SAVED_OR_FIXED)
+        if key not in _OF_CONSTRUCTION and not _is_known(value, objects)
     ]
 
 
-def _random_state(thing: Any) -> State | None:
-    """The state of the generator that the object draws from, gymnasium's or dm_control's."""
-    generator = vars(thing).get("_np_random") or vars(thing).get("_random")
-    if isinstance(generator, np.random.RandomState):
-        return _stored(generator.get_state(legacy=False))
-    if isinstance(generator, np.random.Generator):
-        return _stored(dict(generator.bit_generator.state))
-    return None
-
-
-def _set_random_state(thing: Any, state: State | None) -> None:
-    if state is None:
-        return
-    generator = vars(thing).get("_np_random") or vars(thing).get("_random")
-    if isinstance(generator, np.random.RandomState):
-        generator.set_state(_loaded(state))
-    else:
-        generator.bit_generator.state = _loaded(state)
+def _is_known(value: Any, objects: list[Any]) -> bool:
+    """Whether a value is saved, by itself or as one of the environment's objects, or never
+    changes."""
+    if isinstance(value, _FUNCTIONS):
+        owner = getattr(value, "__self__", None)
+        cells = [each.cell_contents for each in getattr(value, "__closure__", None) or ()]
+        # A generator inside a function is out of reach; that of a bound method is not.
+        return _is_known(owner, objects) and not any(
+            isinstance(each, GENERATORS) or not _is_known(each, objects) for each in cells
+        )
+    return (
+        _is_plain(value)
+        or isinstance(value, _WITHOUT_STATE)
+        or type(value).__module__.startswith(_SAVED_OR_FIXED)
+        or any(value is each for each in objects)
+    )
 
 
 def _stored(value: Any) -> Any:

@@ -35,6 +35,7 @@ class Episodes:
         self.episode_length: int
         self.finished: dict[str, list[float]] = {"EpRet": [], "EpLen": []}
         """Returns and lengths of the episodes that ended since :meth:`take_finished`."""
+        self._environment: dict[str, Any] | None = None  # where it was put back
         self._steps = 0  # of all episodes
         self._cut_off: list[int] = []  # those of them after which an episode was cut off
 
@@ -99,11 +100,19 @@ class Episodes:
         self.finished, self._steps = state["finished"], state["step"]
         # A checkpoint of an earlier version does not know.
         self._cut_off = [int(step) for step in state.get("cut_off", ())]
+        self._environment = state["environment"]
         if state["environment"] is not None:
             self.snapshots.put_back(state["environment"])
             self.observation = state["observation"].numpy()
             self.episode_return = state["episode_return"]
             self.episode_length = state["episode_length"]
+
+    def go_on(self) -> None:
+        """To be called before the first step, when all other environments have been made: what they
+        drew from generators that they share with this one is undone."""
+        if self._environment is not None:
+            self.snapshots.put_back_shared(self._environment)
+            self._environment = None
 
     def close(self) -> None:
         self.env.close()

@@ -113,6 +113,7 @@ class OnlineRun:
             )
             self.clock = Clock(self.step, self.seconds)
             pace = Pace(config.checkpoint_every)
+            self.episodes.go_on()
             self._do_what_is_due(bar)
             while self.step < config.total_steps:
                 self._interact()

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from synther.envs import make_env
+from synther.envs.randomness import reseed_own, shared_apart
 from synther.online.epoch_statistics import statistics_of
 from synther.online.redq_sac import REDQSACAgent
 
@@ -43,7 +44,9 @@ class BiasEvaluation:
         returns, soft_returns, predictions = [], [], []
         found = 0
         while found < self.states:
-            rewards, log_probs, q = self._episode(agent, generator, (seed + found) % 2**32)
+            start = (seed + found) % 2**32
+            with shared_apart(self.env, [start]):
+                rewards, log_probs, q = self._episode(agent, generator, start)
             bonus = -float(agent.alpha) * log_probs
             plain = discounted(rewards, agent.config.gamma)
             # The bonus of the action that Q is asked about is not part of Q.
@@ -68,6 +71,7 @@ class BiasEvaluation:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Rewards ``[T]``, log-densities of the actions ``[T]`` and Q ``[T]`` along an episode."""
         rewards, log_probs, predictions = [], [], []
+        reseed_own(self.env, seed)
         observation = self.env.reset(seed=seed)[0]
         for _ in range(self.max_ep_len):
             states = torch.from_numpy(observation).to(generator.device).view(1, 1, -1)

@@ -124,7 +124,19 @@ class Still(Counter):
         return np.zeros(3, np.float32)
 
 
-for _env in (Counter, Opaque, Seeded, Still):
+class Unseeded(Seeded):
+    """Draws its rewards from numpy's global generator and from one of its own, all its life."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng = np.random.default_rng(np.random.randint(1000))  # noqa: NPY002
+
+    def step(self, action: NDArray[np.float32]) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, self.rng.normal() + np.random.normal(), *rest  # noqa: NPY002
+
+
+for _env in (Counter, Opaque, Seeded, Still, Unseeded):
     gymnasium.register(f"{_env.__name__}-v0", _env, max_episode_steps=6)
 
 

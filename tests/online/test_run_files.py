@@ -19,6 +19,7 @@ from synther.files.checkpoint import CheckpointError
 from synther.online.loop import OnlineRun
 from synther.online.run_files import RunFiles
 from synther.runs import clock
+from synther.runs.runtime import seed_everything
 from tests.online.helpers import bind_tiny_diffusion, logs, tiny_run
 
 SYNTHER: dict[str, Any] = {"disable_diffusion": False, "model_terminals": True}
@@ -138,6 +139,30 @@ def test_resumed_is_uninterrupted(
     assert not list(tmp_path.rglob("*.partial"))
     for pattern in ("checkpoint-*", "synthetic-*", "replay/*", "diffusion/*"):
         assert len(list(tmp_path.glob(pattern))) == 1, pattern
+
+
+@pytest.mark.parametrize("step", [3, 22, 41])
+def test_resumed_is_uninterrupted_where_rewards_come_from_other_generators(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {**SETTINGS, "checkpoint_every": 0.0}
+    seed_everything(0)
+    whole = tiny_run(tmp_path / "whole", "Unseeded-v0", **keys)
+    whole.train()
+    checkpoints_each_step(monkeypatch)
+    dies_at_call(monkeypatch, OnlineRun, "_interact", step + 1)
+    seed_everything(0)
+    with pytest.raises(Killed):
+        tiny_run(tmp_path / "killed", "Unseeded-v0", **keys).train()
+    seed_everything(1)  # whatever the process drew before
+    resumed = tiny_run(tmp_path / "killed", "Unseeded-v0", resume=True, **keys)
+    assert resumed.step == step
+    resumed.train()
+    found, expected = (
+        everything(resumed, tmp_path / "killed"),
+        everything(whole, tmp_path / "whole"),
+    )
+    assert_equal(found, expected)
 
 
 @pytest.mark.parametrize("env", ["HalfCheetah-v2", "reacher-hard-v0", "Pendulum-v1"])
