@@ -9,8 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from synther.diffusion.fidelity import limits
 from synther.diffusion.fidelity.discrete import DiscreteColumn, Value
 from synther.diffusion.fidelity.novelty import Novelty
@@ -33,7 +31,8 @@ class Finding:
         expected: what real rows have on average.
         error: one standard error of ``figure`` by the number of rows; None where the limit follows
             from an exact law, which has no use for it.
-        low, high: the limits, with ``FALSE_ALARM`` and the tolerance in them.
+        low, high: the limits, with ``FALSE_ALARM`` and the tolerance in them; ``low`` is None where
+            a figure cannot be too low.
         fault: a plain sentence, without its full stop, that says what is wrong where it is beyond.
     """
 
@@ -41,13 +40,13 @@ class Finding:
     figure: float
     expected: float
     error: float | None
-    low: float
+    low: float | None
     high: float
     fault: str
 
     @property
     def passed(self) -> bool:
-        return self.low <= self.figure <= self.high
+        return self.figure <= self.high and (self.low is None or self.figure >= self.low)
 
 
 def marginals(ours: Fidelity) -> list[Finding]:
@@ -63,7 +62,7 @@ def marginals(ours: Fidelity) -> list[Finding]:
             figure=1 - ours.marginal,
             expected=mean,
             error=spread,
-            low=0.0,
+            low=None,
             high=limits.MARGINAL_TOLERANCE + mean + limits.standard_errors() * spread,
             fault="columns are not distributed as the real ones",
         ),
@@ -72,7 +71,7 @@ def marginals(ours: Fidelity) -> list[Finding]:
             figure=distances[worst],
             expected=mean,
             error=spread,
-            low=0.0,
+            low=None,
             high=limits.COLUMN_TOLERANCE
             + limits.kolmogorov_smirnov(real_rows, rows, len(distances)),
             fault=f"{worst} is not distributed as the real one",
@@ -93,10 +92,10 @@ def correlations(ours: Fidelity, real: Fidelity) -> Finding:
     error = math.sqrt(1 / ours.rows[1] + 1 / real.rows[1]) / 2
     return Finding(
         name="correlations",
-        figure=float(np.nan_to_num(np.nanmax([*losses, -1.0]), nan=0.0)),
+        figure=max((loss for loss in losses if math.isfinite(loss)), default=0.0),
         expected=0.0,
         error=error,
-        low=-1.0,
+        low=None,
         high=limits.CORRELATION_TOLERANCE + 2 * error,
         fault="columns do not depend on each other as the real ones do",
     )
@@ -108,7 +107,7 @@ def classifier(found: TwoSample) -> Finding:
         figure=found.auc,
         expected=0.5,
         error=found.error,
-        low=0.0,
+        low=None,
         high=0.5 + limits.AUC_TOLERANCE + limits.standard_errors() * found.error,
         fault=f"a classifier tells them from real rows (area under the curve {found.auc:.2f})",
     )
@@ -121,7 +120,7 @@ def regions(found: Regions) -> Finding:
         figure=found.elsewhere,
         expected=found.expected,
         error=found.error,
-        low=0.0,
+        low=None,
         high=found.expected + limits.REGION_TOLERANCE + limits.standard_errors() * found.error,
         fault=f"regions are not visited as often: one has {real:.1%} of the real rows, "
         f"{synthetic:.1%} of these",
@@ -138,7 +137,7 @@ def copies(found: Novelty) -> list[Finding]:
                 figure=found.copies,
                 expected=found.copies_expected or 0.0,
                 error=None,
-                low=0.0,
+                low=None,
                 high=found.copies_limit,
                 fault=f"{found.copies:.1%} of them are copies of training rows, or nearly so",
             )
@@ -151,7 +150,7 @@ def copies(found: Novelty) -> list[Finding]:
                 figure=share,
                 expected=0.5,
                 error=error,
-                low=0.0,
+                low=None,
                 high=0.5 + limits.standard_errors() * error,
                 fault=f"they keep to the training rows: {share:.1%} are nearer to one than to a "
                 "real row of which the model knows nothing",
@@ -184,7 +183,7 @@ def unseen_values(columns: Sequence[DiscreteColumn], real_rows: int, rows: int) 
         figure=share,
         expected=worst.chance,
         error=None,
-        low=0.0,
+        low=None,
         high=limit(worst),
         fault=f"{worst.name} is {what} in the real rows, and another in {share:.1%} of these",
     )

@@ -33,7 +33,7 @@ def _conditional_error(columns: Sequence[ConditionalColumn]) -> Finding:
         figure=worst.excess,
         expected=0.0,
         error=worst.excess_error,
-        low=-math.inf,
+        low=None,
         high=limit(worst),
         fault=f"{worst.name} do not follow observation and action as in the real rows: they are off"
         f" by {worst.excess:.2g} of their variance",
@@ -80,7 +80,7 @@ def _improbable(flags: Sequence[FlagColumn]) -> Finding:
         figure=share,
         expected=expected,
         error=math.sqrt(expected * (1 - expected) * (1 / worst.rows + 1 / worst.real_rows)),
-        low=0.0,
+        low=None,
         high=limit(worst),
         fault=f"{worst.name} are not what observation, action and the rest of the row make "
         f"probable in {share:.1%} of them, in {expected:.1%} of the real rows",

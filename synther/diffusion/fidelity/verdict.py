@@ -85,7 +85,7 @@ class Verdict:
                 each.name.replace("_", " "),
                 f"{each.figure:.4f}{error}",
                 f"{each.expected:.4f}",
-                f"up to {each.high:.3f}" if each.low <= 0 else f"{each.low:.3f} to {each.high:.3f}",
+                f"up to {each.high:.3f}" if not each.low else f"{each.low:.3f} to {each.high:.3f}",
                 "" if each.passed else "beyond",
             )
         return table
@@ -107,7 +107,7 @@ class Verdict:
             names = Finding.__dataclass_fields__
             found = [{name: each[name] for name in names} for each in plain["findings"]]
         else:
-            limits = {"figure": 1.0, "expected": 0.0, "error": None, "low": 0.0, "high": 0.0}
+            limits = {"figure": 1.0, "expected": 0.0, "error": None, "low": None, "high": 0.0}
             found = [{"name": "earlier", "fault": why, **limits} for why in plain["reasons"]]
         made = tuple(Finding(**each) for each in found)
         return cls(made, dict(plain["numbers"]), dict(plain.get("columns", {})))
