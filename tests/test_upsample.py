@@ -140,6 +140,22 @@ def test_without_a_fit_everything_says_so(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_constant_columns_and_flags_come_back_as_they_are() -> None:
+    """A constant column came back wrong, which made every verdict turn against the samples."""
+    data = related(1000)
+    static = np.stack([np.full(1000, 465332.0), np.arange(1000) % 2], axis=1)
+    observations, following = (
+        np.hstack([each, static]) for each in (data.observations, data.next_observations)
+    )
+    samples = Upsampler(TINY, device="cpu").fit(
+        replace(data, observations=observations, next_observations=following)
+    ).sample(300)  # fmt: skip
+    for each in (samples.observations, samples.next_observations):
+        assert (each[:, 2] == 465332.0).all()
+        assert set(each[:, 3]) == {0, 1}
+    assert np.array_equal(samples.observations[:, 3], samples.next_observations[:, 3])
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"step": 1}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"not written by Upsampler.save"):
