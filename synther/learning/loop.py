@@ -27,7 +27,7 @@ from synther.learning.streams import BlockStream, generators_for
 from synther.runs import loggers
 from synther.runs.clock import Clock
 from synther.runs.folder import PREFIX
-from synther.runs.runtime import keep_freed_memory
+from synther.runs.runtime import Precision, float32_products, keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Training:
         keep_all: keep every checkpoint, not the newest alone.
         about: what a checkpoint says besides, so that an agent loads by itself.
         cuda_graph: replay the update as CUDA graphs.
+        precision: of the products of the run, see ``runtime.float32_products``.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Training:
         keep_all: bool = False,
         about: Mapping[str, Any] | None = None,
         cuda_graph: bool = False,
+        precision: Precision = "fp32",
     ) -> None:
         self.agent, self.source, self.evaluate, self.timetable = agent, source, evaluate, timetable
         self.seeds, self.device = seeds, device
@@ -106,6 +108,7 @@ class Training:
         self.folder, self.keep_all, self.about = folder, keep_all, dict(about or {})
         self.noise = BlockStream(agent.noise, generators_for(seeds, "noise", device))
         self.update = graphed(agent) if cuda_graph else agent.update
+        self.precision = precision
         self.step, self.seconds = 0, 0.0
         self.evaluations: list[dict[str, Any]] = []
         if device.type == "cpu":
@@ -119,6 +122,7 @@ class Training:
         """
         due, table = self.timetable.is_due, self.timetable
         with contextlib.ExitStack() as stack:
+            stack.enter_context(float32_products(self.device, self.precision))
             logger = self._open_logger(stack)
             bar = stack.enter_context(
                 loggers.progress_bar(table.total, self.name, initial=self.step, unit=self.unit)

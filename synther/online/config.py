@@ -58,7 +58,7 @@ class OnlineConfig:
     num_min: float = 2
     q_target_mode: TargetMode = "min"
     policy_update_delay: int = 20
-    precision: Precision = "fp32"  # of the agent's networks
+    precision: Precision = "fp32"  # of the agent's products: fp32, tf32 (CUDA) or bf16
     compile: CompileMode = "off"
     # SynthER.
     disable_diffusion: bool = True

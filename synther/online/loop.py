@@ -29,7 +29,7 @@ from synther.online.run_files import RunFiles
 from synther.online.run_logs import RunLogs
 from synther.runs import loggers
 from synther.runs.clock import Clock, Pace
-from synther.runs.runtime import RL_THREADS, cpu_threads, keep_freed_memory
+from synther.runs.runtime import RL_THREADS, cpu_threads, float32_products, keep_freed_memory
 from synther.transitions import Transitions
 
 _COUNTS = ("step", "epochs", "refills", "seconds")
@@ -99,6 +99,7 @@ class OnlineRun:
         config = self.config
         with contextlib.ExitStack() as stack:
             stack.enter_context(cpu_threads(RL_THREADS))
+            stack.enter_context(float32_products(self.device, config.precision))
             if self.device.type == "cpu":
                 keep_freed_memory()
             stack.callback(self.episodes.close)

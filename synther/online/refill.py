@@ -205,7 +205,10 @@ class SyntheticRefill:
         sampler = SimpleDiffusionGenerator(layout, model)
         generator = torch.Generator(self.device).manual_seed(seed)
         synthetic.clear()
-        with progress_bar(self.num_samples, "sampling", unit="row") as bar:
+        with (
+            runtime.float32_products(self.device, sampler.precision),
+            progress_bar(self.num_samples, "sampling", unit="row") as bar,
+        ):
             while (missing := self.num_samples - len(synthetic)) > 0:
                 rows = sampler.sample_rows(min(sampler.sample_batch_size, missing), generator)
                 synthetic.insert(rows)

@@ -161,6 +161,7 @@ def _training(
         name=config.path.name if config.path else config.algo,
         folder=config.path,
         about=about,
+        precision=config.precision,
     )
     if folder := _folder_of(config):
         folder.claim(resume=config.resume)

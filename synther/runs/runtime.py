@@ -9,13 +9,15 @@ import os
 import random
 import sys
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
+"""fp32: products are taken in float32. tf32: on CUDA in TF32, which keeps float32's range and 10 of
+its 23 bits; elsewhere as fp32. bf16: in bfloat16. Weights and sums are float32 in all three."""
 CompileMode = Literal["off", "default", "cudagraph"]
 
 DEVICE_MEMORY_SHARE = 0.5
@@ -107,14 +109,45 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def check_precision(precision: str) -> None:
+    """Raise ValueError for what is no precision."""
+    if precision not in get_args(Precision):
+        raise ValueError(
+            f"precision '{precision}': expected one of {', '.join(get_args(Precision))}"
+        )
+
+
 @contextlib.contextmanager
 def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Take products in bfloat16 where ``precision`` is bf16; change nothing at all for fp32."""
-    if precision == "fp32":
+    """Take products in bfloat16 where ``precision`` is bf16; change nothing at all for others."""
+    if precision != "bf16":
         yield
         return
     with torch.autocast(device.type, dtype=torch.bfloat16):
         yield
+
+
+@contextlib.contextmanager
+def float32_products(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Take products of float32 numbers on CUDA, convolutions too, in TF32 where ``precision`` says
+    so and in float32 where it does not; gradients have to be taken inside as well.
+
+    torch has these switches for the whole process. So it is a run that is inside, and no part of it
+    that another thread may run beside it.
+    """
+    try:
+        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # they were set by torch's newer switches, which do not mix with these
+        yield
+        return
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @functools.cache

@@ -38,6 +38,7 @@ class State:
         sync_mode: what ``torch.cuda.set_sync_debug_mode`` was told.
         waits: of the host, since the last ``reset``.
         touched: devices that something ran on, since then.
+        products: kinds of float32 products that were taken, and whether that was in TF32.
         arriving: by stream, copies to pinned memory that nobody has waited for.
     """
 
@@ -45,6 +46,7 @@ class State:
     sync_mode: str = "default"
     waits: list[Wait] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
+    products: set[tuple[str, bool]] = field(default_factory=set)
     arriving: dict[tuple[int, int], list[Callable[[], object]]] = field(default_factory=dict)
 
 
@@ -57,6 +59,7 @@ def reset() -> None:
     STATE.sync_mode = "default"
     STATE.waits.clear()
     STATE.touched.clear()
+    STATE.products.clear()
     STATE.arriving.clear()
     set_device(0)
 

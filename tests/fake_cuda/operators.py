@@ -37,6 +37,10 @@ NOT_DETERMINISTIC = frozenset(
 )
 """Kernels that CUDA has in no deterministic form (ATen's alertNotDeterministic, torch 2.13)."""
 
+PRODUCTS = frozenset({"mm", "bmm", "addmm", "baddbmm", "addbmm", "mv", "addmv"})
+CONVOLUTIONS = frozenset({"convolution", "convolution_backward"})
+"""Products of float32 numbers may be TF32's on a GPU, by a switch each for these two kinds."""
+
 DRAWS = frozenset(
     {
         *("randn", "rand", "randint", "randperm", "normal", "bernoulli", "multinomial"),

@@ -13,11 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.fake_cuda import host_api
 from tests.fake_cuda.host_api import STATE, project_line
 from tests.fake_cuda.operators import (
+    CONVOLUTIONS,
     COPIES,
     DRAWS,
     INDEXES,
     MIXES_DEVICES,
     NOT_DETERMINISTIC,
+    PRODUCTS,
     WAITS,
     Operator,
     describe,
@@ -155,6 +157,15 @@ class _Call:
         if reason := self._reason_to_wait():
             host_api.wait(reason)
 
+    def note_product(self) -> None:
+        """Record whether a product of float32 numbers would be TF32's on a GPU."""
+        if not self.fakes or self.fakes[0].dtype != torch.float32:
+            return
+        if self.op.name in PRODUCTS:
+            STATE.products.add(("matrices", torch.get_float32_matmul_precision() != "highest"))
+        elif self.op.name in CONVOLUTIONS:
+            STATE.products.add(("convolutions", torch.backends.cudnn.allow_tf32))
+
     def _reason_to_wait(self) -> str | None:
         name = self.op.name
         if name in WAITS and self.fakes:
@@ -234,6 +245,7 @@ def dispatch(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     call.check()
     if call.on_device:
         STATE.touched.add(call.index)
+        call.note_product()
     run = call.unwrapped()
     if call.on_device and _is_captured(call.index):
         return _captured(call, run)

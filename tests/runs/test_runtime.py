@@ -10,7 +10,9 @@ import torch
 from synther.runs.runtime import (
     autocast,
     available_cpus,
+    check_precision,
     cpu_threads,
+    float32_products,
     resolve_device,
     seed_everything,
     threads_for,
@@ -97,3 +99,16 @@ def test_the_same_seed_gives_the_same_draws() -> None:
     assert _draws() == first
     seed_everything(2**40 + 2)
     assert _draws() != first
+
+
+def test_tf32_is_float32_on_a_cpu() -> None:
+    a = torch.randn(4, 4)
+    with autocast(torch.device("cpu"), "tf32"), float32_products(torch.device("cpu"), "tf32"):
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.equal(a @ a, a @ a)
+        assert (a @ a).dtype == torch.float32
+
+
+def test_an_unknown_precision_is_named() -> None:
+    with pytest.raises(ValueError, match="precision 'fp16': expected one of fp32, tf32, bf16"):
+        check_precision("fp16")

@@ -119,6 +119,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
         folder=folder.path if folder else None,
         keep_all=config.save_checkpoints,
         cuda_graph=config.compile == "cudagraph",
+        precision=config.precision,
     )
     if not training.resume() and config.load_model is not None:
         load_weights(agent, config.load_model)

@@ -58,8 +58,10 @@ class SimpleDiffusionGenerator:
         num_sample_steps: the number of sampler steps; a preset has its own.
         sample_batch_size: rows in one call of the model, which bounds the memory.
         clip_actions: whether actions are kept to their bounds.
-        precision: ``bf16`` takes the network's large products in bfloat16. None takes what the
-            preset says, if the device multiplies bfloat16 fast, and ``fp32`` without a preset.
+        precision: ``bf16`` takes the network's large products in bfloat16, ``tf32`` all of them in
+            TF32 on a GPU, but in :meth:`sample_rows`, which leaves that to its caller's
+            ``runtime.float32_products``. None takes what the preset says, if the device multiplies
+            bfloat16 fast, and ``fp32`` without a preset.
         sampler: the name of a preset (``paper``, ``fast``) or of a sampler; None leaves the model
             as it is.
         cuda_graph: whether the network is replayed as one CUDA graph.
@@ -273,7 +275,9 @@ class SimpleDiffusionGenerator:
         count, noise = stop - start, whole.__call__
         if numbers is not None:
             count, noise = len(numbers), lambda step: whole(step)[numbers]
-        return self._finished(self.model.sample(count, self.num_sample_steps, noise=noise))
+        with runtime.float32_products(self.model.device, self.precision):
+            raw = self.model.sample(count, self.num_sample_steps, noise=noise)
+        return self._finished(raw)
 
     def _settings(self) -> dict[str, Any]:
         settings = {

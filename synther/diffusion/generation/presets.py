@@ -11,7 +11,7 @@ import torch
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.samplers import SAMPLERS, check_sampler, count_calls, karras_schedule
-from synther.runs.runtime import Precision
+from synther.runs.runtime import Precision, check_precision
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,7 @@ def prepared(
             chosen = "bf16"
         model, num_sample_steps = preset.applied_to(model), preset.num_sample_steps
     chosen = chosen if precision is None else precision
+    check_precision(chosen)
     if chosen == "bf16":
         model = copy.deepcopy(model)
         model.net.products_in(torch.bfloat16)  # type: ignore[operator]

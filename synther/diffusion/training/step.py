@@ -49,7 +49,8 @@ class TrainingStep:
         betas, weight_decay: AdamW's; biases and norms never decay.
         max_grad_norm: gradients are scaled down to this norm.
         ema_update_every, ema_decay: steps between updates of the average, and its final decay.
-        precision: ``bf16`` takes products in bfloat16; weights and sums stay float32.
+        precision: ``bf16`` takes products in bfloat16, ``tf32`` those of a GPU in TF32; weights
+            and sums stay float32.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TrainingStep:
         self.device = accelerator.device
         self.num_steps, self.schedule = num_steps, schedule
         self.initial_rate, self.max_grad_norm = learning_rate, max_grad_norm
+        runtime.check_precision(precision)
         self.precision = precision
         self.diffusion_model = diffusion_model.to(self.device)
         # Where there are several processes, this gives all of them the first one's weights.
@@ -94,13 +96,14 @@ class TrainingStep:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches, 1):
-            # The processes' gradients are averaged once a step, with the last batch.
-            is_last = number == len(batches)
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                part = self.loss(batch, 1 / len(batches))
-                self.accelerator.backward(part)
-            loss += part.detach()
+        with runtime.float32_products(self.device, self.precision):
+            for number, batch in enumerate(batches, 1):
+                # The processes' gradients are averaged once a step, with the last batch.
+                is_last = number == len(batches)
+                with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                    part = self.loss(batch, 1 / len(batches))
+                    self.accelerator.backward(part)
+                loss += part.detach()
         norm = clipped_step(self.optimizer, self.max_grad_norm, self.learning_rate(self.step))
         self.ema.update()
         self.step += 1

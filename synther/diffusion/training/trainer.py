@@ -58,7 +58,8 @@ class Trainer:
         results_folder: the folder for ``model-{step}.pt``; None writes none.
         resume_every: seconds between resume points (more, where writing one is slow): the newest
             is ``resume-{step}.pt``, which is gone once the run is done. None writes none.
-        precision: ``bf16`` takes products in bfloat16; weights and sums stay float32.
+        precision: ``bf16`` takes products in bfloat16, ``tf32`` those of a GPU in TF32; weights
+            and sums stay float32.
         split_batches: whether processes share a batch. False gives each process a batch of that
             size: a step then has more rows with more processes, and the run is another one.
         max_checkpoints: how many checkpoints are kept, the newest; None keeps all.
