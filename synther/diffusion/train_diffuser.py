@@ -25,9 +25,12 @@ from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS, hold_out
 from synther.diffusion.fidelity.plots import plot_marginals
 from synther.diffusion.fidelity.report import report
 from synther.diffusion.fidelity.verdict import judge
+from synther.diffusion.generation.consistency import CONSISTENCIES
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.model_io import load_model
+from synther.diffusion.successors import TransitionEnsemble, fit_ensemble, stored
+from synther.diffusion.successors.fitting import MIN_ROWS
 from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, rows_and_layout
 from synther.envs import use_backend
@@ -117,6 +120,11 @@ def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
         "default"
     )
     add("--sampler", choices=SAMPLER_NAMES, help=text)
+    text = (
+        "ensemble: next observation, reward and terminal of a sample are made to agree with its "
+        "observation and action, by regressions on the real rows; the gin files have the default"
+    )
+    add("--consistency", choices=CONSISTENCIES, help=text)
     add("--compress", action="store_true", help="a smaller file that takes longer to write")
 
 
@@ -140,13 +148,19 @@ def run(args: argparse.Namespace) -> None:
             model, layout = _latest_model(args.results_folder, str(accelerator.device), training)
         else:
             model, layout = _train(args, training, processes)
+        # An argument goes over gin's binding, None as well: leave it out where it was not given.
+        given = {"sampler": args.sampler, "consistency": args.consistency}
+        given = {name: value for name, value in given.items() if value is not None}
+        generator = SimpleDiffusionGenerator(layout, model, **given)
+        if args.save_samples or generator.consistency == "ensemble":
+            generator.ensemble = _ensemble(args, generator, training, processes)
         path = args.results_folder / args.save_file_name
         if args.save_samples:
-            _sample(args, model, layout, path, data, processes)
+            _sample(args, generator, path, data, processes)
         accelerator.wait_for_everyone()
         accelerator.end_training()
         if args.save_samples and processes.is_first:
-            _report(args.results_folder, path, training, held_out, layout)
+            _report(args.results_folder, path, training, held_out, generator)
 
 
 def _train(
@@ -199,17 +213,34 @@ def _latest_model(
     return loaded.model, layout
 
 
+def _ensemble(
+    args: argparse.Namespace,
+    generator: SimpleDiffusionGenerator,
+    training: Transitions,
+    processes: Processes,
+) -> TransitionEnsemble | None:
+    """The regressions in the model's file, or new ones. These go there where samples are made
+    consistent with them, and else serve the report alone, which may do without."""
+    consistent = generator.consistency == "ensemble"
+    step, path = max(checkpoint.steps(args.results_folder, "model").items())
+    device = generator.model.device
+    found = stored.load(path, device)
+    enough = consistent or len(training) >= MIN_ROWS
+    if found is None and processes.is_first and enough:
+        found = fit_ensemble(training, seed=args.seed, device=device, at_most=step)
+        if consistent:
+            stored.add(path, found)
+    processes.wait()
+    return found if found or not consistent else stored.load(path, device)
+
+
 def _sample(
     args: argparse.Namespace,
-    model: ElucidatedDiffusion,
-    layout: TransitionLayout,
+    generator: SimpleDiffusionGenerator,
     path: Path,
     data: Transitions,
     processes: Processes,
 ) -> None:
-    # An argument goes over gin's binding, None as well: leave it out where it was not given.
-    chosen = {} if args.sampler is None else {"sampler": args.sampler}
-    generator = SimpleDiffusionGenerator(layout, model, **chosen)
     described = {key: data.metadata.get(key) for key in ("env_id", "dataset")}
     generator.sample_to_file(
         args.save_num_samples,
@@ -220,6 +251,8 @@ def _sample(
         processes=processes,
     )
     console.print(f"{path}: {args.save_num_samples} synthetic transitions", highlight=False)
+    if stage := generator.last_stage():
+        console.print(f"{stage}", highlight=False)
 
 
 def _report(
@@ -227,19 +260,21 @@ def _report(
     samples: Path,
     training: Transitions,
     held_out: Transitions | None,
-    layout: TransitionLayout,
+    generator: SimpleDiffusionGenerator,
 ) -> None:
+    terminals = generator.layout.terminals
     # Rows are independent, so the head of the file stands for all of it.
     synthetic = Transitions.load(samples, limit=REPORT_ROWS)
-    scores = report(training, synthetic, held_out, terminals=layout.terminals)
-    verdict = held_out and judge(training, held_out, synthetic, terminals=layout.terminals)
+    scores = report(training, synthetic, held_out, terminals=terminals)
+    law = generator.ensemble and generator.ensemble.cpu()
+    verdict = held_out and judge(training, held_out, synthetic, terminals=terminals, successors=law)
     scores.save(folder / "fidelity.json", {"synthetic": verdict.to_plain()} if verdict else {})
     picture = plot_marginals(
         held_out or training,
         synthetic,
         folder / "marginals.png",
         fidelity=scores.comparisons["synthetic"],
-        terminals=layout.terminals,
+        terminals=terminals,
     )
     console.print(scores.table(), soft_wrap=False)
     if verdict:

@@ -70,6 +70,11 @@ class Processes:
 
         return broadcast_object_list([value])[0]
 
+    def wait(self) -> None:
+        """Wait until every process has come here."""
+        if self._accelerator is not None:
+            self._accelerator.wait_for_everyone()
+
     def all_agree(self, value: bool) -> bool:
         """Whether ``value`` is true for every process; all have to ask."""
         if self.count == 1:

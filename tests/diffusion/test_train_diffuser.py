@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from synther.diffusion.generation.on_the_fly import rows_of_model
 from synther.diffusion.train_diffuser import main
 from synther.files import checkpoint
 from synther.runs.loggers import read_metrics
-from synther.transitions import Transitions
+from synther.runs.settings import ConfigError
+from synther.transitions import TransitionLayout, Transitions
 from tests.data import random_transitions
 from tests.events import assert_shows
 
@@ -220,3 +222,55 @@ def test_bad_input_is_one_clear_message(
     assert expected in message
     assert "Traceback" not in message
     assert not (tmp_path / "run").exists()
+
+
+def test_samples_are_made_consistent_where_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a law that 60 steps of such a small model do not learn; the regressions take as many."""
+    rng = np.random.default_rng(0)
+    observations, actions = rng.normal(size=(1000, 3)), rng.uniform(-1, 1, (1000, 2))
+    rewards, flags = observations[:, 0] + actions[:, 1], np.zeros(1000)
+    data = Transitions(observations, actions, rewards, observations, flags)
+    dataset = data.save(tmp_path / "data.npz")
+    folder = tmp_path / "run"
+    gin = ("SimpleDiffusionGenerator.consistency='ensemble'",)
+    main(arguments(dataset, folder, gin=gin))
+    assert "columns of the next observation" in capsys.readouterr().out
+    samples = Transitions.load(folder / "samples.npz")
+    found = samples.metadata["generator"]["consistency"]
+    assert "rewards" in found["replaced"]
+    assert "next_observations[0]" in found["replaced"]
+    verdict = json.loads((folder / "fidelity.json").read_text())["synthetic"]["verdict"]
+    assert verdict["numbers"]["conditional_ratio"] < 2
+
+    again = ("--load_checkpoint", "--save_file_name", "again.npz", "--consistency")
+    before = (folder / "model-60.pt").stat().st_mtime_ns
+    main(arguments(dataset, folder, *again, "off", gin=gin))
+    plain = Transitions.load(folder / "again.npz")
+    assert "consistency" not in plain.metadata["generator"]
+    gaps = [
+        np.square(each.next_observations - each.observations).mean() for each in (samples, plain)
+    ]
+    assert gaps[0] < 0.1 * gaps[1]
+    main(arguments(dataset, folder, *again, "ensemble"))
+    same = Transitions.load(folder / "again.npz")
+    for name, array in samples.arrays().items():
+        np.testing.assert_array_equal(array, getattr(same, name))
+    assert (folder / "model-60.pt").stat().st_mtime_ns == before
+    assert _on_the_fly(folder) < 0.1 * gaps[1]
+    assert _on_the_fly(folder, consistency="off") > 0.5 * gaps[1]
+
+
+def _on_the_fly(folder: Path, **options: Any) -> float:
+    """Mean squared difference of next observation and observation, of rows made on the fly."""
+    layout = TransitionLayout(3, 2)
+    generate = rows_of_model(folder / "model-60.pt", layout, "cpu", num_steps=4, **options)
+    rows = layout.unpack(generate(200, torch.Generator().manual_seed(0)).numpy())
+    return float(np.square(rows.next_observations - rows.observations).mean())
+
+
+def test_without_an_ensemble_on_the_fly_says_how_to_get_one(dataset: Path, tmp_path: Path) -> None:
+    main(arguments(dataset, tmp_path / "run", "--no_save_samples"))
+    with pytest.raises(ConfigError, match=r"no ensemble in .*model-60\.pt: sample from it once"):
+        _on_the_fly(tmp_path / "run", consistency="ensemble")

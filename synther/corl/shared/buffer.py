@@ -81,6 +81,7 @@ def prepare_replay_buffer(
             device,
             num_steps=diffusion.num_steps,
             sampler=diffusion.sampler,
+            consistency=diffusion.consistency,
         )
         noise = generators_for(seeds, "synthetic", device)
         if diffusion.sample_limit is None:

@@ -7,12 +7,15 @@ Precedence: defaults, then the file of ``--config``, then the command line.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Optional
+from typing import ClassVar, Literal, Optional
 
 from synther.envs import Backend
 from synther.runs.loggers import WandbMode
 from synther.runs.runtime import CompileMode, Precision
 from synther.runs.settings import ConfigError, require_positive
+
+Consistency = Literal["off", "ensemble"]
+"""As in ``synther.diffusion.generation.consistency``, which would load the model's code."""
 
 
 @dataclass
@@ -24,6 +27,7 @@ class DiffusionConfig:
     sample_limit: Optional[int] = None  # use the first n rows only, and re-use them for good
     batch_parallelism: int = 100  # training batches generated at a time, on the fly
     sampler: Optional[str] = None  # paper, fast (with steps of their own) or a sampler, on the fly
+    consistency: Optional[Consistency] = None  # off, ensemble; None: where the model has one
 
     def __post_init__(self) -> None:
         if self.sample_limit == -1:  # how the 2023 release wrote "no limit"

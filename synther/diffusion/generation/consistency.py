@@ -11,7 +11,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from scipy import stats
@@ -23,6 +23,7 @@ from synther.transitions import TransitionLayout
 
 Consistency = Literal["off", "ensemble"]
 """Whether rows pass through the stage."""
+CONSISTENCIES = get_args(Consistency)
 
 PROBE_ROWS, PROBE_SEED = 2_048, 0
 """Samples from which it is decided which columns to replace, and the seed of their noise."""
@@ -134,6 +135,18 @@ class ConsistentRows:
             "held_out_error": self.ensemble.relative_errors(),
         }
 
+    def __str__(self) -> str:
+        if not self.replaced:
+            return "consistency: the samples agree with the regressions as they are"
+        dim = self.layout.observation_dim
+        count = sum(column < dim for column in self.replaced)
+        parts = [f"{count} of {dim} columns of the next observation"] if count else []
+        parts += [self.ensemble.column_names[each] for each in self.replaced if each >= dim]
+        return (
+            f"consistency: {', '.join(parts)} are the regressions'; {self.drawn_again:.1%} of the "
+            "rows are drawn again"
+        )
+
     def _predicted(self, rows: Tensor) -> Prediction:
         return self.ensemble.predict(*self._beginning(rows))
 
@@ -184,7 +197,9 @@ class ConsistentRows:
 
     def _allowed(self, squares: Tensor, columns: list[int]) -> Tensor:
         """By what share the mean of squares ``[n, C]`` may differ from the error of real rows."""
-        own = squares.std(dim=0) / len(squares) ** 0.5 / squares.mean(dim=0).clamp_min(1e-30)
+        mean = squares.mean(dim=0)
+        spread = (squares - mean).square().mean(dim=0).sqrt()
+        own = spread / len(squares) ** 0.5 / mean.clamp_min(1e-30)
         return NOISE_TOLERANCE + 2 * torch.hypot(own, self.ensemble.doubt[columns])
 
     def _worse_flags(self, rows: Tensor, chance: Tensor) -> list[int]:

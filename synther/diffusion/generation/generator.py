@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import gin
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.consistency import (
     ATTEMPTS,
+    CONSISTENCIES,
     PROBE_ROWS,
     PROBE_SEED,
     Consistency,
@@ -89,7 +90,7 @@ class SimpleDiffusionGenerator:
     ) -> None:
         if sample_batch_size < 1:
             raise ValueError(f"sample_batch_size is {sample_batch_size}, expected 1 or more")
-        if consistency not in get_args(Consistency):
+        if consistency not in CONSISTENCIES:
             raise ValueError(f"consistency is '{consistency}', expected off or ensemble")
         self.consistency = consistency
         self.ensemble = ensemble

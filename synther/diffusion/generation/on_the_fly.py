@@ -7,8 +7,10 @@ import os
 import torch
 from torch import Tensor
 
+from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
+from synther.diffusion.successors import stored
 from synther.learning.sources import GenerateRows
 from synther.runs.runtime import cpu_threads
 from synther.runs.settings import ConfigError
@@ -22,6 +24,7 @@ def rows_of_model(
     *,
     num_steps: int,
     sampler: str | None = None,
+    consistency: Consistency | None = None,
     threads: int = 0,
 ) -> GenerateRows:
     """A function that generates rows of ``layout`` with the model in ``path``.
@@ -32,17 +35,29 @@ def rows_of_model(
         device: the device that the model runs and the rows appear on.
         num_steps: the number of sampler steps, where ``sampler`` is not a preset with its own.
         sampler: the name of a preset or a sampler, see ``synther.diffusion.generation.presets``.
+        consistency: whether rows are made consistent by the ensemble in the file, see
+            ``consistency.py``; None: where there is one.
         threads: CPU threads while it generates; 0, every core, suits the denoiser's large products.
 
     Raises:
         CheckpointError: no such file, not a diffusion model, or one of rows of other columns.
         TransitionError: from the returned function, rows that are not finite.
-        ConfigError: no such sampler.
+        ConfigError: no such sampler, or no ensemble in the file that rows could be made consistent
+            with.
     """
     loaded = load_model(path, device)
     own = loaded.layout_for(layout.observation_dim, layout.action_dim)
+    ensemble = stored.load(path, device)
+    wanted: Consistency = consistency or ("ensemble" if ensemble else "off")
+    if wanted == "ensemble" and ensemble is None:
+        raise ConfigError(
+            f"diffusion.consistency is 'ensemble', and there is no ensemble in {path}: sample from "
+            "it once with train_diffuser.py --load_checkpoint --consistency ensemble, or say 'off'"
+        )
     try:
-        generator = SimpleDiffusionGenerator(own, loaded.model, num_steps, sampler=sampler)
+        generator = SimpleDiffusionGenerator(
+            own, loaded.model, num_steps, sampler=sampler, consistency=wanted, ensemble=ensemble
+        )
     except ValueError as error:
         raise ConfigError(f"diffusion.sampler: {error}") from None
 

@@ -14,21 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synther.diffusion.successors.ensemble import (
-    Kind,
     TransitionEnsemble,
     leaving,
     offsets,
-    standardised,
+)
+from synther.diffusion.successors.prepared_rows import (
+    PreparedRows,
+    kind_of,
+    range_of,
+    standard_of,
 )
 from synther.diffusion.successors.regression import Loss, Size, StackedRegression, fit
 from synther.runs import runtime
-from synther.transitions import TransitionError, TransitionLayout, Transitions
+from synther.transitions import TransitionError, Transitions
 
 MIN_ROWS = 200
-HELD_OUT, MIN_HELD_OUT, MAX_HELD_OUT = 0.1, 100, 10_000
-"""Share of the rows that is held out, at least and at most so many."""
-FEW_VALUES, ROWS_A_VALUE = 32, 20
-"""A column of up to so many values, each of so many rows on average, is not smooth."""
 NOISE_LIMIT = 0.016
 """See ``_noisy``."""
 NOISE_BAND = 0.25
@@ -47,10 +47,11 @@ def fit_ensemble(
     members: int = 4,
     width: int = 256,
     steps: int | None = None,
+    at_most: int | None = None,
 ) -> TransitionEnsemble:
     """Learn what follows an observation and an action.
 
-    A step takes 10 ms of one core of a CPU, so that 40 000 rows take about a minute.
+    On one core of a CPU a step takes about 10 ms, and 40 000 rows take about 40 s.
 
     Args:
         transitions: real rows.
@@ -58,7 +59,9 @@ def fit_ensemble(
         device: where it is trained, and stays.
         members: networks of the ensemble.
         width: of their two hidden layers.
-        steps: of training; None: one for every 12 rows, at least 1 000 and at most 5 000.
+        steps: of training; None: one for every 12 rows, at least 500 and at most 5 000.
+        at_most: a bound of that, such as the steps of the diffusion model: a model that was trained
+            for a trial gets an ensemble for a trial.
 
     Raises:
         TransitionError: fewer than 200 rows.
@@ -69,43 +72,10 @@ def fit_ensemble(
             "from which observation and action what follows"
         )
     if steps is None:
-        steps = min(max(len(transitions) // 12, 1_000), 5_000)
-    data = _Data.of(transitions, seed, torch.device(device))
+        steps = min(max(len(transitions) // 12, 500), 5_000, at_most or 5_000)
+    data = PreparedRows.of(transitions, seed, torch.device(device))
     with runtime.cpu_threads(runtime.RL_THREADS):
         return _fitted(data, Size(members, width, steps), seed)
-
-
-@dataclass(frozen=True)
-class _Data:
-    """All rows, and the numbers of those that train, choose and judge."""
-
-    layout: TransitionLayout
-    observations: Tensor
-    actions: Tensor
-    successors: Tensor  # [N, O + 2]
-    training: Tensor
-    choosing: Tensor
-    judging: Tensor
-
-    @classmethod
-    def of(cls, transitions: Transitions, seed: int, device: torch.device) -> _Data:
-        layout = TransitionLayout.of(transitions)
-        rows = torch.from_numpy(layout.pack(transitions)).to(device)
-        fields = layout.split(rows)
-        parts = [fields[name] for name in ("next_observations", "rewards", "terminals")]
-        count = len(rows)
-        held_out = min(max(round(HELD_OUT * count), MIN_HELD_OUT), MAX_HELD_OUT)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
-        choosing, judging = order[:held_out].chunk(2)
-        return cls(
-            layout,
-            fields["observations"],
-            fields["actions"],
-            torch.cat(parts, dim=1),
-            order[held_out:],
-            choosing,
-            judging,
-        )
 
 
 @dataclass(frozen=True)
@@ -136,8 +106,8 @@ class _Flags:
     probable: Tensor  # [N, F]
 
 
-def _fitted(data: _Data, size: Size, seed: int) -> TransitionEnsemble:
-    kinds = [_kind(column) for column in data.successors[data.training].T]
+def _fitted(data: PreparedRows, size: Size, seed: int) -> TransitionEnsemble:
+    kinds = [kind_of(column) for column in data.successors[data.training].T]
     smooth = _fit_smooth(data, [i for i, kind in enumerate(kinds) if kind == "exact"], size, seed)
     noisy = [smooth.columns[position] for position in smooth.noisy]
     for column in noisy:
@@ -157,7 +127,7 @@ def _fitted(data: _Data, size: Size, seed: int) -> TransitionEnsemble:
     sound[flags.columns] = _calibrated(flags.probable[judged], flags.raised[judged])
     tables = {
         **{"inputs": smooth.inputs, "outputs": smooth.outputs, "successors": flags.successors},
-        **{"observed": flags.observed, "living": flags.living, "values": _range(data.successors)},
+        **{"observed": flags.observed, "living": flags.living, "values": range_of(data.successors)},
         **{"error": error, "doubt": doubt, "sound": sound},
         **{"residuals": smooth.units[judged], "limit": error.new_full((1,), torch.inf)},
     }
@@ -169,11 +139,11 @@ def _fitted(data: _Data, size: Size, seed: int) -> TransitionEnsemble:
     return ensemble
 
 
-def _fit_smooth(data: _Data, columns: list[int], size: Size, seed: int) -> _Smooth:
+def _fit_smooth(data: PreparedRows, columns: list[int], size: Size, seed: int) -> _Smooth:
     raw = torch.cat([data.observations, data.actions], dim=1)
-    x, inputs = _standard(raw, data.training)
+    x, inputs = standard_of(raw, data.training)
     differences = data.successors[:, columns] - offsets(data.observations, columns)
-    y, outputs = _standard(differences, data.training)
+    y, outputs = standard_of(differences, data.training)
     means = _fit(data, x, y, size, seed, "successors")
     residuals = y - means(x).mean(dim=0)
     noisy = _noisy(data, x, y, means, size, seed)
@@ -183,9 +153,11 @@ def _fit_smooth(data: _Data, columns: list[int], size: Size, seed: int) -> _Smoo
     return _Smooth(columns, noisy, means, sizes, inputs, outputs, x, residuals, units)
 
 
-def _fit_flags(data: _Data, smooth: _Smooth, columns: list[int], size: Size, seed: int) -> _Flags:
-    observed = _range(data.observations)
-    z, successors = _standard(data.successors[:, smooth.columns], data.training)
+def _fit_flags(
+    data: PreparedRows, smooth: _Smooth, columns: list[int], size: Size, seed: int
+) -> _Flags:
+    observed = range_of(data.observations)
+    z, successors = standard_of(data.successors[:, smooth.columns], data.training)
     following = [column for column in smooth.columns if column < data.layout.observation_dim]
     left = leaving(data.successors[:, following], observed[:, following])
     inputs = torch.cat([smooth.x, z, left], dim=1)
@@ -197,7 +169,7 @@ def _fit_flags(data: _Data, smooth: _Smooth, columns: list[int], size: Size, see
     return _Flags(columns, odds, successors, observed, living, raised, probable)
 
 
-def _living(data: _Data, observed: Tensor) -> Tensor:
+def _living(data: PreparedRows, observed: Tensor) -> Tensor:
     """Bounds of observations that the terminals obey, ``[2, O]``: where at least ``ENDINGS`` of
     them are beyond the lowest or highest observation, nobody acts from there."""
     dim = data.layout.observation_dim
@@ -205,27 +177,6 @@ def _living(data: _Data, observed: Tensor) -> Tensor:
     beyond = leaving(ended, observed).mean(dim=0) if len(ended) else observed.new_zeros(2 * dim)
     limits = observed.new_tensor([[-torch.inf], [torch.inf]]).expand(2, dim)
     return torch.where(beyond.reshape(2, dim) >= ENDINGS, observed, limits)
-
-
-def _range(columns: Tensor) -> Tensor:
-    return torch.stack([columns.amin(dim=0), columns.amax(dim=0)])
-
-
-def _kind(column: Tensor) -> Kind:
-    distinct = len(column.unique())
-    if distinct == 2:
-        return "flag"
-    few = 2 < distinct <= FEW_VALUES and distinct * ROWS_A_VALUE <= len(column)
-    return "left" if few else "exact"
-
-
-def _standard(columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns standardised by their means and standard deviations over ``rows``, and these."""
-    chosen = columns[rows].double()
-    center = chosen.mean(dim=0)
-    scale = (chosen - center).square().mean(dim=0).sqrt()
-    statistics = torch.stack([center, scale]).float()
-    return standardised(columns, statistics), statistics
 
 
 def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -244,7 +195,7 @@ def _size_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _fit(
-    data: _Data,
+    data: PreparedRows,
     inputs: Tensor,
     targets: Tensor,
     size: Size,
@@ -266,7 +217,7 @@ def _fit(
 
 
 def _noisy(
-    data: _Data, x: Tensor, y: Tensor, means: StackedRegression, size: Size, seed: int
+    data: PreparedRows, x: Tensor, y: Tensor, means: StackedRegression, size: Size, seed: int
 ) -> list[int]:
     """Which smooth columns have noise: those whose error neither falls with more rows, nor is one
     of the members' own.
@@ -299,7 +250,7 @@ def _log_sizes(residuals: Tensor) -> Tensor:
     return residuals.abs().clamp_min(floor.clamp_min(1e-12)).log()
 
 
-def _steady(units: Tensor, data: _Data) -> Tensor:
+def _steady(units: Tensor, data: PreparedRows) -> Tensor:
     """Whether noise has the same variance in both halves of the held-out rows, ``[noisy]``."""
     chosen, judged = (units[rows].square().mean(dim=0) for rows in (data.choosing, data.judging))
     return ((judged / chosen - 1).abs() <= NOISE_BAND).float()

@@ -1,0 +1,78 @@
+"""Real transitions are prepared for a fit: split at random, as tensors, and standardised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from synther.diffusion.successors.ensemble import Kind, standardised
+from synther.transitions import TransitionLayout, Transitions
+
+HELD_OUT, MIN_HELD_OUT, MAX_HELD_OUT = 0.1, 100, 10_000
+"""Share of the rows that is held out, at least and at most so many."""
+MOST_ROWS = 1_000_000
+"""Of more rows so many are taken at random: no fit sees as many."""
+FEW_VALUES, ROWS_A_VALUE = 32, 20
+"""A column of up to so many values, each of so many rows on average, is not smooth."""
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """All rows, and the numbers of those that train, choose and judge."""
+
+    layout: TransitionLayout
+    observations: Tensor
+    actions: Tensor
+    successors: Tensor  # [N, O + 2]
+    training: Tensor
+    choosing: Tensor
+    judging: Tensor
+
+    @classmethod
+    def of(cls, transitions: Transitions, seed: int, device: torch.device) -> PreparedRows:
+        layout = TransitionLayout.of(transitions)
+        if len(transitions) > MOST_ROWS:
+            chosen = np.random.default_rng(seed).permutation(len(transitions))[:MOST_ROWS]
+            transitions = transitions.subset(np.sort(chosen))
+        rows = torch.from_numpy(layout.pack(transitions)).to(device)
+        fields = layout.split(rows)
+        parts = [fields[name] for name in ("next_observations", "rewards", "terminals")]
+        count = len(rows)
+        held_out = min(max(round(HELD_OUT * count), MIN_HELD_OUT), MAX_HELD_OUT)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
+        choosing, judging = order[:held_out].chunk(2)
+        return cls(
+            layout,
+            fields["observations"],
+            fields["actions"],
+            torch.cat(parts, dim=1),
+            order[held_out:],
+            choosing,
+            judging,
+        )
+
+
+def kind_of(column: Tensor) -> Kind:
+    """Of a successor's column ``[N]``; whether a smooth one is noisy is found later."""
+    distinct = len(column.unique())
+    if distinct == 2:
+        return "flag"
+    few = 2 < distinct <= FEW_VALUES and distinct * ROWS_A_VALUE <= len(column)
+    return "left" if few else "exact"
+
+
+def standard_of(columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns standardised by their means and standard deviations over ``rows``, and these."""
+    chosen = columns[rows].double()
+    center = chosen.mean(dim=0)
+    scale = (chosen - center).square().mean(dim=0).sqrt()
+    statistics = torch.stack([center, scale]).float()
+    return standardised(columns, statistics), statistics
+
+
+def range_of(columns: Tensor) -> Tensor:
+    """The lowest and the highest value of columns ``[N, D]``: ``[2, D]``."""
+    return torch.stack([columns.amin(dim=0), columns.amax(dim=0)])
