@@ -4,6 +4,7 @@ Simulators are imported when an environment is made, not before.
 """
 
 from synther.envs.evaluation import Evaluator, evaluate, evaluate_stacked
+from synther.envs.faults import EnvironmentFaultError
 from synther.envs.legacy import Backend, use_backend
 from synther.envs.names import env_id_of
 from synther.envs.registry import make_env
@@ -13,6 +14,7 @@ from synther.envs.states import set_state_from_observation
 
 __all__ = [
     "Backend",
+    "EnvironmentFaultError",
     "Evaluator",
     "MissingSimulatorError",
     "UnknownEnvironmentError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from synther.envs.faults import EnvironmentFaultError, checked_observation, checked_step
 from synther.envs.randomness import reseed_own, shared_apart
 from synther.envs.registry import make_env
 from synther.envs.simulators import require
@@ -77,7 +79,9 @@ class Evaluator:
             seeds: S numbers, not negative.
 
         Returns:
-            Undiscounted returns ``[S, E]``, and the episodes' lengths in steps ``[S, E]``.
+            Undiscounted returns ``[S, E]``, and the episodes' lengths in steps ``[S, E]``. An
+            episode in which the environment gave a reward or an observation that is not finite is
+            over, with a warning, and its return is NaN.
 
         Raises:
             ValueError: a wrong number of seeds, or actions of the wrong shape or not finite.
@@ -94,23 +98,43 @@ class Evaluator:
         returns = np.zeros((self.num_seeds, self.episodes))
         lengths = np.zeros(returns.shape, np.int64)
         observations = np.empty((*shape, self.observation_dim), np.float32)
-        playing = {slot: slot[1] for slot in np.ndindex(*shape)}  # slot -> number of its episode
-        for slot, episode in playing.items():
-            observations[slot] = self._begin(slot, seeds, episode)
+        playing: dict[tuple[int, ...], int] = {}  # slot -> number of its episode
+
+        def begin(slot: tuple[int, ...], episode: int) -> None:
+            playing.pop(slot, None)
+            while slot not in playing and episode < self.episodes:
+                try:
+                    observations[slot] = self._begin(slot, seeds, episode)
+                    playing[slot] = episode
+                except EnvironmentFaultError as fault:
+                    returns[slot[0], episode] = _not_counted(fault)
+                    episode += self.slots
+
+        for slot in np.ndindex(*shape):
+            begin(slot, slot[1])
         while playing:
             actions = self._act(policy, observations)
             for slot, episode in list(playing.items()):
-                observation, reward, terminated, truncated, _ = self._env(slot).step(actions[slot])
-                observations[slot] = observation
-                returns[slot[0], episode] += float(reward)
                 lengths[slot[0], episode] += 1
-                if terminated or truncated:
-                    playing[slot] += self.slots
-                    if playing[slot] < self.episodes:
-                        observations[slot] = self._begin(slot, seeds, playing[slot])
-                    else:
-                        del playing[slot]
+                try:
+                    observations[slot], reward, ended = self._step(
+                        slot, actions[slot], lengths[slot[0], episode]
+                    )
+                except EnvironmentFaultError as fault:
+                    reward, ended = _not_counted(fault), True
+                returns[slot[0], episode] += reward
+                if ended:
+                    begin(slot, episode + self.slots)
         return returns, lengths
+
+    def _step(
+        self, slot: tuple[int, ...], action: NDArray[Any], number: int
+    ) -> tuple[NDArray[np.float32], float, bool]:
+        """Observation, reward, and whether the episode is over."""
+        env = self._env(slot)
+        when = f"step {number} of an evaluation"
+        seen, reward, terminated, truncated = checked_step(env, env.step(action), when)
+        return seen, reward, terminated or truncated
 
     def _env(self, slot: tuple[int, ...]) -> Any:
         return self._vector.envs[slot[0] * self.slots + slot[1]]
@@ -118,7 +142,7 @@ class Evaluator:
     def _begin(self, slot: tuple[int, ...], seeds: Sequence[int], episode: int) -> Any:
         env, seed = self._env(slot), episode_seed(seeds[slot[0]], episode)
         reseed_own(env, seed)
-        return env.reset(seed=seed)[0]
+        return checked_observation(env, env.reset(seed=seed)[0], "the start of an evaluation")
 
     def _act(self, policy: Policy, observations: NDArray[np.float32]) -> NDArray[Any]:
         actions = np.asarray(policy(observations.copy()))  # the policy may keep what it was given
@@ -145,6 +169,11 @@ class Evaluator:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _not_counted(fault: EnvironmentFaultError) -> float:
+    warnings.warn(f"{fault}; the return of this episode is nan", stacklevel=4)
+    return float("nan")
 
 
 def episode_seed(seed: int, episode: int) -> int:

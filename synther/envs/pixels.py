@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from synther.envs.dmc import domain_and_task, suite_environment
 from synther.envs.evaluation import episode_seed
+from synther.envs.faults import checked_step
 from synther.envs.registry import make_env
 from synther.envs.simulators import MissingSimulatorError
 
@@ -99,8 +100,11 @@ class PixelEnv:
         """Repeat ``action``, stopping at the episode's end; rewards are summed."""
         total = 0.0
         for _ in range(self.settings.action_repeat):
-            self.state, reward, terminated, truncated, info = self._env.step(action)
-            total += float(reward)
+            given = self._env.step(action)
+            self.state, reward, terminated, truncated = checked_step(
+                self._env, given, "a step of an episode"
+            )
+            total, info = total + reward, given[4]
             if terminated or truncated:
                 break
         self._frames = [*self._frames[1:], self._draw()]

@@ -85,7 +85,8 @@ def flatten_observations(
             observation = np.concatenate([np.ravel(observation[key]) for key in keys])
         whole = np.asarray(observation).reshape(-1)
         check(whole)
-        return whole.astype(np.float32)
+        with np.errstate(over="ignore"):  # whoever takes it looks for what is not finite
+            return whole.astype(np.float32)
 
     flat = spaces.Box(-np.inf, np.inf, (size,), np.float32)
     return require("gymnasium.wrappers").TransformObservation(env, flatten, flat)

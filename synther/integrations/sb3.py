@@ -98,11 +98,40 @@ class SynthERReplayBuffer(ReplayBuffer):
         self.upsampler: Upsampler | None = None
         self._synthetic: dict[str, NDArray[Any]] = {}
         self._random = np.random.default_rng(seed)
+        self._added = 0  # steps of each environment
 
     @property
     def synthetic_rows(self) -> int:
         """The number of synthetic rows that there are to draw from."""
         return len(self._synthetic["rewards"]) if self._synthetic else 0
+
+    def add(
+        self,
+        obs: NDArray[Any],
+        next_obs: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        done: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Store a step of each environment.
+
+        Raises:
+            ValueError: an observation or a reward that is not finite: one of them spoils the agent
+                and every diffusion model.
+        """
+        for name, given in (("observation", obs), ("reward", reward), ("observation", next_obs)):
+            with np.errstate(over="ignore"):
+                finite = np.isfinite(np.asarray(given, np.float32))
+            if not finite.all():
+                value = np.asarray(given)[~finite][0]
+                raise ValueError(
+                    f"SynthERReplayBuffer: step {self._added + 1}: an environment gave "
+                    f"{'an' if name == 'observation' else 'a'} {name} that is not finite as "
+                    f"float32: {value}; nothing of this step is stored"
+                )
+        super().add(obs, next_obs, action, reward, done, infos)
+        self._added += 1
 
     def fill(self, transitions: Transitions) -> None:
         """Put these rows in the place of all synthetic ones before.

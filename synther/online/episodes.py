@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from synther.envs import make_env
+from synther.envs.faults import checked_observation, checked_step
 from synther.envs.snapshots import Snapshots
 from synther.learning.learner import Dims
 
@@ -41,7 +42,10 @@ class Episodes:
 
     def begin(self, seed: int | None) -> None:
         """A fresh episode; without a seed, the next of the environment's own stream."""
-        self.observation = self.env.reset(seed=seed)[0]
+        self.observation = checked_observation(
+            self.env, self.env.reset(seed=seed)[0], f"the start of an episode, after {self._steps} "
+            "steps"
+        )  # fmt: skip
         self.episode_return, self.episode_length = 0.0, 0
 
     def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], bool]:
@@ -50,12 +54,17 @@ class Episodes:
         Returns:
             The transition as a row, and whether the episode ended with it, so that the next has to
             begin.
+
+        Raises:
+            EnvironmentFaultError: the environment gave something that is not finite, or no number.
         """
-        before = self.observation
-        self.observation, reward, terminated, truncated, _ = self.env.step(action)
+        before, when = self.observation, f"step {self._steps + 1}"
+        self.observation, reward, terminated, truncated = checked_step(
+            self.env, self.env.step(action), when
+        )
         # A `done` that is only the time limit says nothing of the state: it is stored as 0.
         row = np.concatenate([before, action, [reward], self.observation, [terminated]])
-        self.episode_return += float(reward)
+        self.episode_return += reward
         self.episode_length += 1
         self._steps += 1
         ended = terminated or truncated or self.episode_length >= self.max_ep_len

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synther.envs import make_env
+from synther.envs import EnvironmentFaultError, make_env
+from synther.envs.faults import checked_observation, checked_step
 from synther.envs.randomness import reseed_own, shared_apart
 from synther.online.epoch_statistics import statistics_of
 from synther.online.redq_sac import REDQSACAgent
@@ -38,8 +41,20 @@ class BiasEvaluation:
 
         ``MCDisRet`` is the discounted return, ``MCDisRetEnt`` with the entropy bonus of all later
         actions, which is what Q estimates; ``QPred`` the mean over all critics; the bias is
-        ``QPred - MCDisRetEnt``, normalised by the size of the latter.
+        ``QPred - MCDisRetEnt``, normalised by the size of the latter. All are NaN, with a warning,
+        where the environment gave something that is not finite.
         """
+        try:
+            return self._compare(agent, seed)
+        except EnvironmentFaultError as fault:
+            warnings.warn(f"{fault}; Q is not compared", stacklevel=2)
+            return {
+                key: value
+                for name in self.COLUMNS
+                for key, value in statistics_of(name, np.array([np.nan])).items()
+            }
+
+    def _compare(self, agent: REDQSACAgent, seed: int) -> dict[str, float]:
         generator = torch.Generator(agent.replay.device).manual_seed(seed)
         returns, soft_returns, predictions = [], [], []
         found = 0
@@ -72,8 +87,10 @@ class BiasEvaluation:
         """Rewards ``[T]``, log-densities of the actions ``[T]`` and Q ``[T]`` along an episode."""
         rewards, log_probs, predictions = [], [], []
         reseed_own(self.env, seed)
-        observation = self.env.reset(seed=seed)[0]
-        for _ in range(self.max_ep_len):
+        observation = checked_observation(
+            self.env, self.env.reset(seed=seed)[0], "the start of an evaluation of Q"
+        )
+        for number in range(1, self.max_ep_len + 1):
             states = torch.from_numpy(observation).to(generator.device).view(1, 1, -1)
             noise = torch.randn(
                 1, 1, agent.dims.action, generator=generator, device=generator.device
@@ -81,10 +98,12 @@ class BiasEvaluation:
             actions, log_prob = agent.sample(states, noise)
             predictions.append(agent.critics(states, actions).mean())
             log_probs.append(log_prob.mean())
-            step = self.env.step(actions[0, 0].cpu().numpy())
-            observation = step[0]
-            rewards.append(float(step[1]))
-            if step[2] or step[3]:
+            given = self.env.step(actions[0, 0].cpu().numpy())
+            observation, reward, terminated, truncated = checked_step(
+                self.env, given, f"step {number} of an evaluation of Q"
+            )
+            rewards.append(reward)
+            if terminated or truncated:
                 break
         return (
             np.array(rewards),

@@ -31,7 +31,7 @@ from typing import NoReturn, get_args
 
 import torch
 
-from synther.envs import Backend
+from synther.envs import Backend, EnvironmentFaultError
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
 
@@ -131,16 +131,20 @@ def is_device_failure(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def naming_last_checkpoint(folder: Path | None, *prefixes: str) -> Iterator[None]:
-    """Note on an error of numbers, disk or device which checkpoint of ``folder`` is good."""
+    """Note on an error of numbers, disk, device or environment which checkpoint of ``folder`` is
+    good."""
     try:
         yield
     except Exception as error:
         code = exit_code(error)
-        if folder is not None and code in (Exit.DIVERGED, Exit.DISK, Exit.DEVICE):
+        ended = code in (Exit.DIVERGED, Exit.DISK, Exit.DEVICE)
+        if folder is not None and (ended or isinstance(error, EnvironmentFaultError)):
             last = checkpoint.furthest(folder, *prefixes)
             note = f"last good checkpoint: {last or 'none was written'}"
             if last and code is not Exit.DIVERGED:
                 note += f"; {RESUME}"
+            if not ended:
+                note = f"nothing of this step is stored; mend the environment; {note}"
             if note not in str(error):
                 # As BaseException.add_note does, which Python 3.10 does not have.
                 vars(error).setdefault("__notes__", []).append(note)

@@ -13,7 +13,9 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import h5py
 import numpy as np
 import torch
@@ -106,6 +108,23 @@ def _online(*words: str) -> Callable[[Path], object]:
     return lambda folder: online_exp.main([*words, "--results_folder", str(folder / "run")])
 
 
+class _Broken(gymnasium.Env):  # type: ignore[type-arg]
+    """Gives a NaN for a reward at step 60."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return np.zeros(2, np.float32), np.nan if self.steps == 60 else 0.0, False, False, {}
+
+
+gymnasium.register("Broken-v0", _Broken, max_episode_steps=20, disable_env_checker=True)
 F4 = np.float32
 CASES: dict[str, Callable[[Path], object]] = {
     "A name that is no data set": lambda f: load_dataset("hoper-medium-v2"),
@@ -167,6 +186,9 @@ CASES: dict[str, Callable[[Path], object]] = {
     "Words: a value out of its range": _offline("--discount", "1.5"),
     "Words: an unknown device": _diffuser("--device", "gpu", "--dataset", "hopper-demo-v0"),
     "Words: an unknown environment": _online("--env", "HalfCheeta-v2"),
+    "An environment that gives a NaN": _online(
+        *("--env", "Broken-v0", "--debug", "--gin_config_files", "config/online/sac_small.gin")
+    ),
     "Words: `--resume` where there is no run": _diffuser(
         "--resume", "--dataset", "hopper-demo-v0", "--gin_params", "ResidualMLPDenoiser.mlp_width=8"
     ),
@@ -183,7 +205,8 @@ def what_happens(case: Callable[[Path], object], folder: Path) -> tuple[int, str
         try:
             case(folder)
         except SystemExit as stop:
-            code, message = int(stop.code or 0), err.getvalue().strip().removeprefix("error: ")
+            code, message = int(stop.code or 0), err.getvalue().strip()
+            message = message.rsplit("error: ", 1)[-1]  # after a progress bar, perhaps
         except Exception as error:
             kind = exit_code(error)
             assert kind is not None

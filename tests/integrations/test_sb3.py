@@ -229,6 +229,18 @@ def test_a_buffer_that_saves_memory_loses_no_transition_but_the_overwritten(coun
     np.testing.assert_array_equal(data.next_observations[ended], walk[kept][ended])
 
 
+@pytest.mark.parametrize("name", ["observation", "reward"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_nan_from_the_environment_is_not_stored(name: str, value: float) -> None:
+    real = buffer()
+    add_steps(real, 4)
+    observation, reward = np.zeros((1, 3)), np.zeros(1)
+    (observation if name == "observation" else reward)[..., 0] = value
+    with pytest.raises(ValueError, match=f"step 5: an environment gave an? {name} that is not fin"):
+        real.add(np.zeros((1, 3)), observation, np.zeros((1, 2)), reward, np.zeros(1), [{}])
+    assert real.size() == 4
+
+
 def test_what_is_not_vectors_is_refused_at_the_door() -> None:
     for observations, actions, kind in (
         (spaces.Box(0, 255, (8, 8, 3), np.uint8), ACTIONS, "observation"),

@@ -136,7 +136,19 @@ class Unseeded(Seeded):
         return observation, self.rng.normal() + np.random.normal(), *rest  # noqa: NPY002
 
 
-for _env in (Counter, Opaque, Seeded, Still, Unseeded):
+class Faulty(Seeded):
+    """Gives ``value`` for a reward at the 33rd step of its life."""
+
+    value: Any = float("nan")
+    steps = 0
+
+    def step(self, action: NDArray[np.float32]) -> Any:
+        observation, reward, *rest = super().step(action)
+        self.steps += 1
+        return observation, self.value if self.steps == 33 else reward, *rest
+
+
+for _env in (Counter, Opaque, Seeded, Still, Unseeded, Faulty):
     gymnasium.register(f"{_env.__name__}-v0", _env, max_episode_steps=6)
 
 

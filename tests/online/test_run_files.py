@@ -13,14 +13,14 @@ import torch
 
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.training.step import TrainingStep
-from synther.envs import Evaluator
+from synther.envs import EnvironmentFaultError, Evaluator
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.online.loop import OnlineRun
 from synther.online.run_files import RunFiles
 from synther.runs import clock
 from synther.runs.runtime import seed_everything
-from tests.online.helpers import bind_tiny_diffusion, logs, tiny_run
+from tests.online.helpers import Faulty, bind_tiny_diffusion, logs, tiny_run
 
 SYNTHER: dict[str, Any] = {"disable_diffusion": False, "model_terminals": True}
 
@@ -185,6 +185,26 @@ def test_resumed_is_uninterrupted_in_simulators(
         everything(whole, tmp_path / "whole"),
     )
     assert_equal(found, expected)
+
+
+def test_nothing_of_a_nan_from_the_environment_is_saved_and_a_mended_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {**SETTINGS, "checkpoint_every": 0.0, "n_evals_per_epoch": 1, "evaluate_bias": False}
+    checkpoints_each_step(monkeypatch)
+    message = "Faulty-v0: at step 33 the environment gave a reward that is not finite"
+    for resume in (False, True):
+        with pytest.raises(EnvironmentFaultError, match=message):
+            tiny_run(tmp_path, "Faulty-v0", resume=resume, **keys).train()
+        (saved,) = tmp_path.glob("checkpoint-*.pt")
+        assert saved.name == "checkpoint-32.pt"
+        for path in tmp_path.glob("replay/*.npy"):
+            assert np.isfinite(np.load(path)).all()
+    monkeypatch.setattr(Faulty, "value", np.array([5.0]))  # a reward in an array is one, too
+    mended = tiny_run(tmp_path, "Faulty-v0", resume=True, **keys)
+    mended.train()
+    assert mended.step == 60
+    assert mended.transitions()[0].rewards[32 - 60] == 5
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
