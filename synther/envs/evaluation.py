@@ -15,6 +15,8 @@ from synther.envs.randomness import reseed_own, shared_apart
 from synther.envs.registry import make_env
 from synther.envs.simulators import require
 
+DEFAULT_LIMIT = 1000
+"""Steps of an episode in an environment that has no time limit."""
 Policy = Callable[[NDArray[np.float32]], ArrayLike]
 
 
@@ -27,6 +29,8 @@ class Evaluator:
         num_seeds: S, agents that are evaluated together (a stack of networks).
         max_envs: how many environments may be open at once. Where S * E is more, each one runs
             several episodes in turn.
+        max_episode_steps: the environment's time limit; None for its own. One that has none gets
+            ``DEFAULT_LIMIT``, with a warning: its episodes might never end.
         env_kwargs: passed to ``make_env``.
 
     An episode's start depends on its agent's seed and its own number alone, neither on the other
@@ -42,6 +46,7 @@ class Evaluator:
         num_seeds: int = 1,
         *,
         max_envs: int = 128,
+        max_episode_steps: int | None = None,
         **env_kwargs: Any,
     ) -> None:
         if episodes < 1 or num_seeds < 1 or max_envs < 1:
@@ -56,12 +61,21 @@ class Evaluator:
         # The vector environment makes, checks and closes its parts. They are stepped one by one:
         # its own step would go on simulating episodes that are over.
         self._vector = require("gymnasium.vector").SyncVectorEnv(
-            [lambda: make_env(env_id, **env_kwargs)] * (num_seeds * self.slots)
+            [lambda: make_env(env_id, max_episode_steps=max_episode_steps, **env_kwargs)]
+            * (num_seeds * self.slots)
         )
         self.observation_dim = int(self._vector.single_observation_space.shape[0])
         self.action_dim = int(self._vector.single_action_space.shape[0])
         spec = self._vector.envs[0].spec
         self.max_episode_steps: int | None = spec.max_episode_steps if spec else None
+        """The time limit, None where the environment has none of its own."""
+        self._longest = self.max_episode_steps or DEFAULT_LIMIT
+        if self.max_episode_steps is None:
+            warnings.warn(
+                f"{env_id} has no time limit; episodes of an evaluation are cut off after "
+                f"{DEFAULT_LIMIT} steps, max_episode_steps sets another number",
+                stacklevel=2,
+            )
 
     def run(self, policy: Policy, seeds: Sequence[int]) -> NDArray[np.float64]:
         """Undiscounted returns ``[S, E]`` of all episodes; see :meth:`play`."""
@@ -134,7 +148,7 @@ class Evaluator:
         env = self._env(slot)
         when = f"step {number} of an evaluation"
         seen, reward, terminated, truncated = checked_step(env, env.step(action), when)
-        return seen, reward, terminated or truncated
+        return seen, reward, terminated or truncated or number >= self._longest
 
     def _env(self, slot: tuple[int, ...]) -> Any:
         return self._vector.envs[slot[0] * self.slots + slot[1]]

@@ -1,5 +1,6 @@
 """The training loop: resume bit for bit, files, results, and errors."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -8,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -25,7 +28,7 @@ from synther.learning.learner import Agent
 from synther.runs.folder import RunFolderError
 from synther.runs.loggers import read_metrics
 from synther.runs.settings import ConfigError
-from synther.transitions import TransitionError, TransitionLayout
+from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.corl.helpers import ALGORITHMS, write_dataset, write_model
 from tests.devices import DEVICE
 from tests.events import assert_shows
@@ -366,3 +369,44 @@ def test_importing_the_algorithms_pulls_in_no_simulator_and_no_other_room() -> N
     }  # fmt: skip
     assert unwanted.isdisjoint(loaded)
     assert "torch" in loaded
+
+
+class Endless(gymnasium.Env):  # type: ignore[type-arg]
+    """Of the widths of the tests' data; a reward of 1 for ever."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(3, np.float32), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("limit", [None, 7])
+def test_an_environment_without_a_time_limit_is_evaluated_all_the_same(
+    make: Callable[..., TD3BCConfig], limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = gymnasium.envs.registration.EnvSpec("Endless-v0", Endless)
+    monkeypatch.setitem(gymnasium.registry, "Endless-v0", spec)
+    config = make(eval_env="Endless-v0", max_episode_steps=limit, max_timesteps=1, eval_freq=1)
+    told = contextlib.nullcontext() if limit else pytest.warns(UserWarning, match="no time limit")
+    with told:
+        result = run(config, TD3BC)
+    assert result["last_return"] == [limit or 1000]
+
+
+def test_the_time_limit_cuts_a_file_that_has_no_time_outs(
+    make: Callable[..., TD3BCConfig], tmp_path: Path
+) -> None:
+    path = tmp_path / "data.hdf5"
+    rows = Transitions.load(tmp_path / "data.npz")
+    with h5py.File(path, "w") as file:
+        for name in ("observations", "actions", "rewards", "terminals"):
+            file[name] = getattr(rows, name)
+    config = {"env": str(path), "eval_env": "Pendulum-v1", "max_timesteps": 1, "eval_freq": 1}
+    with pytest.raises(TransitionError, match="max_episode_steps=N"):
+        run(make(**config), TD3BC)
+    assert run(make(**config, max_episode_steps=10), TD3BC)["steps"] == 1

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,40 @@ def test_an_environment_that_was_used_starts_afresh() -> None:
         first = evaluator.run(Watch(0.3, 3), [0])
         evaluator.run(Watch(-1.0, 3), [1])
         np.testing.assert_array_equal(evaluator.run(Watch(0.3, 3), [0]), first)
+
+
+class Endless(Countdown):
+    def step(self, action: Any) -> Any:
+        return np.zeros(2), 1.0, False, False, {}
+
+
+@pytest.fixture
+def endless() -> Iterator[str]:
+    gymnasium.register("SynthEREndless-v0", entry_point=Endless)
+    yield "SynthEREndless-v0"
+    del gymnasium.registry["SynthEREndless-v0"]
+
+
+def test_an_environment_without_a_time_limit_gets_one_and_it_is_said(endless: str) -> None:
+    said = "SynthEREndless-v0 has no time limit; .* cut off after 1000 steps, max_episode_steps"
+    with pytest.warns(UserWarning, match=said):
+        evaluator = Evaluator(endless, 2)
+    with evaluator:
+        returns, lengths = evaluator.play(Watch(0.0), [0])
+    assert evaluator.max_episode_steps is None
+    assert lengths.tolist() == [[1000, 1000]]
+    assert returns.tolist() == [[1000, 1000]]
+
+
+def test_a_time_limit_that_is_given_is_the_environments(endless: str, countdown: str) -> None:
+    for name in (endless, countdown):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            evaluator = Evaluator(name, 4, max_episode_steps=1)
+        with evaluator:
+            assert evaluator.max_episode_steps == 1
+            assert evaluator.play(Watch(0.0), [0])[1].tolist() == [[1, 1, 1, 1]]
+    assert evaluate(Watch(0.0), endless, 3, 0, max_episode_steps=7).tolist() == [7, 7, 7]
 
 
 def test_bad_actions_are_refused(countdown: str) -> None:

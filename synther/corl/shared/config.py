@@ -50,6 +50,7 @@ class RunConfig:
     eval_env: Optional[str] = None  # environment of evaluation; the data set's own by default
     eval_freq: int = 5000  # updates from one evaluation to the next
     n_episodes: int = 10  # of an evaluation, for each seed
+    max_episode_steps: Optional[int] = None  # the environment's time limit; its own or 1000 if None
     max_timesteps: int = 1_000_000  # updates in all
     checkpoints_path: Optional[str] = None  # folder of run folders; nothing is written without
     save_checkpoints: bool = True  # keep the checkpoint of every evaluation, not the latest alone
@@ -87,8 +88,8 @@ class RunConfig:
             raise ConfigError(f"algorithm is '{self.algorithm}', these are the settings of {own}")
         self.algorithm = own
         require_positive(
-            self, "num_seeds", "eval_freq", "n_episodes", "max_timesteps", "log_every",
-            "buffer_size", "batch_size", "max_action",
+            self, "num_seeds", "eval_freq", "n_episodes", "max_episode_steps", "max_timesteps",
+            "log_every", "buffer_size", "batch_size", "max_action",
         )  # fmt: skip
         if self.seed < 0 or self.threads < 0:
             raise ConfigError(f"seed is {self.seed}, threads {self.threads}: expected 0 or more")

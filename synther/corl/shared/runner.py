@@ -16,6 +16,7 @@ from synther.corl.shared.config import RunConfig
 from synther.corl.shared.result import evaluation_of, result_of
 from synther.corl.shared.run_folder import NumberedFolder, load_weights
 from synther.datasets import load_dataset
+from synther.datasets.files import HDF5_SUFFIXES
 from synther.envs import Evaluator, use_backend
 from synther.learning.learner import Agent, Dims
 from synther.learning.loop import Evaluation, Timetable, Training
@@ -77,7 +78,7 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
 def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> Prepared:
     """Everything that a run needs, at the newest checkpoint of ``folder`` where it has one."""
     device = _device(config.device)
-    dataset = _fitting(load_dataset(config.env), config)
+    dataset = _fitting(_load(config), config)
     env_id = _env_of(config, dataset)
     dims = Dims(dataset.observation_dim, dataset.action_dim)
     evaluator = _open_evaluator(config, env_id, dims)
@@ -133,6 +134,13 @@ def _device(name: str) -> torch.device:
         raise ConfigError(str(error)) from None
 
 
+def _load(config: RunConfig) -> Transitions:
+    limit = config.max_episode_steps
+    if limit is None or not config.env.endswith(HDF5_SUFFIXES):
+        return load_dataset(config.env)
+    return load_dataset(config.env, max_episode_steps=limit)  # where it has no time-outs
+
+
 def _fitting(dataset: Transitions, config: RunConfig) -> Transitions:
     if len(dataset) > config.buffer_size:
         raise ConfigError(
@@ -151,7 +159,8 @@ def _env_of(config: RunConfig, dataset: Transitions) -> str:
 
 
 def _open_evaluator(config: RunConfig, env_id: str, dims: Dims) -> Evaluator:
-    evaluator = Evaluator(env_id, config.n_episodes, config.num_seeds)
+    limit = config.max_episode_steps
+    evaluator = Evaluator(env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit)
     if (evaluator.observation_dim, evaluator.action_dim) != dims:
         raise ConfigError(
             f"the environment {env_id} has {evaluator.observation_dim} observation and "
