@@ -200,7 +200,7 @@ def test_results_hold_last_and_best_of_every_seed(
         observation_dim, action_dim = 3, 1
         played = iter([10.0, 30.0, 20.0])
 
-        def __init__(self, *_: Any) -> None: ...
+        def __init__(self, *_: Any, **__: Any) -> None: ...
 
         def run(self, policy: Any, seeds: list[int]) -> np.ndarray:
             assert policy(np.zeros((2, 4, 3), np.float32)).shape == (2, 4, 1)
