@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synther.datasets.episodes import episode_ends
 from synther.envs import make_env
 from synther.envs.faults import checked_observation, checked_step
 from synther.envs.snapshots import Snapshots
 from synther.learning.learner import Dims
+from synther.learning.replay import RowBuffer
+from synther.transitions import Transitions
 
 
 class Episodes:
@@ -24,7 +28,7 @@ class Episodes:
     """
 
     def __init__(self, env_name: str, max_ep_len: int) -> None:
-        self.env = make_env(env_name)
+        self.env_name, self.env = env_name, make_env(env_name)
         self.snapshots = Snapshots(self.env)
         assert self.env.observation_space.shape  # make_env hands out vectors only
         assert self.env.action_space.shape
@@ -86,6 +90,18 @@ class Episodes:
         cut_off = np.zeros(last, np.bool_)
         cut_off[steps[steps >= 0]] = True
         return cut_off
+
+    def transitions(self, replay: RowBuffer) -> tuple[Transitions, NDArray[np.bool_]]:
+        """The last steps, which ``replay`` holds, oldest first, and after which of them an episode
+        was cut off."""
+        order = torch.arange(self._steps - len(replay), self._steps, device=replay.device)
+        rows = replay.gather_rows(order % replay.capacity).cpu().numpy()
+        transitions = replay.layout.unpack(rows, metadata={"env_id": self.env_name})
+        # What a checkpoint of an earlier version did not store, the rows mostly tell.
+        ended = episode_ends(transitions)
+        ended[-1:] = self.episode_length == 0
+        timeouts = (ended | self.cut_off(len(rows))) & (transitions.terminals == 0)
+        return replace(transitions, timeouts=timeouts), timeouts
 
     def take_finished(self) -> dict[str, list[float]]:
         """``EpRet`` and ``EpLen`` of the episodes that ended since the last call."""

@@ -6,7 +6,6 @@ A run goes on from its newest checkpoint as if it had never stopped.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from synther.datasets.episodes import episode_ends
 from synther.envs import Evaluator
 from synther.files import checkpoint
 from synther.online.config import OnlineConfig
@@ -296,12 +294,4 @@ class OnlineRun:
     def transitions(self) -> tuple[Transitions, NDArray[np.bool_]]:
         """The real replay, oldest row first, and whether each row's episode was cut off after it
         (by the time limit, or because the run was resumed in an environment that cannot be)."""
-        replay = self.agent.replay
-        order = torch.arange(self.step - len(replay), self.step, device=replay.device)
-        rows = replay.gather_rows(order % replay.capacity).cpu().numpy()
-        transitions = replay.layout.unpack(rows, metadata={"env_id": self.config.env_name})
-        # What a checkpoint of an earlier version did not store, the rows mostly tell.
-        ended = episode_ends(transitions)
-        ended[-1:] = self.episodes.episode_length == 0
-        timeouts = (ended | self.episodes.cut_off(len(rows))) & (transitions.terminals == 0)
-        return dataclasses.replace(transitions, timeouts=timeouts), timeouts
+        return self.episodes.transitions(self.agent.replay)
