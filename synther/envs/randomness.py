@@ -132,7 +132,7 @@ def shared_apart(env: Any, seeds: list[int]) -> Iterator[None]:
     words = np.random.SeedSequence(seeds).generate_state(1)
     np.random.seed(words)  # noqa: NPY002
     random.seed(int(words[0]))
-    torch.manual_seed(int(words[0]))
+    torch.default_generator.manual_seed(int(words[0]))  # the CPU's alone: a GPU's is not put back
     for key, generator in _shared(env).items():
         _seed(generator, (int(words[0]), *key.encode()))
     try:

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.runner import run
+from synther.envs import Evaluator
 from synther.online.config import OnlineConfig
 from synther.online.loop import OnlineRun
 from synther.runs.processes import accelerator_for
@@ -71,6 +73,14 @@ def test_an_online_run_keeps_to_its_device(tmp_path: Path) -> None:
     config = OnlineConfig(env_name="Counter-v0", **keys)
     OnlineRun(config, tmp_path, device=torch.device("cuda:1"), threads=1).train()
     assert touched() == {1}
+
+
+def test_an_evaluation_leaves_the_generators_of_a_gpu_alone() -> None:
+    before = torch.cuda.get_rng_state_all()
+    with Evaluator("Pendulum-v1", 1) as evaluator:
+        evaluator.run(lambda observations: np.zeros((1, 1, 1)), [3])
+    for state, now in zip(before, torch.cuda.get_rng_state_all(), strict=True):
+        assert torch.equal(state, now)
 
 
 @only_emulated
