@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST_OPTIONS := -n auto --dist=worksteal --durations=10
 PYTEST := $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-.PHONY: help demo test test-elsewhere test-slow docs lint format bench figures clean coverage \
+.PHONY: help demo test test-elsewhere test-slow docs lint format bench gpu-check figures clean coverage \
 	test-lower-bounds test-newest test-extras test-matrix clean-clone-check
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make bench      speed, beside the machine's own matrix-multiply rate"
+	@echo "make gpu-check  everything that runs on a GPU: that it is right, then how fast it is"
 	@echo "make figures    draw figs/ again"
 	@echo "Settings: PYTHON=python3.12 (the interpreter for .venv), VENV=.venv"
 
@@ -90,6 +91,11 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/offline_speed.py
 	$(BIN)/python benchmarks/online_speed.py
 	$(BIN)/python benchmarks/sampling_speed.py
+
+# GPU_CHECK="--quick" takes 3 minutes in place of 10, "--full" 30, "--only parity" one part.
+GPU_CHECK ?=
+gpu-check: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu_check.py $(GPU_CHECK)
 
 figures: $(VENV)/.installed
 	$(BIN)/python figs/draw_overview.py

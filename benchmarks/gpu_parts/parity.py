@@ -1,0 +1,107 @@
+"""The same arithmetic on the CPU and on the GPU: updates of everything, samplers, likelihood."""
+
+from __future__ import annotations
+
+import torch
+
+from gpu_parts.check import Check, apart
+from gpu_parts.subjects import (
+    DIMS,
+    EVERYTHING,
+    LAYOUT,
+    REAL,
+    SMALL,
+    Build,
+    Online,
+    Size,
+    denoiser,
+)
+from synther.diffusion.samplers import SAMPLERS
+from synther.learning.learner import Metrics
+from synther.runs.runtime import Precision, float32_products
+
+CPU = torch.device("cpu")
+ONE, TWENTY, ROUNDED = 1e-5, 1e-3, 5e-2
+"""Limits of relative errors: after one update, after twenty, and in bfloat16."""
+
+
+def run(check: Check) -> None:
+    size = SMALL if check.is_emulated else REAL
+    updates = 5 if check.mode == "quick" else 20
+    with float32_products(check.device, "fp32"):
+        for name, build in EVERYTHING.items():
+            if not check.is_late():
+                _updates(check, name, build, size, updates)
+        for name in SAMPLERS:
+            if not check.is_late():
+                _sampler(check, name, size)
+        _likelihood(check, size)
+        _mix(check, size)
+
+
+def _updates(check: Check, name: str, build: Build, size: Size, updates: int) -> None:
+    """Gradients and metrics of one update, weights after some more, metrics in bfloat16.
+
+    After one update weights say little: Adam's first step has the gradient's sign alone, which
+    rounding decides where a gradient is nearly 0.
+    """
+    on_cpu, on_gpu = (build(device, size, "fp32") for device in (CPU, check.device))
+    expected, found = on_cpu.step(1), on_gpu.step(1)
+    check.near(_metrics_apart(found, expected), ONE, f"{name}: metrics of an update")
+    check.near(apart(on_gpu.gradients(), on_cpu.gradients()), ONE, f"{name}: its gradients")
+    for number in range(2, updates + 1):
+        on_cpu.step(number), on_gpu.step(number)
+    difference = apart(on_gpu.parameters(), on_cpu.parameters())
+    check.near(difference, TWENTY, f"{name}: weights after {updates} updates")
+    rounded: Precision = "bf16"
+    low = build(check.device, size, rounded).step(1)
+    check.near(_metrics_apart(low, expected), ROUNDED, f"{name}: metrics of an update in bf16")
+
+
+def _metrics_apart(found: Metrics, expected: Metrics) -> float:
+    """Relative to a metric, or to 1 where it is smaller."""
+    if found.keys() != expected.keys():
+        return float("inf")
+    errors = [
+        float(((found[key].cpu() - each.cpu()).abs() / each.cpu().abs().clamp(min=1)).max())
+        for key, each in expected.items()
+    ]
+    return max(each if each == each else float("inf") for each in errors)
+
+
+def _sampler(check: Check, name: str, size: Size) -> None:
+    """Rows of the same model from the same noise."""
+    steps, rows = 8, 8 if check.is_emulated else 512
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.randn(4 * steps, rows, LAYOUT.row_dim, generator=generator)
+    found = []
+    for device in (check.device, CPU):
+        model = denoiser(device, size)
+        model.sampler = name
+        tape = noise.to(device)
+        found.append(model.sample(rows, steps, noise=lambda i, tape=tape: tape[i]))
+    check.near(apart(found[:1], found[1:]), TWENTY, f"sampler {name}: its rows")
+
+
+def _likelihood(check: Check, size: Size) -> None:
+    generator = torch.Generator().manual_seed(6)
+    rows = torch.randn(8, LAYOUT.row_dim, generator=generator)
+    probe = torch.randn(8, LAYOUT.row_dim, generator=generator).sign()
+    found = [
+        denoiser(device, size).log_likelihood(rows.to(device), probe=probe.to(device))
+        for device in (check.device, CPU)
+    ]
+    check.near(apart(found[:1], found[1:]), TWENTY, "the likelihood of rows")
+
+
+def _mix(check: Check, size: Size) -> None:
+    """Half of each of SynthER's batches is synthetic, its second half; they are drawn there."""
+    agent = Online(check.device, size, "fp32", utd_ratio=3).module
+    for buffer, value in ((agent.replay, 1.0), (agent.synthetic, 2.0)):
+        buffer.insert(torch.full((50, LAYOUT.row_dim), value))
+    states = agent.draw().states.cpu()
+    half = size.batch // 2
+    expected = torch.cat([torch.ones(half), torch.full((size.batch - half,), 2.0)])
+    shape = (1, 3, size.batch, DIMS.state)
+    good = states.shape == shape and bool((states == expected[:, None]).all())
+    check.expect(good, "SynthER's batches are not half real, half synthetic, in this order")
