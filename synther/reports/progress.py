@@ -21,6 +21,9 @@ def online_steps(run: Path) -> tuple[int, int]:
 
     A run is finished when the first has reached the second: all its evaluations are then there.
     ``(0, 0)`` where no run was started.
+
+    Raises:
+        ValueError: a line of ``metrics.jsonl`` is no record.
     """
     settings = read_object(run / "run.json")
     if settings is None or "env" not in settings:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from synther.envs import normalized_score, reference_scores
 from synther.reports.progress import offline_result, online_steps, read_object
+from synther.runs.folder import PREVIOUS
 from synther.runs.loggers import read_metrics
 
 Measure = Literal["score", "return"]
@@ -108,23 +109,49 @@ def read_runs(folders: Iterable[Path]) -> Runs:
 
 
 def _in(folder: Path) -> Iterator[Run | Unfinished]:
-    """The runs that were begun; what a later run has moved to ``previous-1`` is left out."""
-    for file in sorted((*folder.rglob("config.yaml"), *folder.rglob("result.json"))):
-        if _is_old(file):
+    """The runs that were begun; what a later run has moved to ``previous-1`` is left out.
+
+    A run that cannot be read, or whose evaluations are not all finite, is one of the unfinished.
+    """
+    files = [path for name in ("config.yaml", "result.json", "run.json")
+             for path in folder.rglob(name)]  # fmt: skip
+    for file in sorted(files):
+        name = file.parent.relative_to(folder)
+        if any(PREVIOUS.fullmatch(part) for part in name.parts):
             continue
-        result = offline_result(file.parent)
-        if file.name == "result.json" and result and "config" in result:
-            yield from _offline(file.parent, result)
-        elif file.name == "config.yaml" and result is None:
-            yield _offline_part(file.parent, folder)
-    for file in sorted(folder.rglob("run.json")):
+        try:
+            yield from (_finite(each, folder) for each in _of(file, folder))
+        except (AttributeError, KeyError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
+            missing = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            yield Unfinished(str(name), "?", "?", f"cannot be read ({missing:.200})")
+
+
+def _of(file: Path, folder: Path) -> Iterator[Run | Unfinished]:
+    """The runs that one of their files tells of."""
+    run = file.parent
+    if file.name == "run.json":
         settings = read_object(file)
-        if not _is_old(file) and settings and {"env", "seed"} <= settings.keys():
-            yield from _online(file.parent, settings, folder)
+        if settings and {"env", "seed"} <= settings.keys():
+            yield from _online(run, settings, folder)
+        return
+    result = offline_result(run)
+    if file.name == "result.json" and result and "config" in result:
+        yield from _offline(run, result)
+    elif file.name == "config.yaml" and result is None:
+        yield _offline_part(run, folder)
 
 
-def _is_old(file: Path) -> bool:
-    return any(part.startswith("previous-") for part in file.parts)
+def _finite(found: Run | Unfinished, folder: Path) -> Run | Unfinished:
+    """The same, where every evaluation gave a number: no mean can be taken of others."""
+    if isinstance(found, Unfinished) or np.isfinite(found.values).all():
+        return found
+    first = int(np.flatnonzero(~np.isfinite(found.values))[0])
+    return Unfinished(
+        name=f"{found.path.relative_to(folder)}, seed {found.seed}",
+        task=found.task,
+        method=found.method,
+        state=f"its {found.measure} at step {found.steps[first]} is {found.values[first]}",
+    )
 
 
 def _offline(run: Path, result: Mapping[str, Any]) -> Iterator[Run]:

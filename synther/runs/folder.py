@@ -27,7 +27,8 @@ PREFIX = "checkpoint"
 """An agent's checkpoints are ``checkpoint-{step}.pt``."""
 MAY_DIFFER = LOG_KEYS | {"resume", "device", "threads"}
 """Keys that a resumed run may have otherwise: they say how it runs, not what it computes."""
-_PREVIOUS = re.compile(r"previous-(\d+)")
+PREVIOUS = re.compile(r"previous-(\d+)")
+"""The names of the folders into which earlier runs are moved."""
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
@@ -147,11 +148,11 @@ class RunFolder:
         if self.among_others and not (self.file.exists() or checkpoint.steps(self.path, "model")):
             return []
         entries = self.path.iterdir() if self.path.is_dir() else ()
-        return [entry for entry in entries if not _PREVIOUS.fullmatch(entry.name)]
+        return [entry for entry in entries if not PREVIOUS.fullmatch(entry.name)]
 
     def _set_aside(self, entries: list[Path]) -> Path:
         numbers = [int(match[1]) for each in self.path.iterdir()
-                   if (match := _PREVIOUS.fullmatch(each.name))]  # fmt: skip
+                   if (match := PREVIOUS.fullmatch(each.name))]  # fmt: skip
         target = self.path / f"previous-{max(numbers, default=0) + 1}"
         target.mkdir()
         for entry in entries:

@@ -100,19 +100,31 @@ class Logger:
 
 
 def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; a half-written last line is left out."""
+    """The records of a JSON-lines file; a half-written last line is left out.
+
+    Raises:
+        ValueError: another line is no record; the message names it.
+    """
     return list(_complete_records(Path(path)))
 
 
 def _complete_records(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    with open(path, encoding="utf-8") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                return
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            good = isinstance(record, dict) and isinstance(record.get("step"), int)
+        except ValueError:
+            good = False
+        if good:
+            yield record
+        elif number < len(lines):
+            raise ValueError(
+                f"{path}: line {number} is no record ({line[:40].decode(errors='replace')!r}), "
+                "expected a JSON object with 'step'; remove the line"
+            )
 
 
 def _records_up_to(path: Path, step: int) -> str:

@@ -61,10 +61,9 @@ class Job:
         run = self.run(root)
         if self.kind == "offline":
             results = map(offline_result, run.glob("*/"))
-            return any(each and tuple(each["seeds"]) == self.seeds for each in results)
+            return any(each and tuple(each.get("seeds", ())) == self.seeds for each in results)
         if self.kind == "online":
-            steps = [online_steps(file.parent) for file in run.glob("*/*/run.json")]
-            return any(total and step >= total for step, total in steps)
+            return any(_is_finished(file.parent) for file in run.glob("*/*/run.json"))
         if self.kind == "diffusion" and not (run / "marginals.png").is_file():
             return False  # the last file that the command writes
         return (run / self.output).is_file()
@@ -111,3 +110,11 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         f"was started with other settings (then: {gone}; now: {new}); "
         "choose another --folder, or remove this one"
     )
+
+
+def _is_finished(run: Path) -> bool:
+    try:
+        step, total = online_steps(run)
+    except ValueError:  # its metrics are damaged: the command says so when it goes on with the run
+        return False
+    return bool(total and step >= total)

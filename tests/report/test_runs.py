@@ -141,6 +141,69 @@ def test_a_failed_run_says_why(tmp_path: Path) -> None:
     assert left.state == "failed: no disk; stopped or running, 10 of 30 updates"
 
 
+def in_the_list(folder: Path) -> dict[str, str]:
+    return {each.name: each.state for each in read_runs([folder]).unfinished}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_run_of_nan_is_listed_and_the_others_are_reported(tmp_path: Path, value: float) -> None:
+    offline_run(tmp_path / "a", [[1.0, 2.0], [3.0, value]], seeds=(0, 1))
+    folder = tmp_path / "SAC_Hopper-v2/SAC_Hopper-v2_s0"
+    finish_online(folder, 3, steps=300)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    last = {**json.loads(lines[-1]), "AverageTestEpRet": str(value)}  # as the logger writes it
+    (folder / "metrics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    assert [(run.path.name, run.seed) for run in read_runs([tmp_path]).finished] == [("a", 0)]
+    assert in_the_list(tmp_path) == {
+        "a, seed 1": f"its score at step 20 is {value}",
+        "SAC_Hopper-v2/SAC_Hopper-v2_s0, seed 0": f"its score at step 300 is {value}",
+    }
+
+
+@pytest.mark.parametrize("line", ["3", "null", '["step"]', "{}", '{"step": "x"}', "{half", "\0\0"])
+def test_a_line_that_is_no_record_is_named_and_hides_no_other_run(
+    tmp_path: Path, line: str
+) -> None:
+    offline_run(tmp_path / "good", [[1.0]], seeds=(1,))
+    for name, finished in (("bad", True), ("part", False)):
+        run = offline_run(tmp_path / name, [[1.0], [2.0]], finished=finished)
+        first, *others = (run / "metrics.jsonl").read_text().splitlines()
+        (run / "metrics.jsonl").write_text("\n".join([first, line, *others]) + "\n")
+    online = tmp_path / "online/SAC_Hopper-v2_s0"
+    finish_online(online, 3, steps=300)
+    with open(online / "metrics.jsonl", "a") as file:
+        file.write(line)  # half-written, as far as anybody knows: the last line may be anything
+    assert {run.path for run in read_runs([tmp_path]).finished} == {tmp_path / "good", online}
+    listed = in_the_list(tmp_path)
+    assert listed.keys() == {"bad", "part"}
+    for state in listed.values():
+        assert "metrics.jsonl: line 2 is no record" in state
+
+
+def test_other_things_that_cannot_be_read_are_listed_too(tmp_path: Path) -> None:
+    offline_run(tmp_path / "good", [[1.0]], seeds=(1,))
+    yaml_file = offline_run(tmp_path / "yaml", [[1.0]], finished=False) / "config.yaml"
+    yaml_file.write_text("[1")
+    offline_run(tmp_path / "list", [[1.0]], finished=False).joinpath("config.yaml").write_text("3")
+    lacking = offline_run(tmp_path / "lacking", [[1.0]]) / "result.json"
+    result = json.loads(lacking.read_text())
+    del result["seeds"]
+    lacking.write_text(json.dumps(result))
+    assert len(read_runs([tmp_path]).finished) == 1
+    listed = in_the_list(tmp_path)
+    assert listed.keys() == {"yaml", "list", "lacking"}
+    assert listed["lacking"] == "cannot be read (no 'seeds')"
+
+
+@pytest.mark.parametrize("above", ["previous-work", "previous-1"])
+def test_a_folder_above_the_runs_may_have_any_name(tmp_path: Path, above: str) -> None:
+    offline_run(tmp_path / above / "runs/a", [[1.0]])
+    assert len(read_runs([tmp_path / above]).finished) == 1
+    assert len(read_runs([tmp_path / above / "runs"]).finished) == 1
+    offline_run(tmp_path / above / "runs/previous-attempts/b", [[1.0]], seeds=(4,))
+    assert len(read_runs([tmp_path / above / "runs"]).finished) == 2
+
+
 def test_a_run_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     offline_run(tmp_path / "a", [[1.0]])
     offline_run(tmp_path / "b", [[2.0]])

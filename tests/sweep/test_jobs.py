@@ -40,6 +40,17 @@ def test_online_is_done_with_its_last_epoch(steps: int, done: bool, tmp_path: Pa
     assert ONLINE.is_done(tmp_path) == done
 
 
+def test_a_run_whose_files_are_damaged_is_not_done_and_stops_no_study(tmp_path: Path) -> None:
+    run = ONLINE.run(tmp_path) / "x/x_s0"
+    finish_online(run, 3, steps=300)
+    lines = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(f"3\n{lines}")
+    assert not ONLINE.is_done(tmp_path)
+    finish_offline(OFFLINE.run(tmp_path) / "a-s0to1", [0, 1])
+    (OFFLINE.run(tmp_path) / "a-s0to1/result.json").write_text("{}")
+    assert not OFFLINE.is_done(tmp_path)
+
+
 def test_a_model_is_done_with_its_samples_and_its_last_file(tmp_path: Path) -> None:
     run = DIFFUSION.run(tmp_path)
     run.mkdir(parents=True)
