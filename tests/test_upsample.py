@@ -18,6 +18,7 @@ import synther
 from synther.datasets import load_dataset
 from synther.diffusion.model_io import load_model
 from synther.diffusion.training import trainer
+from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, upsample
@@ -125,6 +126,33 @@ def test_saved_loaded_and_pickled_it_goes_on_as_if_nothing_had_been(tmp_path: Pa
     loaded = load_model(path)  # the offline commands read it as well
     assert loaded.layout is not None
     assert (loaded.layout.observation_dim, loaded.layout.terminals, loaded.step) == (2, True, 12)
+
+
+def test_samples_are_made_consistent_unless_that_is_off(tmp_path: Path) -> None:
+    """Rewards are positions less actions; 300 steps of a tiny model do not know, regressions do."""
+    data = related(600)
+    known = replace(data, rewards=data.observations[:, 0] - data.actions[:, 0])
+    config = {**TINY, "steps": 300}
+    consistent = Upsampler(config, device="cpu", seed=3).fit(known)
+    plain = Upsampler({**config, "consistency": "off"}, device="cpu", seed=3).fit(known)
+    samples, others = (each.sample(400, seed=1) for each in (consistent, plain))
+    wrong = [
+        np.abs(each.rewards - (each.observations[:, 0] - each.actions[:, 0])).mean()
+        for each in (samples, others)
+    ]
+    assert wrong[0] < 0.3 * wrong[1]
+    assert "rewards" in samples.metadata["synther"]["repairs"]["replaced"]
+    assert samples.metadata["synther"]["consistency"] == "ensemble"
+    assert "repairs" not in others.metadata["synther"]
+    for each in (consistent, plain):
+        assert "conditional_ratio" in each.verdict.numbers  # type: ignore[union-attr]
+
+    path = consistent.save(tmp_path / "model.pt")
+    assert_equal(Upsampler.load(path, "cpu").sample(30, seed=1), samples.subset(slice(30)))
+    payload = checkpoint.load(path)
+    del payload["ensemble"], payload["fitted"]["config"]["consistency"]
+    earlier = checkpoint.save(tmp_path / "earlier.pt", payload)  # a version without regressions
+    assert_equal(Upsampler.load(earlier, "cpu").sample(30, seed=1), others.subset(slice(30)))
 
 
 def test_without_a_fit_everything_says_so(tmp_path: Path) -> None:
@@ -242,6 +270,8 @@ def test_other_bad_input_is_refused(tmp_path: Path) -> None:
         upsample(related(400), 10, config={"width": 1.5})
     with pytest.raises(ValueError, match=r"sampler is 'quick'"):
         upsample(related(400), 10, config={"sampler": "quick"})
+    with pytest.raises(ValueError, match="consistency is 'on', expected one of off, ensemble"):
+        upsample(related(400), 10, config={"consistency": "on"})
     with pytest.raises(TypeError, match="expected None, a dict"):
         upsample(related(400), 10, config="config/resmlp_denoiser.gin")  # type: ignore[arg-type]
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.successors import TransitionEnsemble, fit_ensemble
 from synther.diffusion.training.redq_trainer import REDQTrainer, modelled_layout, modelled_rows
 from synther.diffusion.utils import construct_diffusion_model
 from synther.files.checkpoint import fingerprint
@@ -46,7 +47,8 @@ class RefillRecord:
         metrics: ``loss`` of the finished model on stored rows, ``train_seconds`` and
             ``sample_seconds`` of this call (less than the round took, where it was resumed),
             ``real_rows``, ``synthetic_rows``, and the columns' statistics as
-            :func:`synther.online.column_statistics.as_metrics` names them.
+            :func:`synther.online.column_statistics.as_metrics` names them. Where rows are made
+            consistent, ``replaced_columns`` and ``drawn_again``, the share of rows.
         table: the statistics, real against synthetic, for a terminal.
     """
 
@@ -118,14 +120,21 @@ class SyntheticRefill:
             TrainingDivergedError, SamplingError: of the trainer and the generator.
         """
         self._check(real, synthetic)
-        seeds = np.random.SeedSequence((self.seed, round_index)).generate_state(4, np.uint64)
-        init_seed, train_seed, sample_seed, loss_seed = (int(each) % 2**63 for each in seeds)
+        seeds = np.random.SeedSequence((self.seed, round_index)).generate_state(5, np.uint64)
+        init_seed, train_seed, sample_seed, loss_seed, ensemble_seed = (
+            int(each) % 2**63 for each in seeds
+        )
         started = time.perf_counter()
         model = self._new_model(real, init_seed)
         with runtime.cpu_threads(self.threads or runtime.threads_for(model)):
-            model = self._train(model, round_index, real, train_seed)
+            model, steps = self._train(model, round_index, real, train_seed)
+            generator = SimpleDiffusionGenerator(
+                modelled_layout(synthetic, self.model_terminals), model
+            )
+            if generator.consistency == "ensemble":
+                generator.ensemble = self._ensemble(real, ensemble_seed, steps)
             trained = time.perf_counter()
-            self._fill(synthetic, model, sample_seed)
+            self._fill(synthetic, generator, sample_seed)
             sampled = time.perf_counter()
             if self.warm_start:
                 self._weights = {k: v.detach().cpu() for k, v in model.net.state_dict().items()}
@@ -137,6 +146,9 @@ class SyntheticRefill:
                 "real_rows": float(len(real)),
                 "synthetic_rows": float(len(synthetic)),
             }
+            if stage := generator.last_stage():
+                numbers["replaced_columns"] = float(len(stage.replaced))
+                numbers["drawn_again"] = stage.drawn_again
         title = f"Refill {round_index}: {len(real)} real, {len(synthetic)} synthetic rows"
         return RefillRecord({**numbers, **as_metrics(columns)}, as_table(columns, title))
 
@@ -174,8 +186,8 @@ class SyntheticRefill:
 
     def _train(
         self, model: ElucidatedDiffusion, round_index: int, real: RowBuffer, seed: int
-    ) -> ElucidatedDiffusion:
-        """Train; the averaged model (EMA) at the end."""
+    ) -> tuple[ElucidatedDiffusion, int]:
+        """Train; the averaged model (EMA) at the end, and the number of steps."""
         folder = None
         if self.folder is not None:
             folder = self.folder / f"round-{round_index}"
@@ -198,11 +210,14 @@ class SyntheticRefill:
             for other in folder.parent.glob("round-*"):
                 if other != folder:
                     shutil.rmtree(other)
-        return trainer.ema.ema_model
+        return trainer.ema.ema_model, trainer.step
 
-    def _fill(self, synthetic: RowBuffer, model: ElucidatedDiffusion, seed: int) -> None:
-        layout = modelled_layout(synthetic, self.model_terminals)
-        sampler = SimpleDiffusionGenerator(layout, model)
+    def _ensemble(self, real: RowBuffer, seed: int, steps: int) -> TransitionEnsemble:
+        """Regressions of all rows that ``real`` holds."""
+        rows = real.layout.unpack(real.valid_rows().cpu().numpy(), source="the replay buffer")
+        return fit_ensemble(rows, seed=seed, device=self.device, at_most=steps)
+
+    def _fill(self, synthetic: RowBuffer, sampler: SimpleDiffusionGenerator, seed: int) -> None:
         generator = torch.Generator(self.device).manual_seed(seed)
         synthetic.clear()
         with (

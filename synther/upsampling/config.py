@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from synther.diffusion.generation.consistency import CONSISTENCIES
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.training.trainer import SMALL_DATA_SET_ROWS
 from synther.runs.settings import ConfigError, nearest
@@ -32,6 +33,9 @@ class UpsampleConfig:
         sampler: a preset (``fast``, ``paper``) or a sampler's name.
         num_sample_steps: of a sampler that is no preset; a preset has its own.
         sample_batch_size: rows in one call of the model, which bounds the memory.
+        consistency: ``ensemble`` makes next observation, reward and terminal of a sample agree with
+            its observation and action, by regressions that are fitted beside the model; ``off``
+            leaves samples as the model gives them.
         held_out: share of the rows that the model does not see and is judged by (at least 50 rows,
             at most 10 000).
     """
@@ -45,6 +49,7 @@ class UpsampleConfig:
     sampler: str = "fast"
     num_sample_steps: int = 128
     sample_batch_size: int = 10_000
+    consistency: str = "ensemble"
     held_out: float = 0.1
 
     def __post_init__(self) -> None:
@@ -60,6 +65,11 @@ class UpsampleConfig:
         if self.sampler not in SAMPLER_NAMES:
             raise ConfigError(
                 f"config: sampler is '{self.sampler}', expected one of {', '.join(SAMPLER_NAMES)}"
+            )
+        if self.consistency not in CONSISTENCIES:
+            raise ConfigError(
+                f"config: consistency is '{self.consistency}', expected one of "
+                f"{', '.join(CONSISTENCIES)}"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_argu
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.norm import TransitionSpace
+from synther.diffusion.successors import TransitionEnsemble, stored
 from synther.diffusion.training.trainer import Trainer
 from synther.runs import runtime
 from synther.transitions import TransitionLayout, Transitions
@@ -76,6 +78,7 @@ class FittedModel:
         config: it was trained with, and is sampled with.
         metadata: of the data that samples hand on.
         provenance: what it was trained on and how, as plain values.
+        ensemble: regressions of the same rows; None in a model of an earlier version.
     """
 
     model: ElucidatedDiffusion
@@ -84,20 +87,31 @@ class FittedModel:
     config: UpsampleConfig
     metadata: dict[str, Any]
     provenance: dict[str, Any]
+    ensemble: TransitionEnsemble | None = None
 
     def draw(self, num_samples: int, seed: int) -> Transitions:
         """New transitions, without metadata; the same seed gives the same ones."""
+        with runtime.cpu_threads(runtime.threads_for(self.model)):
+            arrays = self._generator.sample(num_samples, seed=seed)
+        return Transitions(*arrays, source="synthetic transitions")
+
+    def repairs(self) -> dict[str, Any]:
+        """What the last stage does to samples, as plain values; nothing where it is off."""
+        stage = self._generator.last_stage()
+        return {"repairs": stage.settings()} if stage else {}
+
+    @functools.cached_property
+    def _generator(self) -> SimpleDiffusionGenerator:
         settings = {
             "sampler": self.config.sampler,
             "num_sample_steps": self.config.num_sample_steps,
             "sample_batch_size": self.config.sample_batch_size,
             "action_bounds": self.bounds,
+            "consistency": self.config.consistency if self.ensemble else "off",
+            "ensemble": self.ensemble,
         }
         arguments = {**default_arguments(SimpleDiffusionGenerator.__init__), **settings}
-        generator = SimpleDiffusionGenerator(self.layout, self.model, **arguments)
-        with runtime.cpu_threads(runtime.threads_for(self.model)):
-            arrays = generator.sample(num_samples, seed=seed)
-        return Transitions(*arrays, source="synthetic transitions")
+        return SimpleDiffusionGenerator(self.layout, self.model, **arguments)
 
     def payload(self) -> dict[str, Any]:
         """Tensors on the CPU and plain values, under the names that ``model-{step}.pt`` has."""
@@ -113,6 +127,7 @@ class FittedModel:
                 "metadata": self.metadata,
                 "provenance": self.provenance,
             },
+            **({stored.KEY: self.ensemble.payload()} if self.ensemble else {}),
         }
 
     @classmethod
@@ -130,6 +145,7 @@ class FittedModel:
             bounds=tuple(fitted.pop("bounds")),
             config=UpsampleConfig(**fitted.pop("config")),
             **fitted,
+            ensemble=stored.ensemble_in(payload, device),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import warnings
@@ -17,6 +18,7 @@ from tqdm.auto import tqdm
 from synther.datasets import as_transitions
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS
+from synther.diffusion.successors import fit_ensemble
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.runs import runtime
@@ -120,7 +122,13 @@ class Upsampler:
         if seed is None:
             seed = _seed(self.seed, "sample", self._draws)
             self._draws += 1
-        provenance = {**fitted.provenance, "verdict": str(self.verdict), "sample_seed": seed}
+        repairs = fitted.repairs()
+        provenance = {
+            **fitted.provenance,
+            **repairs,
+            "verdict": str(self.verdict),
+            "sample_seed": seed,
+        }
         metadata = {**fitted.metadata, "source": "SynthER", "synther": provenance}
         return replace(fitted.draw(num_samples, seed), metadata=metadata)
 
@@ -181,8 +189,8 @@ class Upsampler:
         config: UpsampleConfig,
         start: ElucidatedDiffusion | None,
     ) -> Upsampler:
-        split_seed, train_seed, judge_seed = (
-            _seed(self.seed, use, self._rounds) for use in ("split", "train", "judge")
+        split_seed, train_seed, judge_seed, ensemble_seed = (
+            _seed(self.seed, use, self._rounds) for use in ("split", "train", "judge", "ensemble")
         )
         share = max(config.held_out, MIN_HELD_OUT / len(transitions))
         training, held_out = transitions.split(
@@ -190,6 +198,7 @@ class Upsampler:
         )
         device = runtime.resolve_device(self.device)
         model = train(training, layout, config, device, train_seed, start)
+        ensemble = fit_ensemble(training, seed=ensemble_seed, device=device, at_most=config.steps)
         self._rounds += 1
         counts = {"rows": len(transitions), "round": self._rounds, "seed": self.seed}
         known = {key: transitions.metadata.get(key) for key in ("env_id", "dataset")}
@@ -200,9 +209,11 @@ class Upsampler:
             config=config,
             metadata={key: value for key, value in known.items() if value is not None},
             provenance={**counts, **asdict(config)},
+            ensemble=ensemble,
         )
         drawn = self._fitted.draw(JUDGED_ROWS, judge_seed)
-        self.verdict = judge(training, held_out, drawn, terminals=layout.terminals)
+        law = copy.deepcopy(ensemble).cpu()
+        self.verdict = judge(training, held_out, drawn, terminals=layout.terminals, successors=law)
         tqdm.write(f"SynthER, {len(transitions)} rows: {self.verdict}", file=sys.stderr)
         if not self.verdict.trusted:
             warnings.warn(str(self.verdict), FidelityWarning, stacklevel=3)

@@ -28,7 +28,7 @@ from synther.diffusion.successors.regression import Loss, Size, StackedRegressio
 from synther.runs import runtime
 from synther.transitions import TransitionError, Transitions
 
-MIN_ROWS = 200
+MIN_ROWS = 100
 NOISE_LIMIT = 0.016
 """See ``_noisy``."""
 NOISE_BAND = 0.25
@@ -64,7 +64,7 @@ def fit_ensemble(
             for a trial gets an ensemble for a trial.
 
     Raises:
-        TransitionError: fewer than 200 rows.
+        TransitionError: fewer than 100 rows.
     """
     if len(transitions) < MIN_ROWS:
         raise TransitionError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from synther.diffusion.successors.ensemble import Kind, standardised
 from synther.transitions import TransitionLayout, Transitions
 
-HELD_OUT, MIN_HELD_OUT, MAX_HELD_OUT = 0.1, 100, 10_000
+HELD_OUT, MIN_HELD_OUT, MAX_HELD_OUT = 0.1, 50, 10_000
 """Share of the rows that is held out, at least and at most so many."""
 MOST_ROWS = 1_000_000
 """Of more rows so many are taken at random: no fit sees as many."""

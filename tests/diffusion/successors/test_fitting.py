@@ -129,5 +129,5 @@ def test_flags_alone_are_enough():
 
 
 def test_few_rows_are_refused():
-    with pytest.raises(TransitionError, match="199 rows, expected 200"):
-        fit_ensemble(random_transitions(199), seed=0)
+    with pytest.raises(TransitionError, match="99 rows, expected 100"):
+        fit_ensemble(random_transitions(99), seed=0)
