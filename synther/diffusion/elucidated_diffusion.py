@@ -112,10 +112,6 @@ class ElucidatedDiffusion(nn.Module):
     ) -> Tensor:
         """``D(x; sigma)`` (EDM, equation 7) in model space.
 
-        EDM's ``c_skip x`` is the exact denoiser of a Gaussian column. A normaliser that knows more
-        of a column, such as the few values of a flag and their shares, has that one's in its place,
-        and the network is left with what depends on the other columns.
-
         Args:
             noised_inputs: ``x [B, D]``.
             sigma: a number for all rows, or ``[B]``. A number costs one noise embedding, not B.
@@ -131,7 +127,6 @@ class ElucidatedDiffusion(nn.Module):
         output = self.net(self.c_in(column) * noised_inputs, noise_level, cond)
         # The sum is taken in the rows' own precision, also where the network's products are bf16.
         denoised = self.c_skip(column) * noised_inputs
-        denoised = self.normalizer.marginal_denoised(noised_inputs, column, denoised)
         denoised = denoised + self.c_out(column) * output.to(noised_inputs.dtype)
         return self.normalizer.clamp(denoised) if clamp else denoised
 

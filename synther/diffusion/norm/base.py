@@ -56,17 +56,6 @@ class BaseNormalizer(nn.Module):
         a log-density in model space to have the log-density of the data."""
         raise NotImplementedError
 
-    def marginal_denoised(self, x: Tensor, sigma: Any, gaussian: Tensor) -> Tensor:
-        """The expected clean value of each column given its own noised value alone, in model space.
-
-        Args:
-            x: noised rows ``[B, D]``.
-            sigma: the noise level, a number or ``[B, 1]``.
-            gaussian: ``[B, D]``, the answer for columns that are Gaussian, and for those of which
-                nothing better is known.
-        """
-        return gaussian
-
     def clamp(self, x: Tensor) -> Tensor:
         """``x [..., D]`` kept to the range of model space, where there is one."""
         return x

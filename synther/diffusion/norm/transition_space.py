@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import gin
 import numpy as np
@@ -13,15 +13,47 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synther.diffusion.norm.base import BaseNormalizer
-from synther.diffusion.norm.column_kinds import KINDS, Column, ColumnKind, kind_of
-from synther.diffusion.norm.column_maps import FLAG_VALUES, ColumnMap, as_buffers, map_of
-from synther.diffusion.norm.derived import Derived
+from synther.diffusion.norm.column_kinds import (
+    KINDS,
+    Column,
+    ColumnKind,
+    ColumnMap,
+    kind_of,
+    map_of,
+)
+from synther.diffusion.norm.tables import Pieces, Table, decoder, encoder, log_slopes
 from synther.transitions import TransitionLayout
 
 Differences = Literal["narrower", "all", "none"]
 
 NARROWER = 0.7
 """A next observation is modelled as its difference where that spreads less by this factor."""
+FINITE = torch.finfo(torch.float32).max
+"""In place of infinity: averages of the state, which EMA takes, have to stay numbers."""
+
+
+class _Derived(NamedTuple):
+    """What follows from the state, on the device where it is used.
+
+    Args:
+        divisor, log_slopes: ``[D]``, of the affine maps.
+        where: the columns that have tables.
+        pieces: encoding, decoding and log-slopes of these; empty where there are none.
+    """
+
+    divisor: Tensor
+    log_slopes: Tensor
+    where: Tensor
+    pieces: tuple[Pieces, ...]
+
+    def by_table(self, function: int, x: Tensor, affine: Tensor) -> Tensor:
+        """``affine [..., D]`` with the columns that have tables replaced by function number
+        ``function`` of ``pieces`` at ``x [..., D]``, in place."""
+        if self.pieces:
+            columns = x[..., self.where].reshape(-1, len(self.where)).t().contiguous()
+            found = self.pieces[function](columns).t()
+            affine[..., self.where] = found.reshape(*x.shape[:-1], len(self.where))
+        return affine
 
 
 @gin.configurable
@@ -48,7 +80,7 @@ class TransitionSpace(BaseNormalizer):
         kinds: of columns for which the kind is not to be found in the data, by field or by column:
             ``{"actions": "minmax", "observations[3]": "standard"}``. A constant column stays one.
         differences: ``narrower``, as said above; ``all`` or ``none`` of the next observations.
-        num_knots: of a column's table, at least 32; half as many values are a discrete column's at
+        num_knots: of a column's table, at least 16; half as many values are a discrete column's at
             most.
 
     Raises:
@@ -66,7 +98,6 @@ class TransitionSpace(BaseNormalizer):
     latents: Tensor
     knots: Tensor
     slopes: Tensor
-    shares: Tensor
 
     def __init__(
         self,
@@ -86,7 +117,7 @@ class TransitionSpace(BaseNormalizer):
         self.kinds: dict[str, ColumnKind] = dict(kinds or {})
         self.differences, self.num_knots = differences, num_knots
         _check_choices(self.layout, self.kinds, differences, num_knots)
-        self._derived: Derived | None = None
+        self._derived: _Derived | None = None
         super().__init__(data, skip_dims)
 
     def normalize(self, x: Tensor) -> Tensor:
@@ -107,18 +138,6 @@ class TransitionSpace(BaseNormalizer):
         derived = self._derive(x)
         slopes = derived.log_slopes.repeat(*x.shape[:-1], 1)
         return derived.by_table(2, x, slopes).sum(dim=-1)
-
-    def marginal_denoised(self, x: Tensor, sigma: Any, gaussian: Tensor) -> Tensor:
-        """Of flags, discrete columns of few values: those, weighted by how likely each is.
-
-        Rare values, such as a terminal, are told apart at noise levels that training seldom sees,
-        so that how often they occur would be left to chance.
-        """
-        derived = self._derive(x)
-        if len(derived.flags):
-            level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
-            gaussian[..., derived.flags] = derived.flags_denoised(x, level)
-        return gaussian
 
     @property
     def dim(self) -> int:
@@ -157,10 +176,31 @@ class TransitionSpace(BaseNormalizer):
         x[..., after] -= x[..., before] * self.difference
         return x
 
-    def _derive(self, like: Tensor) -> Derived:
-        if self._derived is None or not self._derived.fits(like):
-            self._derived = Derived.of(dict(self.named_buffers()), like)
-        return self._derived
+    def _derive(self, like: Tensor) -> _Derived:
+        known = self._derived
+        if known is None or known.divisor.dtype != like.dtype or known.where.device != like.device:
+            self._derived = known = self._derived_for(like)
+        return known
+
+    def _derived_for(self, like: Tensor) -> _Derived:
+        where = self.knots.nonzero().flatten()
+        tables = [self._table(int(number)) for number in where]
+        functions = (encoder, decoder, log_slopes) if tables else ()
+        scale = self.scale.to(like)
+        return _Derived(
+            divisor=torch.where(scale == 0, torch.inf, scale),
+            log_slopes=-torch.where(scale == 0, 1, scale).log(),
+            where=where.to(like.device),
+            pieces=tuple(
+                Pieces.stack([function(table) for table in tables], like) for function in functions
+            ),
+        )
+
+    def _table(self, number: int) -> Table:
+        own = slice(int(self.knots[number]))
+        values, latents = self.values[number, own], self.latents[number, own]
+        below, above = self.slopes[number].tolist()
+        return Table(values.double().cpu(), latents.double().cpu(), below, above)
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
@@ -186,7 +226,7 @@ class TransitionSpace(BaseNormalizer):
                     difference[place] = 1
                     found = change._replace(lowest=found.lowest, highest=found.highest)
             maps.append(found)
-        return {**as_buffers(maps, self.num_knots), "difference": difference}
+        return {**_as_buffers(maps, self.num_knots), "difference": difference}
 
     def _map_of(self, name: str, values: NDArray[np.float32]) -> ColumnMap:
         """The map of a column, of the kind that was chosen for it or is found."""
@@ -206,6 +246,25 @@ class TransitionSpace(BaseNormalizer):
         return narrower and itself.kind not in ("constant", "discrete")
 
 
+def _as_buffers(maps: list[ColumnMap], num_knots: int) -> dict[str, Tensor]:
+    """The state of the columns' maps, of shapes that do not depend on what they are."""
+
+    def numbers(name: str) -> Tensor:
+        return torch.tensor([float(getattr(each, name)) for each in maps]).clamp(-FINITE, FINITE)
+
+    values, latents = torch.zeros(2, len(maps), num_knots)
+    knots, slopes = torch.zeros(len(maps), dtype=torch.long), torch.zeros(len(maps), 2)
+    for number, each in enumerate(maps):
+        if each.table is not None:
+            count = len(each.table.values)
+            values[number, :count], latents[number, :count] = each.table[:2]
+            knots[number], slopes[number] = count, torch.tensor(each.table[2:])
+    kinds = torch.tensor([KINDS.index(each.kind) for each in maps])
+    tables = {"values": values, "latents": latents, "knots": knots, "slopes": slopes}
+    named = {name: numbers(name) for name in ("offset", "scale", "lowest", "highest")}
+    return {"kind": kinds, **named, **tables}
+
+
 def _check_choices(
     layout: TransitionLayout, kinds: Mapping[str, str], differences: str, num_knots: int
 ) -> None:
@@ -219,5 +278,5 @@ def _check_choices(
     if differences not in get_args(Differences):
         expected = ", ".join(get_args(Differences))
         raise ValueError(f"differences '{differences}': expected one of {expected}")
-    if num_knots < 2 * FLAG_VALUES:
-        raise ValueError(f"num_knots is {num_knots}, expected {2 * FLAG_VALUES} or more")
+    if num_knots < 16:
+        raise ValueError(f"num_knots is {num_knots}, expected 16 or more")

@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from synther.diffusion.norm.column_kinds import Column, kind_of
-from synther.diffusion.norm.column_maps import map_of
+from synther.diffusion.norm.column_kinds import Column, kind_of, map_of
 from synther.diffusion.norm.tables import Pieces, decoder, encoder
 
 RNG = np.random.default_rng(0)
