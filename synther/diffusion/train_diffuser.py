@@ -47,7 +47,7 @@ from synther.runs.runtime import (
     seed_everything,
     use_deterministic_kernels,
 )
-from synther.transitions import TransitionLayout, Transitions
+from synther.transitions import TransitionError, TransitionLayout, Transitions
 
 __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator from here
 
@@ -143,14 +143,15 @@ def run(args: argparse.Namespace) -> None:
     with accelerator.main_process_first():  # which may have to download it
         data = load_dataset(args.dataset)
     training, held_out = hold_out(data, args.held_out, args.seed)
+    # An argument goes over gin's binding, None as well: leave it out where it was not given.
+    given = {"sampler": args.sampler, "consistency": args.consistency}
+    given = {name: value for name, value in given.items() if value is not None}
+    _require_rows_for_consistency(given, training)
     with cpu_threads(args.threads):
         if args.load_checkpoint:
             model, layout = _latest_model(args.results_folder, str(accelerator.device), training)
         else:
             model, layout = _train(args, training, processes)
-        # An argument goes over gin's binding, None as well: leave it out where it was not given.
-        given = {"sampler": args.sampler, "consistency": args.consistency}
-        given = {name: value for name, value in given.items() if value is not None}
         generator = SimpleDiffusionGenerator(layout, model, **given)
         if args.save_samples or generator.consistency == "ensemble":
             generator.ensemble = _ensemble(args, generator, training, processes)
@@ -161,6 +162,19 @@ def run(args: argparse.Namespace) -> None:
         accelerator.end_training()
         if args.save_samples and processes.is_first:
             _report(args.results_folder, path, training, held_out, generator)
+
+
+def _require_rows_for_consistency(given: dict[str, str], training: Transitions) -> None:
+    """
+    Raises:
+        TransitionError: samples are to be consistent, and no regression can be fitted.
+    """
+    chosen = {**gin.get_bindings(SimpleDiffusionGenerator), **given}.get("consistency")
+    if chosen == "ensemble" and len(training) < MIN_ROWS:
+        raise TransitionError(
+            f"{training.source}: {len(training)} rows to train on, expected {MIN_ROWS} or more for "
+            "the regressions that make samples consistent; --consistency off does without"
+        )
 
 
 def _train(

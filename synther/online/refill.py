@@ -24,7 +24,7 @@ from torch import Tensor
 from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
-from synther.diffusion.successors import TransitionEnsemble, fit_ensemble
+from synther.diffusion.successors import MIN_ROWS, TransitionEnsemble, fit_ensemble
 from synther.diffusion.training.redq_trainer import REDQTrainer, modelled_layout, modelled_rows
 from synther.diffusion.utils import construct_diffusion_model
 from synther.files.checkpoint import fingerprint
@@ -131,7 +131,10 @@ class SyntheticRefill:
             generator = SimpleDiffusionGenerator(
                 modelled_layout(synthetic, self.model_terminals), model
             )
-            if generator.consistency == "ensemble":
+            too_few = generator.consistency == "ensemble" and len(real) < MIN_ROWS
+            if too_few:
+                generator.consistency = "off"
+            elif generator.consistency == "ensemble":
                 generator.ensemble = self._ensemble(real, ensemble_seed, steps)
             trained = time.perf_counter()
             self._fill(synthetic, generator, sample_seed)
@@ -150,6 +153,8 @@ class SyntheticRefill:
                 numbers["replaced_columns"] = float(len(stage.replaced))
                 numbers["drawn_again"] = stage.drawn_again
         title = f"Refill {round_index}: {len(real)} real, {len(synthetic)} synthetic rows"
+        if too_few:
+            title += ", which are the model's own: regressions need " + str(MIN_ROWS)
         return RefillRecord({**numbers, **as_metrics(columns)}, as_table(columns, title))
 
     def state_dict(self) -> dict[str, Any]:

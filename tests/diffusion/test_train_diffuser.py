@@ -206,6 +206,7 @@ def test_a_checkpoint_without_a_layout_is_never_taken_for_what_its_width_would_f
         (["--held_out", "1.5"], "--held_out 1.5"),
         (["--save_num_samples", "0"], "--save_num_samples 0"),
         (["--load_checkpoint"], r"has no model-<step>.pt"),
+        (["--held_out", "0.7", "--consistency", "ensemble"], "--consistency off"),
     ],
 )
 def test_bad_input_is_one_clear_message(

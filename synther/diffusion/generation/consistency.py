@@ -10,6 +10,7 @@ again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -27,6 +28,8 @@ CONSISTENCIES = get_args(Consistency)
 
 PROBE_ROWS, PROBE_SEED = 2_048, 0
 """Samples from which it is decided which columns to replace, and the seed of their noise."""
+EDGE_ROWS = 16_384
+"""Where episodes end at an edge: as many, because terminals are rare."""
 ATTEMPTS = 5
 """How often a row is drawn at most; what the last draw gives is kept."""
 EXACT_GAIN = 2.0
@@ -49,7 +52,8 @@ class ConsistentRows:
     Args:
         ensemble: of the real rows that the generator was trained on; it moves to the rows' device.
         layout: of the rows, with a terminal column.
-        probe: rows ``[n, D]`` of the generator, from which it is decided what to replace.
+        probe: rows ``[n, D]`` of the generator, see :func:`probe_rows`; the first of them decide
+            what is replaced.
         terminals: whether the generator models terminals; where it does not, they stay 0.
 
     Attributes:
@@ -77,9 +81,13 @@ class ConsistentRows:
         self.replaced: list[int] = []
         usable = [bool(each) for each in ensemble.sound]
         usable[-1] = usable[-1] and terminals
+        self._to_edge = self._share_to_edge(probe) if usable[-1] else 0.0
+        probe = probe[:PROBE_ROWS]
         chance = torch.rand(len(probe), self.chances, generator=torch.Generator().manual_seed(0))
-        kept = self._kept(probe, self._predicted(probe))
-        rows, chance = probe[kept], chance.to(probe)[kept]
+        chance = chance.to(probe)
+        probe, kept = self._living(probe, chance)
+        kept &= self._predicted(probe).disagreement <= ensemble.limit
+        rows, chance = probe[kept], chance[kept]
         # Flags depend on the smooth columns as they will be, so that these come first.
         for worse in (self._worse_smooth, self._worse_flags):
             self.replaced += [column for column in worse(rows, chance) if usable[column]]
@@ -87,8 +95,8 @@ class ConsistentRows:
 
     @property
     def chances(self) -> int:
-        """Uniform numbers that a row takes: one for its noise, and one for each flag."""
-        return 1 + len(self._flags)
+        """Uniform numbers that a row takes: for its noise, for the edge, and for each flag."""
+        return 2 + len(self._flags)
 
     def rows(self, draw: Draw) -> Tensor:
         """Rows ``[N, D]`` from as many attempts as they need, at most ``ATTEMPTS``."""
@@ -104,7 +112,7 @@ class ConsistentRows:
         """Rows ``[N, D]`` with the columns replaced, and whether to keep each ``[N]``.
 
         A row is not kept if the ensemble disagrees about it more than about held-out real rows, or
-        if episodes have ended before they come to its observation.
+        if episodes have ended before they come to its observation; but see ``_living``.
 
         Args:
             rows: as the generator gives them; they are left as they are.
@@ -112,12 +120,13 @@ class ConsistentRows:
         """
         if not self.replaced:
             return rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        rows, kept = self._living(rows, chance)
         prediction = self._predicted(rows)
-        kept = self._kept(rows, prediction)
+        kept &= prediction.disagreement <= self.ensemble.limit
         repaired = rows.clone()
         smooth = self._smooth(rows, prediction, chance)
         repaired[:, self._columns(self.ensemble.smooth)] = smooth
-        raised = chance[:, 1:] < self._probabilities(rows, smooth)
+        raised = chance[:, 2:] < self._probabilities(rows, smooth)
         low, high = self.ensemble.values[:, self._flags]
         for position, column in enumerate(self._flags):
             if column in self.replaced:
@@ -158,11 +167,35 @@ class ConsistentRows:
         """Columns of a row, of those of a successor."""
         return [self._where[column] for column in successors]
 
-    def _kept(self, rows: Tensor, prediction: Prediction) -> Tensor:
+    def _living(self, rows: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows, and whether each has an observation that somebody can act from, ``[N]``.
+
+        A model blurs the edge beyond which episodes have ended. Its rows just beyond stand for
+        those just inside, many of which are terminal. A share of them is moved to the edge, next
+        observation included: the share that brings the rate of terminals to that of real rows.
+        """
         observations, _ = self._beginning(rows)
-        low, high = self.ensemble.living
-        living = ((observations >= low) & (observations <= high)).all(dim=1)
-        return living & (prediction.disagreement <= self.ensemble.limit)
+        beyond = observations.clamp(*self.ensemble.living) - observations
+        moved = beyond * (chance[:, 1:2] < self._to_edge)
+        alive, columns = rows.clone(), self.layout.columns
+        alive[:, columns["observations"]] += moved
+        alive[:, columns["next_observations"]] += moved
+        return alive, (beyond == moved).all(dim=1)
+
+    def _share_to_edge(self, probe: Tensor) -> float:
+        """See ``_living``."""
+        self._to_edge = 1.0
+        moved, _ = self._living(probe, probe.new_zeros(len(probe), self.chances))
+        inside = (moved == probe).all(dim=1)
+        if inside.all() or not inside.any():
+            return 0.0
+        probable = self._probabilities(moved, self._predicted(moved).mean)[:, -1]
+        within, beyond = float(probable[inside].mean()), float(probable[~inside].mean())
+        # Of n rows inside and b beyond, a share s of these, the rate is that of n + s b rows.
+        rate, weight = float(self.ensemble.rate), float((~inside).sum() / inside.sum())
+        gain = weight * (beyond - rate)
+        share = (rate - within) / gain if gain > 0 else 0.0
+        return 0.0 if math.isnan(share) else min(max(share, 0.0), 1.0)
 
     def _smooth(self, rows: Tensor, prediction: Prediction, chance: Tensor) -> Tensor:
         """The smooth columns ``[N, S]``, those that are replaced anew."""
@@ -214,6 +247,12 @@ class ConsistentRows:
         counting = (probable * (1 - probable)).sum(dim=0).sqrt()
         off = (found - probable).sum(dim=0).abs() > 3 * counting + 3
         return [self._flags[int(each)] for each in (wrong | off).nonzero().flatten()]
+
+
+def probe_rows(ensemble: TransitionEnsemble | None) -> int:
+    """How many rows the probe of :class:`ConsistentRows` takes."""
+    has_edge = ensemble is not None and bool(ensemble.living.isfinite().any())
+    return EDGE_ROWS if has_edge else PROBE_ROWS
 
 
 def _required(ensemble: TransitionEnsemble | None, layout: TransitionLayout) -> TransitionEnsemble:

@@ -17,10 +17,10 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.consistency import (
     ATTEMPTS,
     CONSISTENCIES,
-    PROBE_ROWS,
     PROBE_SEED,
     Consistency,
     ConsistentRows,
+    probe_rows,
 )
 from synther.diffusion.generation.graphed_network import graphed
 from synther.diffusion.generation.npz_stream import NpzStream
@@ -152,7 +152,7 @@ class SimpleDiffusionGenerator:
         if self.consistency == "off":
             return None
         if self._stage is None:
-            batches = self._batches(0, PROBE_ROWS)
+            batches = self._batches(0, probe_rows(self.ensemble))
             self._stage = ConsistentRows(
                 self.ensemble,
                 self.full_layout,

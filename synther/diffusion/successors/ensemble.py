@@ -63,6 +63,7 @@ class TransitionEnsemble(nn.Module):
             - ``living`` ``[2, O]``: the former where episodes end beyond it, elsewhere infinite;
             - ``error`` ``[O + 2]``: on held-out rows, the mean squared error of the mean or of the
               flag's probability, in the column's units squared;
+            - ``rate`` ``[1]``: the share of the real rows that are terminal;
             - ``doubt`` ``[O + 2]``: the standard error of ``error``, relative to it;
             - ``sound`` ``[O + 2]``: 1 where the prediction held on held-out rows;
             - ``residuals`` ``[K, noisy]``: those of held-out rows, in units of the noise's size;
@@ -76,6 +77,7 @@ class TransitionEnsemble(nn.Module):
     living: Tensor
     values: Tensor
     error: Tensor
+    rate: Tensor
     doubt: Tensor
     sound: Tensor
     residuals: Tensor
@@ -185,7 +187,8 @@ class TransitionEnsemble(nn.Module):
         Raises:
             KeyError, RuntimeError: another payload.
         """
-        weights = payload["weights"]
+        # A model's file of before the rate of terminals was kept has none.
+        weights = {"rate": torch.full((1,), torch.nan), **payload["weights"]}
         tables = {name: value for name, value in weights.items() if "." not in name}
         ensemble = cls(
             TransitionLayout(**payload["layout"]),

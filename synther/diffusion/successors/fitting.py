@@ -20,7 +20,6 @@ from synther.diffusion.successors.ensemble import (
 )
 from synther.diffusion.successors.prepared_rows import (
     PreparedRows,
-    kind_of,
     range_of,
     standard_of,
 )
@@ -33,6 +32,8 @@ NOISE_LIMIT = 0.016
 """See ``_noisy``."""
 NOISE_BAND = 0.25
 """By how much the noise's variance may differ between the two halves of the held-out rows."""
+FLAG_GAIN = 0.9
+"""A flag's mean squared error has to be less than this share of that of its rate alone."""
 ENDINGS = 0.02
 """Share of the terminal rows; see ``_living``."""
 DISAGREEING = 0.001
@@ -107,7 +108,7 @@ class _Flags:
 
 
 def _fitted(data: PreparedRows, size: Size, seed: int) -> TransitionEnsemble:
-    kinds = [kind_of(column) for column in data.successors[data.training].T]
+    kinds = data.kinds()
     smooth = _fit_smooth(data, [i for i, kind in enumerate(kinds) if kind == "exact"], size, seed)
     noisy = [smooth.columns[position] for position in smooth.noisy]
     for column in noisy:
@@ -129,6 +130,7 @@ def _fitted(data: PreparedRows, size: Size, seed: int) -> TransitionEnsemble:
         **{"inputs": smooth.inputs, "outputs": smooth.outputs, "successors": flags.successors},
         **{"observed": flags.observed, "living": flags.living, "values": range_of(data.successors)},
         **{"error": error, "doubt": doubt, "sound": sound},
+        "rate": data.successors[:, -1:].mean(dim=0),
         **{"residuals": smooth.units[judged], "limit": error.new_full((1,), torch.inf)},
     }
     ensemble = TransitionEnsemble(
@@ -257,9 +259,10 @@ def _steady(units: Tensor, data: PreparedRows) -> Tensor:
 
 
 def _calibrated(probable: Tensor, raised: Tensor) -> Tensor:
-    """Whether probabilities ``[N, F]`` beat the flag's rate and add up to its count, ``[F]``."""
+    """Whether probabilities ``[N, F]`` clearly beat the flag's rate and add up to its count,
+    ``[F]``."""
     rate = raised.mean(dim=0)
-    better = (probable - raised).square().mean(dim=0) < rate * (1 - rate)
+    better = (probable - raised).square().mean(dim=0) < FLAG_GAIN * rate * (1 - rate)
     off = (probable.sum(dim=0) - raised.sum(dim=0)).abs()
     counting = (probable * (1 - probable)).sum(dim=0).sqrt()
     return (better & (off <= 3 * counting + 3)).float()

@@ -54,8 +54,20 @@ class PreparedRows:
             judging,
         )
 
+    def kinds(self) -> list[Kind]:
+        """Kinds of the successor's columns. A flag that never changes is left alone: a model of
+        differences has it right by itself."""
+        kinds = [_kind_of(column) for column in self.successors[self.training].T]
+        following = self.successors[:, : self.layout.observation_dim]
+        static = (following == self.observations).all(dim=0).tolist()
+        static += [False] * (len(kinds) - len(static))
+        return [
+            "left" if same and kind == "flag" else kind
+            for kind, same in zip(kinds, static, strict=True)
+        ]
 
-def kind_of(column: Tensor) -> Kind:
+
+def _kind_of(column: Tensor) -> Kind:
     """Of a successor's column ``[N]``; whether a smooth one is noisy is found later."""
     distinct = len(column.unique())
     if distinct == 2:
