@@ -29,9 +29,9 @@ CONSISTENCIES = get_args(Consistency)
 PROBE_ROWS, PROBE_SEED = 2_048, 0
 """Samples from which it is decided which columns to replace, and the seed of their noise."""
 EDGE_ROWS = 16_384
-"""Where episodes end at an edge: as many, because terminals are rare."""
+"""The size of the probe where episodes end at an edge, because terminals are rare."""
 ATTEMPTS = 5
-"""How often a row is drawn at most; what the last draw gives is kept."""
+"""A row is drawn so many times at most; what the last draw gives is kept."""
 EXACT_GAIN = 2.0
 """An exact column is replaced where samples differ from the regression by this many times its
 held-out mean squared error: then their own error is the larger one of the two."""
@@ -39,26 +39,27 @@ NOISE_TOLERANCE = 0.05
 """The variance of noise, and the error of a flag, may differ by this share from the real rows',
 beyond two standard errors."""
 SIGNIFICANCE = 0.001
-"""Of a difference between samples and real rows that counting does not explain."""
+"""A difference between samples and real rows that is less probable by chance is one of theirs."""
 
 Draw = Callable[[int, Tensor | None], tuple[Tensor, Tensor]]
-"""(attempt, numbers of rows ``[n]`` or None for all) -> rows ``[n, D]``, and for each row numbers
-uniform in [0, 1] ``[n, chances]``."""
+"""A function of an attempt and of the numbers of rows ``[n]`` (None for all) that gives rows
+``[n, D]``, and for each row numbers uniform in [0, 1] ``[n, chances]``."""
 
 
 class ConsistentRows:
     """The stage, for the rows of one generator.
 
     Args:
-        ensemble: of the real rows that the generator was trained on; it moves to the rows' device.
-        layout: of the rows, with a terminal column.
+        ensemble: fitted to the real rows that the generator was trained on; it moves to the rows'
+            device.
+        layout: the layout of the rows, with a terminal column.
         probe: rows ``[n, D]`` of the generator, see :func:`probe_rows`; the first of them decide
             what is replaced.
         terminals: whether the generator models terminals; where it does not, they stay 0.
 
     Attributes:
-        replaced: numbers of the successor's columns that are replaced, see ``ensemble.py``.
-        drawn_again: share of the probe's rows that are drawn again.
+        replaced: the numbers of the successor's columns that are replaced, see ``ensemble.py``.
+        drawn_again: the share of the probe's rows that are drawn again.
 
     Raises:
         ValueError: no ensemble, or one of rows of other columns.

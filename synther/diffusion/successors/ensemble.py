@@ -23,19 +23,20 @@ from synther.diffusion.successors.regression import StackedRegression
 from synther.transitions import TransitionLayout
 
 Kind = Literal["exact", "noisy", "flag", "left"]
-"""Of a column: smooth, a function of observation and action; smooth, with noise; of two values; or
-of a few values more, and left to itself."""
+"""The kind of a column. ``exact``: smooth, a function of observation and action; ``noisy``: smooth,
+with noise; ``flag``: it has two values; ``left``: it has a few values more, and nothing is said of
+it."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of the ``S`` smooth columns, for N observations and actions.
+    """What is predicted of the ``S`` smooth columns for N observations and actions.
 
     Args:
         mean: ``[N, S]``.
-        noise: ``[N, noisy]``, how large the noise of each noisy column is.
-        disagreement: ``[N]``, the variance between members, in units of the mean squared error on
-            held-out rows; a mean over the columns.
+        noise: ``[N, noisy]``, the standard deviation of the noise of each noisy column.
+        disagreement: ``[N]``, the variance between members in units of the mean squared error on
+            held-out rows, averaged over the columns.
     """
 
     mean: Tensor
@@ -47,12 +48,13 @@ class TransitionEnsemble(nn.Module):
     """What :func:`synther.diffusion.successors.fitting.fit_ensemble` makes; see the module.
 
     Args:
-        layout: of the rows that it was fitted to.
-        kinds: of the successor's columns, ``O + 2``.
-        means: gives the smooth columns from observation and action.
-        sizes: gives the logarithm of each noisy column's noise, from the same.
-        flags: gives the log-odds of each flag's higher value, see ``leaving``. What goes in
-            and out of the networks is standardised.
+        layout: the layout of the rows that it was fitted to.
+        kinds: the kinds of the successor's ``O + 2`` columns.
+        means: the regression of the smooth columns on observation and action.
+        sizes: the regression of the logarithm of each noisy column's noise on the same.
+        flags: the log-odds of each flag's higher value, given observation, action, the smooth
+            columns of the successor and what :func:`leaving` says. All networks take and give
+            standardised numbers.
         tables: float tensors by name.
 
             - ``inputs`` ``[2, O + A]``, ``outputs`` ``[2, S]`` and ``successors`` ``[2, S]``: means
@@ -103,17 +105,18 @@ class TransitionEnsemble(nn.Module):
 
     @property
     def column_names(self) -> list[str]:
-        """Of the successor."""
+        """The names of the successor's columns."""
         dim = self.layout.observation_dim
         return [f"next_observations[{i}]" for i in range(dim)] + ["rewards", "terminals"]
 
     def columns_of(self, *kinds: Kind) -> list[int]:
-        """Numbers of the successor's columns of these kinds."""
+        """The numbers of those of the successor's columns that are of these kinds."""
         return [number for number, kind in enumerate(self.kinds) if kind in kinds]
 
     def relative_errors(self) -> dict[str, float]:
-        """Root mean squared errors on held-out rows, in standard deviations of the column; of a
-        flag, of its probability. By name; columns that are not predicted or constant have none."""
+        """The root mean squared error on held-out rows by the column's name: in standard deviations
+        of a smooth column, and of a flag that of its probability. Columns that are constant or not
+        predicted are left out."""
         scale = torch.ones_like(self.error)
         scale[self.smooth] = self.successors[1]
         roots = (self.error.sqrt() / scale.clamp_min(1e-30)).tolist()
@@ -127,7 +130,7 @@ class TransitionEnsemble(nn.Module):
 
     @torch.no_grad()
     def predict(self, observations: Tensor, actions: Tensor) -> Prediction:
-        """Observations ``[N, O]`` and actions ``[N, A]`` -> the smooth columns."""
+        """Predict the smooth columns from observations ``[N, O]`` and actions ``[N, A]``."""
         inputs = standardised(torch.cat([observations, actions], dim=1), self.inputs)
         members = self.means(inputs)
         center, scale = self.outputs
@@ -139,11 +142,11 @@ class TransitionEnsemble(nn.Module):
         return Prediction(self._bounded(mean), noise, between)
 
     def drawn(self, prediction: Prediction, chance: Tensor) -> Tensor:
-        """Smooth columns ``[N, S]`` with their noise.
+        """Draw the smooth columns ``[N, S]``, noise included.
 
         Args:
-            prediction: of the rows.
-            chance: ``[N]`` in [0, 1), which of the held-out residuals each row takes.
+            prediction: what :meth:`predict` gave for the rows.
+            chance: ``[N]`` in [0, 1); it chooses the held-out residual that each row takes.
         """
         count = len(self.residuals)
         residuals = self.residuals[(chance * count).long().clamp(max=count - 1)]
@@ -155,7 +158,7 @@ class TransitionEnsemble(nn.Module):
     def flag_probabilities(
         self, observations: Tensor, actions: Tensor, successors: Tensor
     ) -> Tensor:
-        """How probable the higher value of each flag is, ``[N, flags]``.
+        """The probability of the higher value of each flag, ``[N, flags]``.
 
         Args:
             observations, actions: ``[N, O]``, ``[N, A]``.
@@ -172,7 +175,7 @@ class TransitionEnsemble(nn.Module):
         return successors.clamp(low, high)
 
     def payload(self) -> dict[str, Any]:
-        """Tensors on the CPU and plain values, for a checkpoint."""
+        """The ensemble as tensors on the CPU and plain values, for a checkpoint."""
         return {
             "layout": asdict(self.layout),
             "kinds": list(self.kinds),
@@ -182,7 +185,7 @@ class TransitionEnsemble(nn.Module):
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> TransitionEnsemble:
-        """What :meth:`payload` gave, on the CPU.
+        """The ensemble of which :meth:`payload` gave this, on the CPU.
 
         Raises:
             KeyError, RuntimeError: another payload.
@@ -201,14 +204,15 @@ class TransitionEnsemble(nn.Module):
 
 
 def standardised(values: Tensor, statistics: Tensor) -> Tensor:
-    """Values ``[N, D]`` by mean and standard deviation ``[2, D]``; constant columns become 0."""
+    """Values ``[N, D]`` less the mean, over the standard deviation ``[2, D]``; constant columns
+    become 0."""
     center, scale = statistics
     return torch.where(scale > 0, (values - center) / scale.clamp_min(1e-30), 0)
 
 
 def offsets(observations: Tensor, columns: list[int]) -> Tensor:
-    """What the regression's columns are differences from, ``[N, len(columns)]``: the observation
-    where it is a next observation, else 0."""
+    """What the regression's differences are taken from, ``[N, len(columns)]``: the observation for
+    a column of the next observation, else 0."""
     rest = observations.new_zeros(len(observations), 2)
     return torch.cat([observations, rest], dim=1)[:, columns]
 

@@ -35,9 +35,9 @@ NOISE_BAND = 0.25
 FLAG_GAIN = 0.9
 """A flag's mean squared error has to be less than this share of that of its rate alone."""
 ENDINGS = 0.02
-"""Share of the terminal rows; see ``_living``."""
+"""The share of the terminal rows that an edge has to explain; see ``_living``."""
 DISAGREEING = 0.001
-"""Share of the held-out rows whose disagreement is beyond the limit."""
+"""The limit of disagreement is what this share of the held-out rows exceeds."""
 
 
 def fit_ensemble(
@@ -56,13 +56,13 @@ def fit_ensemble(
 
     Args:
         transitions: real rows.
-        seed: of all that is random; on a CPU the same seed gives the same bits.
-        device: where it is trained, and stays.
-        members: networks of the ensemble.
-        width: of their two hidden layers.
-        steps: of training; None: one for every 12 rows, at least 500 and at most 5 000.
-        at_most: a bound of that, such as the steps of the diffusion model: a model that was trained
-            for a trial gets an ensemble for a trial.
+        seed: it decides all that is random; on a CPU the same seed gives the same bits.
+        device: the ensemble is trained there, and stays there.
+        members: the number of networks.
+        width: the width of their two hidden layers.
+        steps: training steps; None takes one for every 12 rows, at least 500 and at most 5 000.
+        at_most: an upper bound of ``steps`` where that is None. The steps of the diffusion model
+            are a good one: a model that was trained for a trial then gets an ensemble for a trial.
 
     Raises:
         TransitionError: fewer than 100 rows.
@@ -81,7 +81,7 @@ def fit_ensemble(
 
 @dataclass(frozen=True)
 class _Smooth:
-    """The smooth columns' networks, and of every row what they take and leave over."""
+    """The networks of the smooth columns, with their inputs and residuals for every row."""
 
     columns: list[int]  # of the successor
     noisy: list[int]  # of ``columns``, by position
@@ -96,7 +96,7 @@ class _Smooth:
 
 @dataclass(frozen=True)
 class _Flags:
-    """The flags' networks, and of every row what they say."""
+    """The networks of the flags, with the probabilities that they give for every row."""
 
     columns: list[int]  # of the successor
     odds: StackedRegression
@@ -172,8 +172,8 @@ def _fit_flags(
 
 
 def _living(data: PreparedRows, observed: Tensor) -> Tensor:
-    """Bounds of observations that the terminals obey, ``[2, O]``: where at least ``ENDINGS`` of
-    them are beyond the lowest or highest observation, nobody acts from there."""
+    """The edges beyond which episodes have ended, ``[2, O]``: the lowest or highest observation of
+    a column where at least ``ENDINGS`` of the terminal rows lead beyond it, else infinite."""
     dim = data.layout.observation_dim
     ended = data.successors[data.successors[:, -1] > 0.5, :dim]
     beyond = leaving(ended, observed).mean(dim=0) if len(ended) else observed.new_zeros(2 * dim)
@@ -190,8 +190,9 @@ def _odds_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _size_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Of the logarithm of a standard deviation, against that of a residual: twice the negative
-    log-likelihood of a Gaussian, less its least value (the Itakura-Saito divergence)."""
+    """The loss of a predicted logarithm of a standard deviation, where the target is the logarithm
+    of a residual's size: twice the negative log-likelihood of a Gaussian, less its least value (the
+    Itakura-Saito divergence)."""
     excess = 2 * (targets - outputs)
     return excess.exp() - excess - 1
 
@@ -221,8 +222,8 @@ def _fit(
 def _noisy(
     data: PreparedRows, x: Tensor, y: Tensor, means: StackedRegression, size: Size, seed: int
 ) -> list[int]:
-    """Which smooth columns have noise: those whose error neither falls with more rows, nor is one
-    of the members' own.
+    """The positions of the smooth columns that have noise: their error neither falls with more
+    rows, nor comes from the members themselves.
 
     Two members learn from a half of the rows each, in half of the steps. Where the error is the
     network's it is larger with half of the rows (by 13 to 80 % in columns of HalfCheetah, Hopper

@@ -12,16 +12,16 @@ from synther.diffusion.successors.ensemble import Kind, standardised
 from synther.transitions import TransitionLayout, Transitions
 
 HELD_OUT, MIN_HELD_OUT, MAX_HELD_OUT = 0.1, 50, 10_000
-"""Share of the rows that is held out, at least and at most so many."""
+"""The share of the rows that is held out, and the least and the largest number of them."""
 MOST_ROWS = 1_000_000
-"""Of more rows so many are taken at random: no fit sees as many."""
+"""Where there are more rows, so many are taken at random: no fit sees as many."""
 FEW_VALUES, ROWS_A_VALUE = 32, 20
 """A column of up to so many values, each of so many rows on average, is not smooth."""
 
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """All rows, and the numbers of those that train, choose and judge."""
+    """All rows, and the numbers of those that serve to train, to choose and to judge."""
 
     layout: TransitionLayout
     observations: Tensor
@@ -55,8 +55,8 @@ class PreparedRows:
         )
 
     def kinds(self) -> list[Kind]:
-        """Kinds of the successor's columns. A flag that never changes is left alone: a model of
-        differences has it right by itself."""
+        """The kinds of the successor's columns. A flag that no step changes is left alone: a model
+        of differences has it right by itself."""
         kinds = [_kind_of(column) for column in self.successors[self.training].T]
         following = self.successors[:, : self.layout.observation_dim]
         static = (following == self.observations).all(dim=0).tolist()
@@ -68,7 +68,7 @@ class PreparedRows:
 
 
 def _kind_of(column: Tensor) -> Kind:
-    """Of a successor's column ``[N]``; whether a smooth one is noisy is found later."""
+    """The kind of a successor's column ``[N]``; whether a smooth one is noisy is found later."""
     distinct = len(column.unique())
     if distinct == 2:
         return "flag"
@@ -77,7 +77,8 @@ def _kind_of(column: Tensor) -> Kind:
 
 
 def standard_of(columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns standardised by their means and standard deviations over ``rows``, and these."""
+    """The columns standardised by their means and standard deviations over ``rows``, and these
+    ``[2, D]``."""
     chosen = columns[rows].double()
     center = chosen.mean(dim=0)
     scale = (chosen - center).square().mean(dim=0).sqrt()

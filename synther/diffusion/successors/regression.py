@@ -23,7 +23,7 @@ from synther.runs import runtime
 from synther.runs.loggers import progress_bar
 
 AVERAGE_POWER = 8.0
-"""Of the average of the weights: about the last eighth of the steps so far counts."""
+"""The power of the average of the weights, in which about the last eighth of the steps counts."""
 MOMENTS = (8, 4, 2, 1)
 """The averaged weights are kept after these fractions of the steps: an eighth, ..., all."""
 WARM_UP = 100
@@ -32,7 +32,8 @@ ROWS_PER_CALL = 10_000
 """Rows in one call of the networks outside training, which bounds the memory."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs ``[..., B, C]``, targets ``[..., B, C]``) -> the loss of each element, at least 0."""
+"""A function of outputs ``[..., B, C]`` and targets ``[..., B, C]`` that gives the loss of each
+element, at least 0."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Size:
     """How large a stack of networks is, and how long it trains.
 
     Args:
-        members: networks.
-        width: of the two hidden layers.
-        steps: of training.
-        batch_size: rows a step, for each member.
-        learning_rate: of Adam.
+        members: the number of networks.
+        width: the width of the two hidden layers.
+        steps: training steps.
+        batch_size: the rows of a step, for each member.
+        learning_rate: Adam's.
     """
 
     members: int
@@ -55,11 +56,11 @@ class Size:
 
 
 class StackedRegression(nn.Module):
-    """What a fit leaves: networks at the moments that are used, and which one a column takes.
+    """Fitted networks, as they were at several moments of training, of which a column takes one.
 
     Args:
-        networks: one a moment, each a stack of ``M`` members; none for a regression of no columns.
-        moment: ``[C]``, the index of the network that gives the column.
+        networks: one for each moment, a stack of ``M`` members; none where there are no columns.
+        moment: ``[C]``, the index of the network that a column takes.
     """
 
     def __init__(self, networks: Sequence[StackedMLP], moment: Tensor) -> None:
@@ -69,7 +70,7 @@ class StackedRegression(nn.Module):
         self.register_buffer("moment", moment)
 
     def shape(self) -> dict[str, int]:
-        """The arguments of :meth:`empty`."""
+        """The arguments with which :meth:`empty` makes one of this shape."""
         if not self.networks:
             return {"inputs": 0, "columns": 0, "members": 1, "width": 0, "moments": 0}
         layers = self.networks[0].layers
@@ -91,7 +92,7 @@ class StackedRegression(nn.Module):
 
     @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs ``[N, I]`` -> what each member says, ``[M, N, C]``."""
+        """What each member says of inputs ``[N, I]``: ``[M, N, C]``."""
         if not self.networks:
             return inputs.new_zeros(1, len(inputs), 0)
         parts = []
@@ -119,11 +120,12 @@ def fit(
 
     Args:
         training, held_out: inputs ``[N, I]`` and targets ``[N, C]``, on the device to train on.
-        loss: of an element.
-        size: of the networks.
-        seed: of initial weights and batches; on a CPU the same seed gives the same bits.
-        description: of the progress bar.
-        pools: ``[M, n]``, numbers of the training rows that each member draws from; None: all rows.
+        loss: the loss of an element.
+        size: the size of the networks and of their training.
+        seed: it decides initial weights and batches; on a CPU the same seed gives the same bits.
+        description: the progress bar's.
+        pools: ``[M, n]``, the numbers of the training rows that each member draws from; None lets
+            all members draw from all rows.
     """
     inputs, targets = training
     if targets.shape[1] == 0:
@@ -160,7 +162,7 @@ def _network(inputs: int, columns: int, size: Size, seed: int) -> StackedMLP:
 
 
 def _drawn(count: int, size: Size, order: torch.Generator, pools: Tensor | None) -> Tensor:
-    """Numbers of the rows of a step, ``[M, B]``."""
+    """The numbers of the rows of a step, ``[M, B]``."""
     high = count if pools is None else pools.shape[1]
     shape = (size.members, size.batch_size)
     drawn = torch.randint(high, shape, generator=order, device=order.device)
@@ -170,7 +172,7 @@ def _drawn(count: int, size: Size, order: torch.Generator, pools: Tensor | None)
 def _chosen(
     snapshots: Sequence[StackedMLP], held_out: tuple[Tensor, Tensor], loss: Loss
 ) -> StackedRegression:
-    """Each column at its best moment on held-out rows; moments that none takes are dropped."""
+    """Let each column take its best moment on held-out rows, and drop moments that none takes."""
     inputs, targets = held_out
     first = torch.zeros(targets.shape[1], dtype=torch.int64, device=targets.device)
     scores = [
