@@ -102,6 +102,7 @@ figures: $(VENV)/.installed
 	$(BIN)/python figs/draw_offline_learning.py
 	$(BIN)/python figs/draw_online_learning.py
 	$(BIN)/python figs/draw_sampler_study.py
+	$(BIN)/python figs/draw_row_quality.py
 
 clean:
 	rm -rf $(VENV) demo_results build dist *.egg-info

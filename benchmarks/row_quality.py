@@ -10,7 +10,9 @@ can be stopped and started again. What it computes is fixed here, before its fir
 **Arms.** A diffusion model of the data set, in the coordinates of 2023 or in the new ones
 (``construct_diffusion_model.normalizer_type``), with and without the last stage that makes rows
 consistent, at the demo's size (width 256, 4 layers, 8 000 steps) and at a larger one (width 512,
-6 layers, 20 000 steps), from 3 generator seeds; 100 000 rows of each. Beside them the real rows.
+6 layers, 20 000 steps), from 3 generator seeds; 100 000 rows of each. Beside them the real rows,
+and the natural rival: real observations and actions with what regressions predict for them, as
+one-step models of model-based RL have them.
 
 **Agents.** TD3+BC and IQL, 4 stacked seeds: 12 000 updates on the HalfCheetah replay, 6 000 on
 ``hopper-demo-v0``, evaluated 12 times with 10 episodes for each seed.
@@ -37,25 +39,30 @@ import shutil
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, data_set, start
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from synther.datasets import load_dataset
+from synther.diffusion.successors import fit_ensemble
 from synther.files import atomic
 from synther.runs.loggers import read_metrics
+from synther.transitions import Transitions
 
 RESULTS = REPOSITORY / "benchmarks/results/row_quality"
-Coordinates = Literal["2023", "new"]
+Coordinates = Literal["2023", "new", "one-step"]
+"""``one-step`` is no model: real observations and actions, and regressions of what follows."""
 Consistency = Literal["off", "ensemble"]
-NORMALIZERS: dict[Coordinates, tuple[str, str]] = {
+NORMALIZERS: dict[str, tuple[str, str]] = {
     "2023": ("standard", "True"),
     "new": ("transitions", "False"),
 }
@@ -117,6 +124,8 @@ def study() -> list[Run]:
             runs.append(Run(algorithm, Rows(data)))
         for consistency, coordinates in itertools.product(("off", "ensemble"), NORMALIZERS):
             runs.append(Run(algorithm, Rows(data, coordinates, consistency, size, seed)))  # type: ignore[arg-type]
+        if size == "demo":
+            runs.append(Run(algorithm, Rows(data, "one-step", "ensemble", size, seed)))
     return runs
 
 
@@ -157,9 +166,37 @@ def agent_command(run: Run, data: str, folder: Path) -> list[object]:
     ]
 
 
+def one_step_rows(real: Transitions, seed: int) -> Transitions:
+    """Real observations and actions; what follows is drawn from regressions of the real rows."""
+    ensemble = fit_ensemble(real, seed=seed)
+    observations, actions = (torch.from_numpy(each) for each in (real.observations, real.actions))
+    chance = torch.rand(2, len(real), generator=torch.Generator().manual_seed(seed))
+    prediction = ensemble.predict(observations, actions)
+    smooth = ensemble.drawn(prediction, chance[0])
+    successors = np.column_stack([real.next_observations, real.rewards, real.terminals])
+    successors[:, ensemble.smooth] = smooth.numpy()
+    flags = ensemble.columns_of("flag")
+    raised = chance[1][:, None] < ensemble.flag_probabilities(observations, actions, smooth)
+    low, high = ensemble.values[:, flags]
+    successors[:, flags] = torch.where(raised, high, low).numpy()
+    following, rewards, terminals = np.split(successors, [-2, -1], axis=1)
+    return replace(
+        real,
+        next_observations=following,
+        rewards=rewards[:, 0],
+        terminals=terminals[:, 0],
+        metadata={**real.metadata, "source": "one-step regressions on real rows"},
+    )
+
+
 def sampled(folder: Path, rows: Rows, data: str) -> None:
     """Model, samples and their measures, made where they are missing."""
     home = folder / rows.model
+    if rows.coordinates == "one-step":
+        home.mkdir(parents=True, exist_ok=True)
+        if not (path := home / f"{rows.consistency}.npz").exists():
+            one_step_rows(load_dataset(data), rows.seed).save(path)
+        return
     if not list(home.glob("model-*.pt")):
         resume = ["--resume"] if (home / "run.json").exists() else []
         words = [*model_command(rows, data, folder), "--no_save_samples", *resume]
@@ -191,7 +228,7 @@ def do(folder: Path, run: Run, preparing: Lock) -> None:
     atomic.write_json(target, {
         "arm": run.rows.arm, "algorithm": run.algorithm, "generator_seed": run.rows.seed,
         "scores": last_scores(finished.parent).tolist(),
-        "measures": json.loads(measures.read_text()) if run.rows.coordinates else None,
+        "measures": json.loads(measures.read_text()) if measures.exists() else None,
         "seconds": round(time.time() - started), "processor": processor(),
         # Where the folder was on this machine is nobody else's business.
         "command": " ".join(map(str, command)).replace(str(folder), "row_quality"),

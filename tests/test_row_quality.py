@@ -36,7 +36,7 @@ def planted(arm: str, scores: list[float], algorithm: str = "td3_bc", **numbers:
 def test_every_run_is_there_once_and_what_says_most_comes_first(study: Any) -> None:
     runs = study.study()
     names = [run.name for run in runs]
-    assert len(set(names)) == len(names) == 2 * 2 * (1 + 4 * 2 * 3)
+    assert len(set(names)) == len(names) == 2 * 2 * (1 + 4 * 2 * 3 + 3)
     first = {run.rows.arm for run in runs[:5]}
     assert {each.removeprefix("halfcheetah-replay-") for each in first} == {
         "real", "2023-off-demo", "new-off-demo", "2023-ensemble-demo", "new-ensemble-demo",
@@ -122,3 +122,19 @@ def test_measures_are_ranked_as_scipy_ranks_them(study: Any) -> None:
     ((data, algorithm, name, rho, count),) = study.rank_correlations(results)
     assert (data, algorithm, name, count) == ("hopper-demo-v0", "td3_bc", "two_sample", 5)
     assert rho == pytest.approx(stats.spearmanr(measure, scores).statistic)
+
+
+def test_one_step_rows_are_real_but_for_what_regressions_predict(study: Any) -> None:
+    """Of a law without noise: predictions are near the truth and not the truth itself."""
+    rng = np.random.default_rng(0)
+    observations, actions = rng.normal(size=(2000, 3)), rng.uniform(-1, 1, (2000, 2))
+    following = observations + 0.1 * actions[:, :1]
+    terminals = following[:, 0] > 1.5
+    real = study.Transitions(observations, actions, observations[:, 1], following, terminals)
+    rows = study.one_step_rows(real, seed=0)
+    assert np.array_equal(rows.observations, real.observations)
+    assert np.array_equal(rows.actions, real.actions)
+    away = np.abs(rows.next_observations - real.next_observations)
+    assert 0 < away.mean() < 0.02
+    assert (rows.terminals == real.terminals).mean() > 0.97
+    assert set(np.unique(rows.terminals)) == {0, 1}
