@@ -14,6 +14,7 @@ from pathlib import Path
 
 from synther.datasets.download import DownloadError, download
 from synther.datasets.files import read_hdf5
+from synther.files.atomic import expanded
 
 OFFICIAL = "rail.eecs.berkeley.edu/datasets/offline_rl/"
 # A copy of D4RL's files under their own names, in one folder. The official server has answered
@@ -49,7 +50,8 @@ def official_url(name: str) -> str:
 
 def dataset_dir() -> Path:
     """``$D4RL_DATASET_DIR``, or ``~/.d4rl/datasets``."""
-    return Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets").expanduser()
+    folder = os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets"
+    return expanded(folder, "set D4RL_DATASET_DIR to the folder of the data sets")
 
 
 def dataset_path(name: str) -> Path:
@@ -73,7 +75,7 @@ def locate(name: str) -> Path:
     file_name = _file_names(name)[0]
     mirror = os.environ.get("SYNTHER_D4RL_MIRROR", "").strip()
     if mirror and not mirror.startswith(("http://", "https://")):
-        local = Path(mirror.removeprefix("file://")).expanduser() / file_name
+        local = expanded(mirror.removeprefix("file://")) / file_name
         if local.exists():
             return local
         raise DownloadError(_advice(name, path, f"  {local}: no such file"))

@@ -10,7 +10,9 @@ file.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,13 +70,10 @@ def read_hdf5(path: Path) -> EpisodeRows:
             differ, no rows, a value that is not finite, a flag other than 0 and 1, or a key that
             links to another place or file. The message names the file, the key and the row.
     """
-    import h5py
-
     source = str(path)
     _require_hdf5_signature(path)
     try:
-        # No lock: data sets are read-only and often lie on file systems that cannot lock.
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             found = list(file)
             _require_keys(found, source)
             keys = [*REQUIRED_KEYS, "timeouts", "next_observations"]
@@ -96,6 +95,36 @@ def read_hdf5(path: Path) -> EpisodeRows:
         source=source,
         metadata=metadata,
     )
+
+
+@contextlib.contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """An HDF5 file, opened for reading.
+
+    Raises:
+        TransitionError: the file is fine, but open for writing somewhere.
+    """
+    import h5py
+
+    # Without a lock: data sets are read-only and often lie on file systems that cannot lock. Where
+    # the file is open in this process already, HDF5 wants the setting that it was opened with.
+    settings = (False, None, True, "best-effort")
+    for locking in settings:
+        try:
+            file = h5py.File(path, "r", locking=locking)
+            break
+        except OSError as error:
+            other_setting = "flag values don't match" in str(error)
+            if other_setting and locking != settings[-1]:
+                continue
+            if not other_setting and "already open" not in str(error):
+                raise
+            raise TransitionError(
+                f"{path}: is open for writing elsewhere ({error}); close it there first, with "
+                "file.close(), or where its writer was killed, run h5clear -s on it"
+            ) from error
+    with file:
+        yield file
 
 
 def require_finite(

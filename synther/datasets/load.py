@@ -24,6 +24,7 @@ from synther.datasets.qlearning import to_transitions
 from synther.envs import legacy
 from synther.envs.scores import env_id_of, reference_scores
 from synther.files import npz
+from synther.files.atomic import expanded
 from synther.transitions import TransitionError, Transitions
 
 SHIPPED_DIR = Path(__file__).with_name("data")
@@ -173,7 +174,7 @@ def _resolve(name: str) -> tuple[Source, Path | None]:
     if name in d4rl.names():
         locate = legacy.locate_d4rl if legacy.backend() == "gym" else d4rl.locate
         return "d4rl", locate(name)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (source := source_of(name)) is not None and not path.exists():
         return source, None
     if path.suffix in (*HDF5_SUFFIXES, ".npz"):

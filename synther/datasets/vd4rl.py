@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from synther.datasets.files import METADATA_ATTRIBUTE
 from synther.datasets.load import DatasetNotFoundError
 from synther.datasets.vd4rl_files import KEYS, WHERE, Images, read_part
-from synther.files.atomic import atomic_write
+from synther.files.atomic import atomic_write, expanded
 from synther.transitions import FloatArray, TransitionError
 
 TASKS = ("walker_walk", "cheetah_run", "humanoid_walk")
@@ -91,7 +91,7 @@ def find_vd4rl(
         DatasetNotFoundError: there are none; the message says where they are looked for and where
             to get them.
     """
-    folder = Path(root).expanduser() / "main" / task / level / f"{image_size}px"
+    folder = expanded(root) / "main" / task / level / f"{image_size}px"
     suffix = "npz" if image_size == 64 else "hdf5"
     files = sorted(folder.glob(f"*.{suffix}"))
     if not files:

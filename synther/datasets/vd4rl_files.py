@@ -16,7 +16,7 @@ import numpy as np
 from einops import rearrange
 from numpy.typing import NDArray
 
-from synther.datasets.files import METADATA_ATTRIBUTE, require_finite
+from synther.datasets.files import METADATA_ATTRIBUTE, open_hdf5, require_finite
 from synther.files import npz
 from synther.files.atomic import atomic_write
 from synther.files.float32 import to_float32
@@ -89,7 +89,7 @@ def _read_hdf5(path: Path) -> FilePart:
             f"may be a web page, or the beginning of a download: {_AGAIN}"
         )
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             missing = [key for key in KEYS if key not in file]
             if missing:
                 raise TransitionError(
@@ -113,7 +113,7 @@ def _read_hdf5(path: Path) -> FilePart:
 
     def blocks() -> Iterator[Images]:
         try:
-            with h5py.File(path, "r", locking=False) as file:
+            with open_hdf5(path) as file:
                 for at in range(0, shape[0], _BLOCK):
                     yield file["observation"][at : at + _BLOCK]
         except (OSError, RuntimeError) as error:

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from synther.envs import antmaze, dmc, legacy, locomotion, maze2d
 from synther.envs.names import data_set_names, env_id_of
-from synther.envs.simulators import UnknownEnvironmentError, require
+from synther.envs.simulators import (
+    MissingSimulatorError,
+    UnknownEnvironmentError,
+    did_without_renderer,
+    require,
+)
 from synther.envs.wrappers import standardise
 
 if TYPE_CHECKING:
@@ -76,11 +81,17 @@ def _make_registered(env_id: str, max_episode_steps: int | None, **kwargs: Any) 
         kwargs["max_episode_steps"] = max_episode_steps
     try:
         return gymnasium.make(env_id, **kwargs)
-    except (gymnasium.error.Error, ImportError) as error:
+    except Exception as error:
         if not _exists(gymnasium.registry[env_id]):
             raise UnknownEnvironmentError(
                 f"gymnasium no longer has '{env_id}'; nearest: {_nearest(env_id)}"
             ) from error
+        if did_without_renderer(error):
+            return gymnasium.make(env_id, **kwargs)
+        if isinstance(error, gymnasium.error.DependencyNotInstalled):
+            raise MissingSimulatorError(f"{env_id}: {error}") from error
+        if isinstance(error, gymnasium.error.Error):
+            raise ValueError(f"{env_id}: gymnasium cannot make it ({error})") from error
         raise
 
 

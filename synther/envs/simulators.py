@@ -5,8 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
+import warnings
 from ctypes.util import find_library
 from typing import Any
+
+_OFF = ("disabled", "disable", "off", "false", "0")
+"""Values of ``MUJOCO_GL`` with which nothing is loaded that draws."""
+_OF_RENDERERS = ("/OpenGL/", "/dm_control/_render/", "/gl_context", "/mujoco/osmesa", "/mujoco/egl")
 
 
 class MissingSimulatorError(ImportError):
@@ -20,7 +26,8 @@ class UnknownEnvironmentError(ValueError):
 def require(module: str) -> Any:
     """Import ``module`` (``gymnasium``, ``mujoco``, ``dm_control.suite``, ...).
 
-    Before the first import a headless machine gets a renderer, see ``_choose_renderer``.
+    Before the first import a headless machine gets a renderer, see ``_choose_renderer``; one that
+    does not load is done without, see :func:`did_without_renderer`.
 
     Raises:
         MissingSimulatorError: the module, or a package that it imports, is not there.
@@ -29,6 +36,8 @@ def require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except Exception as error:
+        if did_without_renderer(error):
+            return importlib.import_module(module)
         # gymnasium wraps it into an error of its own, which is no ImportError.
         missing = error if isinstance(error, ModuleNotFoundError) else error.__cause__
         if not isinstance(missing, ModuleNotFoundError):
@@ -37,6 +46,33 @@ def require(module: str) -> Any:
             f"'{module}' needs the package '{missing.name}', which is not installed: "
             "pip install 'synther[envs]'"
         ) from error
+
+
+def did_without_renderer(error: BaseException) -> bool:
+    """Whether it was the renderer of ``MUJOCO_GL`` that did not load. It is then switched off, with
+    a warning, so that what raised the error can be tried again: most runs draw nothing."""
+    asked = os.environ.get("MUJOCO_GL", "")
+    if not asked or asked in _OFF or not _is_of_renderer(error):
+        return False
+    reason = " ".join(str(error).split())
+    warnings.warn(
+        f"MUJOCO_GL={asked}: this renderer does not load ({reason:.200}); nothing can be drawn, "
+        "everything else works",
+        stacklevel=3,
+    )
+    os.environ["MUJOCO_GL"] = _OFF[0]
+    return True
+
+
+def _is_of_renderer(error: BaseException | None) -> bool:
+    """Whether an error passed through the modules that load a renderer."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            path = frame.f_code.co_filename.replace(os.sep, "/")
+            if any(part in path for part in _OF_RENDERERS):
+                return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _choose_renderer() -> None:

@@ -55,3 +55,18 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write ``content`` as JSON for people and programs, see :func:`atomic_write`."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def expanded(path: str | os.PathLike[str], otherwise: str = "give the whole path") -> Path:
+    """The path with ``~`` replaced by the home directory.
+
+    Raises:
+        FileNotFoundError: there is no home directory, as in some containers; the message ends in
+            ``otherwise``.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"{os.fspath(path)}: there is no home directory for ~ to stand for; {otherwise}"
+        ) from error

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from synther.files import atomic
+from synther.files.figures import Axes, Figure
 from synther.reports.runs import Run
 from synther.reports.tables import Group
 

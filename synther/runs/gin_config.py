@@ -14,6 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import gin
 from gin import config_parser
 
+from synther.files.atomic import expanded
 from synther.runs import ROOT
 
 _INCLUDE = re.compile(r"^include\s+(['\"])(?P<path>.+?)\1\s*(#.*)?$", re.MULTILINE)
@@ -54,7 +55,7 @@ def parse(
 
 def find(file: str | os.PathLike[str], beside: Path | None = None) -> Path:
     """The path of a gin file, see :func:`parse`."""
-    path = Path(file).expanduser()
+    path = expanded(file)
     folders = [beside] if beside else []
     candidates = [folder / path for folder in (*folders, Path.cwd(), ROOT)]
     for candidate in candidates:  # an absolute path stands for itself in each of them

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from tqdm.auto import tqdm
 
@@ -150,7 +150,14 @@ class _WandbAdapter:
                 "wandb logging was asked for and wandb is not installed: "
                 "pip install 'synther[wandb]', or --wandb-mode disabled"
             ) from error
-        self._run = wandb.init(**settings)
+        try:
+            self._run = wandb.init(**settings)
+        except Exception as error:  # wandb raises a dozen kinds: no key, no home directory, ...
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(
+                f"wandb could not be started ({reason:.300}); log in with 'wandb login', or choose "
+                "--wandb-mode offline or disabled"
+            ) from error
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self._run.log(dict(metrics), step=step)
@@ -183,12 +190,16 @@ class _TensorBoardAdapter:
 
 
 def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> WandbMode:
-    """The mode that was asked for; else offline where an entity or key is set, else disabled.
+    """The mode that was asked for, here or in wandb's own ``WANDB_MODE``; else offline where an
+    entity or key is set, else disabled.
 
     It is never online by itself: with a key and no network, wandb blocks for minutes.
     """
     if mode is not None:
         return mode
+    for each in get_args(WandbMode):
+        if os.environ.get("WANDB_MODE", "").lower() == each:
+            return each
     return "offline" if entity or os.environ.get("WANDB_API_KEY") else "disabled"
 
 

@@ -18,6 +18,7 @@ from types import ModuleType
 
 from synther.corl import algorithms
 from synther.corl.shared.config import RunConfig
+from synther.files.atomic import expanded
 from synther.runs import ROOT as REPOSITORY
 from synther.runs.settings import nearest
 from synther.sweeps.sections import StudyError
@@ -58,7 +59,7 @@ def find_algorithm(given: str) -> Algorithm:
         if given not in shipped():
             raise StudyError(f"unknown '{given}'{nearest(given, shipped())} (or a path to a .py)")
         return _read(f"{algorithms.__name__}.{given}", None)
-    path = Path(given).expanduser()
+    path = expanded(given)
     found = next((each for each in (path, REPOSITORY / path) if each.is_file()), None)
     if found is None:
         raise StudyError(f"{given}: no such file")

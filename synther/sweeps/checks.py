@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from synther.corl.shared.parsing import parse
 from synther.datasets import DatasetNotFoundError, dataset_info
 from synther.datasets.load import source_of
 from synther.diffusion import train_diffuser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, make_env
+from synther.files.atomic import expanded
 from synther.online import online_exp
 from synther.online.config import OnlineConfig, OnlineConfigError
 from synther.runs import gin_config
@@ -51,7 +51,7 @@ def check(study: Study, plan: Sequence[Job]) -> None:
 
 
 def _check_data_set(name: str, where: str) -> None:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix in (".npz", ".hdf5", ".h5"):
         if not path.is_file():
             raise StudyError(f"{where}: {name}: no such file")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from synther.files import atomic
+from synther.files.atomic import expanded
 from synther.runs import ROOT as REPOSITORY
 from synther.sweeps.algorithms import find_algorithm
 from synther.sweeps.jobs import ROOT, Job
@@ -88,7 +89,7 @@ def label_of(data_set: str) -> str:
 
 
 def _source(data_set: str) -> str:
-    path = Path(data_set).expanduser()
+    path = expanded(data_set)
     return str(path.resolve()) if path.is_file() else data_set
 
 

@@ -1,10 +1,12 @@
 import os
+import re
 import subprocess
 import sys
 
+import gymnasium
 import pytest
 
-from synther.envs import simulators
+from synther.envs import make_env, simulators
 
 BLOCKED = """
 import importlib, pkgutil, sys
@@ -95,3 +97,41 @@ def test_a_chosen_renderer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_package_missing_inside_a_simulator_is_named() -> None:
     with pytest.raises(simulators.MissingSimulatorError, match="'no_such_simulator'"):
         simulators.require("no_such_simulator.envs")
+
+
+@pytest.mark.parametrize("renderer", ["osmesa", "glx"])
+@pytest.mark.parametrize("name", ["Hopper-v2", "cheetah-run-v0"])
+def test_runs_that_draw_nothing_need_no_renderer(renderer: str, name: str) -> None:
+    """Of a library that is not installed, or with a name that MuJoCo does not know."""
+    code = f"""
+import warnings, os
+from ctypes.util import find_library
+os.environ["MUJOCO_GL"] = {renderer!r}
+if {renderer!r} == "osmesa" and find_library("OSMesa"):
+    print("drawn")
+else:
+    from synther.envs import make_env
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        env = make_env({name!r})
+    env.reset(seed=0)
+    print(*{{str(each.message) for each in said if "MUJOCO_GL" in str(each.message)}})
+"""
+    output = run(code).strip()
+    expected = (
+        rf"MUJOCO_GL={renderer}: this renderer does not load \(.+\); nothing can be drawn, .*"
+    )
+    if output not in ("drawn", ""):  # Hopper asks for a renderer only where it draws
+        assert re.fullmatch(expected, output)
+    assert output or name == "Hopper-v2"
+
+
+def test_what_an_environment_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks() -> None:
+        raise gymnasium.error.DependencyNotInstalled("Box2D is not installed, install it")
+
+    monkeypatch.setitem(
+        gymnasium.registry, "Lacks-v0", gymnasium.envs.registration.EnvSpec("Lacks-v0", lacks)
+    )
+    with pytest.raises(simulators.MissingSimulatorError, match="Lacks-v0: Box2D is not installed"):
+        make_env("Lacks-v0")

@@ -129,6 +129,7 @@ F4 = np.float32
 CASES: dict[str, Callable[[Path], object]] = {
     "A name that is no data set": lambda f: load_dataset("hoper-medium-v2"),
     "A path that is not there": lambda f: load_dataset(f / "mine.npz"),
+    "A path below a home that is not there": lambda f: load_dataset("~nobody-here/mine.npz"),
     "A file of another kind": lambda f: load_dataset(_text(f / "mine.csv", "1,2")),
     "`.npz`: cut off": lambda f: load_dataset(_cut(_npz(f / "mine.npz"))),
     "`.npz`: an array missing": lambda f: load_dataset(_npz(f / "mine.npz", rewards=None)),

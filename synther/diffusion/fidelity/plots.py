@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from synther.diffusion.fidelity.assessment import RowMeasures
@@ -20,6 +17,7 @@ from synther.diffusion.fidelity.held_out import draw
 from synther.diffusion.fidelity.report import Fidelity
 from synther.diffusion.fidelity.similarity import correlations
 from synther.files import atomic
+from synther.files.figures import Axes, Figure, LogLocator, NullFormatter
 from synther.transitions import TransitionLayout, Transitions
 
 REAL, SYNTHETIC = "#7f8c8d", "#d35400"
