@@ -5,6 +5,8 @@ import os as _os
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
+from synther.runs.interrupts import leave_while_importing as _leave_while_importing
+
 if _TYPE_CHECKING:
     from synther.transitions import Transitions
     from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, Verdict, upsample
@@ -13,6 +15,7 @@ if _TYPE_CHECKING:
 # soon as another process holds a core they wait out whole time slices that way, and small networks
 # train some thirty times slower. Read when torch loads its OpenMP library, so it must be set first.
 _os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+_leave_while_importing()  # on Ctrl-C, where the process is a command
 
 __all__ = [
     "FidelityWarning",

@@ -8,6 +8,9 @@ It takes any folders of runs: a study's, or those that the RL commands wrote. ``
 
 from __future__ import annotations
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

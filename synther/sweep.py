@@ -11,6 +11,9 @@ writes job arrays instead.
 
 from __future__ import annotations
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import argparse
 import signal
 from collections.abc import Sequence

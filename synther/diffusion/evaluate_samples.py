@@ -12,6 +12,9 @@ the same for the real rows themselves and, on request, for other methods.
 
 from __future__ import annotations
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -11,6 +11,9 @@ The second form trains one model on four GPUs, and samples from it on all of the
 
 from __future__ import annotations
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import argparse
 import contextlib
 from collections.abc import Sequence

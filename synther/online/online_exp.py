@@ -11,6 +11,9 @@ model under ``diffusion/``, and what ``--resume`` needs.
 
 from __future__ import annotations
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import argparse
 import contextlib
 import shlex

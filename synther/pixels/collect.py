@@ -9,6 +9,9 @@ on with the files that are missing.
 
 from __future__ import annotations
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -34,13 +34,14 @@ import torch
 from synther.envs import Backend, EnvironmentFaultError
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.runs import interrupts
 
 RESUME = "--resume continues from the last checkpoint"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 _DEVICE_ERROR = re.compile(
     "CUDA error|CUDA out of memory|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|NCCL error|"
-    "DefaultCPUAllocator"
+    "DefaultCPUAllocator|Storage size calculation overflowed"
 )
 
 
@@ -53,7 +54,7 @@ class Exit(enum.IntEnum):
     DIVERGED = 3
     DISK = 4
     DEVICE = 5
-    INTERRUPTED = 130
+    INTERRUPTED = interrupts.INTERRUPTED
 
 
 class UsageError(ValueError):
@@ -78,7 +79,8 @@ def command_errors(
                 "this command works in one process; start it without the launcher "
                 "(train_diffuser.py is the one that shares its work)"
             )
-        yield
+        with interrupts.kept():
+            yield
     except KeyboardInterrupt:
         _leave(Exit.INTERRUPTED, f"stopped; {RESUME}" if resume else "stopped")
     except Exception as error:

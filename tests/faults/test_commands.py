@@ -41,6 +41,7 @@ TABLE: list[tuple[Exception, int]] = [
     (RuntimeError("CUDA error: device-side assert triggered\nmore"), 5),
     (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), 5),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 5),
+    (RuntimeError("Storage size calculation overflowed with sizes=[1000000000000000000, 9]"), 5),
     (MemoryError("Unable to allocate 2 TiB"), 5),
 ]  # fmt: skip
 

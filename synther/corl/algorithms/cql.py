@@ -11,6 +11,9 @@ form weighed ``term / w - gap`` by ``alpha' * w`` where the authors' has ``term 
 
 # ruff: noqa: UP045 - pyrallis 0.3 does not know X | None.
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import copy
 import functools
 import math

@@ -5,6 +5,9 @@
         --checkpoints_path corl_logs/ --name SynthER --diffusion.path samples.npz
 """
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import copy
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass

@@ -9,6 +9,9 @@ critics' targets and the advantages are taken of V as it is before its own step,
 critics, actor; the authors' code takes them of V after it.
 """
 
+import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
+
+# isort: split
 import copy
 import math
 from collections.abc import Hashable
