@@ -14,6 +14,7 @@ CORE = [
     "pyrallis>=0.3.1",
     "pyyaml>=6.0",
     "accelerate>=1.12",
+    "filelock>=3.12",
     "ema-pytorch>=0.7.7",
     "torchdiffeq>=0.2.5",
     "einops>=0.8",

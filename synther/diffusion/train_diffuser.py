@@ -17,12 +17,15 @@ import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other
 import argparse
 import contextlib
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
+from typing import Any
 
 import gin
 from rich.console import Console
 
 from synther.datasets import load_dataset
+from synther.datasets.digest import content_digest
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS, hold_out
 from synther.diffusion.fidelity.plots import plot_marginals
@@ -31,18 +34,20 @@ from synther.diffusion.fidelity.verdict import judge
 from synther.diffusion.generation.consistency import CONSISTENCIES
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.presets import SAMPLER_NAMES
+from synther.diffusion.generation.sample_files import require_no_larger, sample_files
 from synther.diffusion.model_io import load_model
 from synther.diffusion.successors import TransitionEnsemble, fit_ensemble, stored
 from synther.diffusion.successors.fitting import MIN_ROWS
-from synther.diffusion.training.trainer import Trainer
+from synther.diffusion.training.trainer import STEPS, Trainer
 from synther.diffusion.utils import construct_diffusion_model, rows_and_layout
 from synther.envs import use_backend
 from synther.files import atomic, checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.runs import commands, gin_config
 from synther.runs.commands import SEED, THREADS, add_backend, add_deterministic
-from synther.runs.folder import RunFolder
-from synther.runs.loggers import Logger, open_adapters
+from synther.runs.folder import RunFolder, whole_number
+from synther.runs.lock import FolderLock
+from synther.runs.loggers import Adapter, Logger, open_adapters, require_services
 from synther.runs.processes import Processes, accelerator_for, one_report, one_voice
 from synther.runs.runtime import (
     cpu_threads,
@@ -55,6 +60,8 @@ from synther.transitions import TransitionError, TransitionLayout, Transitions
 __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator from here
 
 REPORT_ROWS = 100_000
+OWN = ("config.gin", "model-*.pt", "resume-*.pt", "fidelity.json", "marginals.png", ".*.npz.parts")
+"""What a run writes into its folder, beside its samples, which may have any name."""
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
@@ -90,7 +97,9 @@ def build_parser() -> argparse.ArgumentParser:
     text += "0 trains on all (default: %(default)s)"
     add("--held_out", type=float, default=0.1, metavar="SHARE", help=text)
     add = parser.add_mutually_exclusive_group().add_argument
-    add("--resume", action="store_true", help="continue the run in --results_folder")
+    text = "continue the run in --results_folder; with a greater Trainer.train_num_steps also one "
+    text += "that is done: a cosine learning rate then follows that of the new length"
+    add("--resume", action="store_true", help=text)
     text = "train nothing: sample from the latest checkpoint in --results_folder"
     add("--load_checkpoint", action="store_true", help=text)
     _add_device_arguments(parser.add_argument_group("device"))
@@ -143,22 +152,27 @@ def run(args: argparse.Namespace) -> None:
     if processes.count > 1:
         console.print(f"{processes.count} processes, on {accelerator.device.type}")
     seed_everything(args.seed)
-    with accelerator.main_process_first():  # which may have to download it
-        data = load_dataset(args.dataset)
-    training, held_out = hold_out(data, args.held_out, args.seed)
-    # An argument goes over gin's binding, None as well: leave it out where it was not given.
-    given = {"sampler": args.sampler, "consistency": args.consistency}
-    given = {name: value for name, value in given.items() if value is not None}
-    _require_rows_for_consistency(given, training)
-    with cpu_threads(args.threads):
+    require_services(args)
+    path = args.results_folder / args.save_file_name
+    with (
+        FolderLock(args.results_folder if processes.is_first else None) as lock,
+        cpu_threads(args.threads),
+    ):
+        if args.save_samples and (args.load_checkpoint or args.resume):
+            require_no_larger(path, args.save_num_samples)
+        with accelerator.main_process_first():  # which may have to download it
+            data = load_dataset(args.dataset)
+        training, held_out = hold_out(data, args.held_out, args.seed)
+        _require_rows_for_consistency(_given(args), training)
         if args.load_checkpoint:
             model, layout = _latest_model(args.results_folder, str(accelerator.device), training)
+            lock.acquire()
         else:
-            model, layout = _train(args, training, processes)
-        generator = SimpleDiffusionGenerator(layout, model, **given)
+            digest = content_digest(data)
+            model, layout = _train(args, training, digest, processes, lock)
+        generator = _generator(args, layout, model)
         if args.save_samples or generator.consistency == "ensemble":
             generator.ensemble = _ensemble(args, generator, training, processes)
-        path = args.results_folder / args.save_file_name
         if args.save_samples:
             _sample(args, generator, path, data, processes)
         accelerator.wait_for_everyone()
@@ -181,7 +195,11 @@ def _require_rows_for_consistency(given: dict[str, str], training: Transitions) 
 
 
 def _train(
-    args: argparse.Namespace, training: Transitions, processes: Processes
+    args: argparse.Namespace,
+    training: Transitions,
+    digest: str,
+    processes: Processes,
+    lock: FolderLock,
 ) -> tuple[ElucidatedDiffusion, TransitionLayout]:
     folder: Path = args.results_folder
     inputs, layout = rows_and_layout(training)
@@ -190,16 +208,31 @@ def _train(
     settings = {
         "dataset": args.dataset,
         "rows": len(training),
+        "data": digest,
         "seed": args.seed,
         "held_out": args.held_out,
         "gin": gin.config_str(),
     }
+    claimed = RunFolder(
+        folder,
+        "run.json",
+        settings,
+        own=(*OWN, *map(escape, {args.save_file_name, *sample_files(folder)})),
+        lengths=("Trainer.train_num_steps",),
+        steps_of=lambda value: STEPS if value == "not set" else whole_number(value),
+        younger=("data",),
+    )
+    if args.resume and processes.is_first:
+        claimed.require_same()
+    # All that can be wrong shows before an earlier run is set aside.
+    _generator(args, layout, model)
+    trainer = Trainer(model, inputs, results_folder=folder, device=args.device, seed=args.seed)
+    adapters: tuple[Adapter, ...] = ()
     if processes.is_first:
-        # The default folder may hold anything else besides.
-        claimed = RunFolder(folder, "run.json", settings, among_others=True)
+        lock.acquire()
+        adapters = open_adapters(folder, settings, args)
         claimed.claim(resume=args.resume, must_exist=True)
         atomic.write_text(folder / "config.gin", settings["gin"])
-    trainer = Trainer(model, inputs, results_folder=folder, device=args.device, seed=args.seed)
     if args.resume:
         trainer.load_latest()
     with (
@@ -211,7 +244,7 @@ def _train(
                 Logger(
                     folder,
                     resume_from=trainer.step if args.resume else None,
-                    adapters=open_adapters(folder, settings, args),
+                    adapters=adapters,
                 )
             )
         trainer.train()
@@ -228,6 +261,18 @@ def _latest_model(
     layout = loaded.layout_for(training.observation_dim, training.action_dim)
     console.print(f"{path}: step {loaded.step}")
     return loaded.model, layout
+
+
+def _generator(
+    args: argparse.Namespace, layout: TransitionLayout, model: ElucidatedDiffusion
+) -> SimpleDiffusionGenerator:
+    return SimpleDiffusionGenerator(layout, model, **_given(args))
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    # An argument goes over gin's binding, None as well: leave it out where it was not given.
+    given = {"sampler": args.sampler, "consistency": args.consistency}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _ensemble(
@@ -267,7 +312,10 @@ def _sample(
         metadata={**described, "source": "SynthER"},
         processes=processes,
     )
-    console.print(f"{path}: {args.save_num_samples} synthetic transitions", highlight=False)
+    console.print(
+        f"{path}: {args.save_num_samples} synthetic transitions, sampled in {generator.precision}",
+        highlight=False,
+    )
     if stage := generator.last_stage():
         console.print(f"{stage}", highlight=False)
 

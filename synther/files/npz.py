@@ -61,15 +61,28 @@ def read(
         ) from error
 
 
+def length(path: str | os.PathLike[str], name: str) -> int:
+    """The number of rows that the file says it has of ``name``; 0 where it has none of that name.
+
+    Raises:
+        NpzError: not a readable ``.npz``.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if f"{name}.npy" not in archive.namelist():
+                return 0
+            with cast(zipfile.ZipExtFile, archive.open(f"{name}.npy")) as member:
+                shape = _read_header(member)[0]
+    except Exception as error:
+        raise NpzError(f"{path}: not a readable .npz ({error})") from error
+    return shape[0] if shape else 0
+
+
 def _read_member(
     archive: zipfile.ZipFile, name: str, source: str, limit: int | None
 ) -> NDArray[Any]:
     with cast(zipfile.ZipExtFile, archive.open(f"{name}.npy")) as member:
-        version = np.lib.format.read_magic(member)
-        if version == (1, 0):
-            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(member)
-        else:
-            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(member)
+        shape, fortran_order, dtype = _read_header(member)
         if dtype.hasobject:
             raise NpzError(
                 f"{source}: '{name}' is an object array, expected numbers; save it again with "
@@ -91,3 +104,11 @@ def _read_member(
             raise NpzError(f"{source}: '{name}' holds more than its shape {shape} says")
     array = array.reshape(kept, order="F" if fortran_order else "C")
     return array[:limit] if shape else array
+
+
+def _read_header(member: zipfile.ZipExtFile) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type of the array whose file begins here."""
+    version = np.lib.format.read_magic(member)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(member)
+    return np.lib.format.read_array_header_2_0(member)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from synther.files import checkpoint
-from synther.files.checkpoint import DivergedError
+from synther.files.checkpoint import CheckpointError, DivergedError
 from synther.learning.graphs import graphed
 from synther.learning.learner import Agent, Metrics
 from synther.learning.sources import BatchSource
@@ -79,6 +79,8 @@ class Training:
         folder: takes ``metrics.jsonl`` and checkpoints; None writes nothing.
         keep_all: keep every checkpoint, not the newest alone.
         about: what a checkpoint says besides, so that an agent loads by itself.
+        data: what it learns from, by the name of its setting -> digest of the content; a run goes
+            on with the data it began with.
         cuda_graph: replay the update as CUDA graphs.
         precision: of the products of the run, see ``runtime.float32_products``.
     """
@@ -99,6 +101,7 @@ class Training:
         folder: Path | None = None,
         keep_all: bool = False,
         about: Mapping[str, Any] | None = None,
+        data: Mapping[str, str] | None = None,
         cuda_graph: bool = False,
         precision: Precision = "fp32",
     ) -> None:
@@ -106,6 +109,7 @@ class Training:
         self.seeds, self.device = seeds, device
         self.config, self.logs, self.name, self.unit = dict(config), logs, name, unit
         self.folder, self.keep_all, self.about = folder, keep_all, dict(about or {})
+        self.data = dict(data or {})
         self.noise = BlockStream(agent.noise, generators_for(seeds, "noise", device))
         self.update = graphed(agent) if cuda_graph else agent.update
         self.precision = precision
@@ -218,12 +222,26 @@ class Training:
             "seconds": self.seconds,
             "evaluations": self.evaluations,
             "config": self.config,
+            "data": self.data,
             "agent": self.agent.training_state(),
             "source": self.source.state_dict(),
             "noise": self.noise.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave.
+
+        Raises:
+            CheckpointError: what the run learned from had another content then.
+        """
+        then = state.get("data", {})  # earlier versions did not say
+        for name, digest in self.data.items():
+            if then.get(name, digest) != digest:
+                raise CheckpointError(
+                    f"the data of {name} have changed since the run was started (digest "
+                    f"{then[name]} then, {digest} now); give it the data that it began with, or "
+                    "leave --resume out to begin a new run"
+                )
         self.step, self.seconds = state["step"], state["seconds"]
         self.evaluations = state["evaluations"]
         self.source.load_state_dict(state["source"])

@@ -34,13 +34,14 @@ from synther.diffusion.generation.generator import SamplingError
 from synther.diffusion.utils import layout_of
 from synther.envs import make_env, use_backend
 from synther.files import atomic
-from synther.online.config import OnlineConfig
+from synther.online.config import MBPO_EPOCHS, OTHER_EPOCHS, OnlineConfig
 from synther.online.loop import OnlineRun
 from synther.online.refill import require_configured
 from synther.runs import commands, gin_config
 from synther.runs.commands import add_backend, add_deterministic
 from synther.runs.folder import PREFIX, RunFolder
-from synther.runs.loggers import open_adapters
+from synther.runs.lock import FolderLock
+from synther.runs.loggers import open_adapters, require_services
 from synther.runs.runtime import resolve_device, seed_everything, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
 
@@ -58,6 +59,11 @@ DEBUG = (
 """These make a run of seconds that goes through everything that a long one does."""
 WITHOUT_EFFECT = ("redq_sac.checkpoint_every", "redq_sac.print_buffer_stats")
 """A resumed run may have other values of these."""
+OWN = (
+    "config.gin", "progress.txt", "refills.jsonl", f"{PREFIX}-*.pt", "replay", "synthetic-*.npy",
+    "diffusion",
+)  # fmt: skip
+"""What a run writes into its folder."""
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
@@ -86,7 +92,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="bindings that go over the files, such as 'redq_sac.epochs = 20'",
     )
     add("--debug", action="store_true", help="tiny networks and few steps: does it run at all?")
-    add("--resume", action="store_true", help="go on with the run of this name, env and seed")
+    text = "go on with the run of this name, env and seed; with more redq_sac.epochs also with one "
+    text += "that is done"
+    add("--resume", action="store_true", help=text)
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
     add_deterministic(parser)
     add_backend(parser)
@@ -131,6 +139,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
         use_deterministic_kernels()
     use_backend(args.backend)
     device = resolve_device(args.device)
+    require_services(args)
     # Before the run has a folder, or costs an earlier one its own.
     layout = _layout_of(config.env_name)
     if not config.disable_diffusion:
@@ -142,21 +151,32 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     settings = {"env": config.env_name, "seed": config.seed} | {
         name: repr(value) for name, value in bindings.items() if name not in WITHOUT_EFFECT
     }
-    RunFolder(folder, "run.json", settings).claim(resume=args.resume)
-    atomic.write_text(folder / "config.gin", gin.config_str())
-    training = OnlineRun(
-        config,
-        folder,
-        device=device,
-        threads=args.threads,
-        resume=args.resume,
-        adapters=open_adapters(folder, settings, args),
-    )
-    with commands.naming_last_checkpoint(folder, PREFIX):
-        training.train()
-    console.print(f"{folder}: {training.step} steps", highlight=False)
-    if args.save_replay:
-        _save_replay(args.save_replay, training, words)
+    with FolderLock(folder) as lock:
+        if args.resume:  # what there is to go on from is read below
+            lock.acquire()
+        claimed = RunFolder(
+            folder,
+            "run.json",
+            settings,
+            own=OWN,
+            lengths=("redq_sac.epochs",),
+            steps_of=lambda value: _epochs(config.env_name, value),
+        )
+        if args.resume and claimed.file.exists():
+            claimed.require_same()
+        training = OnlineRun(
+            config, folder, device=device, threads=args.threads, resume=args.resume
+        )
+        # All that can be wrong has shown itself before an earlier run is set aside.
+        lock.acquire()
+        training.adapters = open_adapters(folder, settings, args)
+        claimed.claim(resume=args.resume)
+        atomic.write_text(folder / "config.gin", gin.config_str())
+        with commands.naming_last_checkpoint(folder, PREFIX):
+            training.train()
+        console.print(f"{folder}: {training.step} steps", highlight=False)
+        if args.save_replay:
+            _save_replay(args.save_replay, training, words)
 
 
 def _layout_of(env_name: str) -> TransitionLayout:
@@ -165,6 +185,13 @@ def _layout_of(env_name: str) -> TransitionLayout:
             return layout_of(env)
     except TypeError as error:  # actions or observations of another kind
         raise ValueError(f"--env {env_name}: {error}") from error
+
+
+def _epochs(env_name: str, written: str) -> int | None:
+    """The number of epochs that a run's settings say; None where that is no number."""
+    if written in ("not set", "'mbpo'"):
+        return MBPO_EPOCHS.get(env_name.rsplit("-", 1)[0], OTHER_EPOCHS)
+    return int(written) if written.isdigit() else None
 
 
 def _save_replay(path: Path, training: OnlineRun, words: Sequence[str]) -> None:

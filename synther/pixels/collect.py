@@ -31,6 +31,7 @@ from synther.files.checkpoint import CheckpointError
 from synther.learning.nets import StackedMLP
 from synther.runs.commands import command_errors
 from synther.runs.folder import checkpoint_in
+from synther.runs.lock import FolderLock
 from synther.runs.loggers import progress_bar
 
 EPISODES_A_FILE = 5
@@ -134,7 +135,11 @@ def collect(
     described = {**asdict(settings), **acted, "seed": seed}
     files: list[Path] = []
     done = 0
-    with progress_bar(frames, "rendering", unit="frame") as bar:
+    with (
+        FolderLock(folder) as lock,
+        progress_bar(frames, "rendering", unit="frame") as bar,
+    ):
+        lock.acquire()
         env = PixelEnv(settings)
         while done < frames:
             path = folder / f"episodes-{len(files):04d}.hdf5"

@@ -27,6 +27,7 @@ from synther.pixels.collect import Behaviour, collect, data_folder, load_state_p
 from synther.pixels.config import PixelConfig
 from synther.pixels.encode import encode
 from synther.pixels.stages import train
+from synther.runs.lock import FolderLock
 
 STAGES = ("before", "real", "synthetic", "mixed")
 
@@ -40,15 +41,17 @@ def run_recipe(config: PixelConfig) -> dict[str, Any]:
     """
     if config.path is None:
         raise ValueError("--recipe needs --folder, for its runs")
-    if config.recipe.collect_agent is not None:
-        _collect(config, Path(config.recipe.collect_agent))
     rows: list[dict[str, Any]] = []
     results: dict[str, Any] = {}
-    for seed in config.recipe.seeds:
-        rows.append({"seed": seed})
-        for found in _Seed(config, seed).steps():
-            rows[-1] |= found
-            results = write_results(config.path, rows)
+    with FolderLock(config.path) as lock:
+        lock.acquire()
+        if config.recipe.collect_agent is not None:
+            _collect(config, Path(config.recipe.collect_agent))
+        for seed in config.recipe.seeds:
+            rows.append({"seed": seed})
+            for found in _Seed(config, seed).steps():
+                rows[-1] |= found
+                results = write_results(config.path, rows)
     sys.stdout.write((config.path / "results.md").read_text(encoding="utf-8"))
     return results
 
@@ -77,7 +80,8 @@ class _Seed:
         """Each finding as soon as it is there."""
         agent, latents = self.folder / "agent", self.folder / "latents.npz"
         diffusion, samples = self.folder / "diffusion", self.folder / "diffusion" / "samples.npz"
-        result = train(replace(self.config, folder=str(agent)))
+        # A longer agent would have other latents than those that are there.
+        result = train(replace(self.config, folder=str(agent)), lengthen=False)
         yield {"before": result["return_mean"]}
         if not latents.is_file():
             encode(str(agent), latents, root=self.config.root, threads=self.config.threads)
@@ -99,7 +103,7 @@ class _Seed:
             max_timesteps=self.config.recipe.finetune_timesteps,
             **given,
         )
-        return float(train(config)["return_mean"])
+        return float(train(config, lengthen=False)["return_mean"])
 
     def _diffuse(self, latents: Path, folder: Path) -> None:
         recipe, begun = self.config.recipe, checkpoint.latest(folder, "model") is not None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from synther.datasets.digest import file_digest, pixel_digest
 from synther.datasets.vd4rl import PixelEpisodes, find_vd4rl, read_vd4rl
 from synther.diffusion.generation.on_the_fly import rows_of_model
 from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings
@@ -33,6 +34,8 @@ from synther.pixels.image_agent import DrQBC
 from synther.pixels.latent_agent import LatentAgent
 from synther.runs.commands import naming_last_checkpoint
 from synther.runs.folder import PREFIX, RunFolder, checkpoint_in
+from synther.runs.lock import FolderLock
+from synther.runs.loggers import require_services
 from synther.runs.runtime import cpu_threads, resolve_device
 from synther.runs.settings import ConfigError, as_dict, build, typed, types_of
 from synther.transitions import TransitionError, TransitionLayout, Transitions
@@ -42,46 +45,58 @@ OWN = (
     "n_step", "discount",
 )  # fmt: skip
 """Keys of an agent that fine-tuning takes over from it."""
+OWN_FILES = (f"{PREFIX}-*.pt", "result.json", "result-*.json")
+"""What a run writes into its folder."""
 MAY_DIFFER = {"folder", "ram_gb", "frames_cache", "root"} | {
     key for key in types_of(PixelConfig) if key.startswith("recipe.")
 }
 """Keys that a resumed run may have otherwise."""
 
 
-def train(config: PixelConfig) -> dict[str, Any]:
+def train(config: PixelConfig, *, lengthen: bool = True) -> dict[str, Any]:
     """The first stage, or with ``load_agent`` the second; what ``result.json`` holds.
 
-    With ``resume``, a run that has finished is not trained again: its result is returned.
+    With ``resume``, a run that has finished is not trained again: its result is returned. With more
+    steps than it was trained for, it goes on with the rest of them, where ``lengthen`` permits it.
     """
     device = resolve_device(config.device)
+    require_services(config)
     loaded = None if config.load_agent is None else load_agent(config.load_agent, device)
     if loaded is not None:  # what the agent is made of is its own; how it goes on, config says
         config = replace(config, **{key: getattr(loaded[1], key) for key in OWN})
-    folder = _folder_of(config)
-    if config.resume:
-        if folder is None:
-            raise ConfigError("--resume needs --folder, to know what to continue")
-        if folder.file.exists():
-            folder.require_same()
-        if (finished := folder.result()) is not None:
-            return finished
-    with naming_last_checkpoint(config.path, PREFIX):
+    folder = _folder_of(config, lengthen)
+    if config.resume and folder is None:
+        raise ConfigError("--resume needs --folder, to know what to continue")
+    with FolderLock(config.path) as lock, naming_last_checkpoint(config.path, PREFIX):
+        if config.resume and folder is not None:
+            lock.acquire()
+            if folder.file.exists():
+                folder.require_same()
+                if folder.lengthened() is None and (finished := folder.result()) is not None:
+                    return finished
         if loaded is None:
             training = _on_pictures(config, device)
         else:
             training = _on_latents(config, loaded[0], loaded[2], device)
+        # All that can be wrong has shown itself before an earlier run is set aside.
+        lock.acquire()
+        if folder is not None:
+            if config.resume and folder.file.exists():
+                training.resume()
+            folder.claim(resume=config.resume)
         with cpu_threads(config.threads):
             training.run()
-    result = _result_of(training)
-    if folder is not None:
-        folder.finish(result)
+        result = _result_of(training)
+        if folder is not None:
+            folder.finish(result)
     return result
 
 
-def _folder_of(config: PixelConfig) -> RunFolder | None:
+def _folder_of(config: PixelConfig, lengthen: bool) -> RunFolder | None:
     if config.path is None:
         return None
-    return RunFolder(config.path, "config.json", config, MAY_DIFFER)
+    lengths = ("max_timesteps",) if lengthen else ()
+    return RunFolder(config.path, "config.json", config, MAY_DIFFER, own=OWN_FILES, lengths=lengths)
 
 
 def _result_of(training: Training) -> dict[str, Any]:
@@ -134,8 +149,9 @@ def _training(
     play: Evaluate,
     device: torch.device,
     about: Mapping[str, Any],
+    data: Mapping[str, str],
 ) -> Training:
-    """The loop of either stage, at the run's newest checkpoint where it goes on."""
+    """The loop of either stage, at its beginning."""
 
     def evaluate() -> Evaluation:
         returns = play(agent)
@@ -143,7 +159,7 @@ def _training(
         record = {"returns": [float(each) for each in returns]}
         return Evaluation(record, metrics, f"return {returns.mean():.1f}")
 
-    training = Training(
+    return Training(
         agent,
         source,
         evaluate,
@@ -161,12 +177,9 @@ def _training(
         name=config.path.name if config.path else config.algo,
         folder=config.path,
         about=about,
+        data=data,
         precision=config.precision,
     )
-    if folder := _folder_of(config):
-        folder.claim(resume=config.resume)
-        training.resume()
-    return training
 
 
 def _on_pictures(config: PixelConfig, device: torch.device) -> Training:
@@ -179,7 +192,8 @@ def _on_pictures(config: PixelConfig, device: torch.device) -> Training:
     about = {"action_dim": action_dim, "seen": {"env_id": settings.env_id}}
     about["seen"]["rendering"] = settings.rendering
     evaluate = evaluation(config, settings, action_dim)
-    return _training(config, agent, replay, evaluate, device, about)
+    data = {"task": pixel_digest(replay.episodes)}
+    return _training(config, agent, replay, evaluate, device, about, data)
 
 
 def open_data(config: PixelConfig) -> PixelEpisodes:
@@ -239,7 +253,9 @@ def _on_latents(
     source = latent_source(config, layout, device)
     learner = LatentAgent(config, agent, agent.heads, trained_steps=about["step"])
     evaluate = evaluation(config, config.seen(about["seen"]), agent.heads.action_dim)
-    return _training(config, learner, source, evaluate, device, {})
+    paths = {"diffusion.path": config.diffusion.path, "latents": config.latents}
+    data = {key: file_digest(path) for key, path in paths.items() if path is not None}
+    return _training(config, learner, source, evaluate, device, {}, data)
 
 
 def latent_source(

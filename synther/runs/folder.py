@@ -2,7 +2,10 @@
 
 Every command that writes a folder claims it here, and every ``--resume`` is answered here. A folder
 belongs to the run whose settings lie in it, in a file that each command names: ``run.json``,
-``config.yaml``, ``config.json`` or ``round.json``. A run is the same run when its settings are.
+``config.yaml``, ``config.json`` or ``round.json``. A run is the same run when its settings are; a
+run that is resumed with more steps than it was started with goes on as a longer one.
+
+Two commands cannot work in one folder at a time: see :mod:`synther.runs.lock`.
 """
 
 from __future__ import annotations
@@ -11,7 +14,8 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from rich.console import Console
 
 from synther.files import atomic, checkpoint
 from synther.files.checkpoint import CheckpointError
-from synther.runs.loggers import LOG_KEYS
+from synther.runs.loggers import LOG_FILES, LOG_KEYS
 from synther.runs.settings import as_dict, build, read_settings, typed
 
 PREFIX = "checkpoint"
@@ -29,11 +33,22 @@ MAY_DIFFER = LOG_KEYS | {"resume", "device", "threads"}
 """Keys that a resumed run may have otherwise: they say how it runs, not what it computes."""
 PREVIOUS = re.compile(r"previous-(\d+)")
 """The names of the folders into which earlier runs are moved."""
+KINDS = (
+    ("run.json", "model"), ("run.json", PREFIX), ("config.yaml", PREFIX), ("config.json", PREFIX)
+)  # fmt: skip
+"""The settings and the checkpoints by which the runs of the commands are told from each other."""
+LENGTHENED = "lengthened.json"
+"""A list of a run's changes of length: the step it stood at, its length then, and from there on."""
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
 class RunFolderError(CheckpointError):
     """A folder of another run, or one whose files cannot be read; the message names it."""
+
+
+def whole_number(value: Any) -> int | None:
+    """The number of steps that a setting says; None where it says none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 class RunFolder:
@@ -45,8 +60,11 @@ class RunFolder:
         settings: what the results depend on: a dataclass of :mod:`synther.runs.settings`, or plain
             values by key, of which ``gin`` is a text whose bindings are compared one by one.
         may_differ: keys, beside ``MAY_DIFFER``, that a resumed run may have otherwise.
-        among_others: files that are no run's may lie in the folder; a run was here only if its
-            settings or a model are.
+        own: names, or patterns of them, of what a run writes into the folder beside the file of
+            settings and the logs. A new run sets these aside, and leaves all else where it is.
+        lengths: keys of the number of steps, which a resumed run may have greater.
+        steps_of: from the value of such a key to the number; None where it has none.
+        younger: keys that runs of earlier versions do not have, which then differ in nothing.
     """
 
     def __init__(
@@ -56,15 +74,21 @@ class RunFolder:
         settings: Any,
         may_differ: Collection[str] = (),
         *,
-        among_others: bool = False,
+        own: Collection[str] = (),
+        lengths: Collection[str] = (),
+        steps_of: Callable[[Any], int | None] = whole_number,
+        younger: Collection[str] = (),
     ) -> None:
         self.path, self.file = path, path / file
         self.settings, self.may_differ = settings, may_differ
-        self.among_others = among_others
+        self.own = (file, LENGTHENED, *LOG_FILES, *own)
+        self.lengths, self.steps_of, self.younger = lengths, steps_of, younger
 
     # ---- Whose it is ----
     def claim(self, *, resume: bool, must_exist: bool = False) -> Path | None:
         """Make the folder this run's, with its settings in it.
+
+        The caller holds the folder's lock, and has checked all else that can be wrong.
 
         Args:
             resume: go on with the run in it, if there is one. A new run moves what an earlier one
@@ -81,6 +105,8 @@ class RunFolder:
         if resume and (must_exist or self.file.exists()):
             self.require_same()
             atomic.remove_partials(self.path)
+            if longer := self.lengthened():
+                self._lengthen(longer)
         else:
             if left := self._left_by_earlier_run():
                 moved = self._set_aside(left)
@@ -89,17 +115,60 @@ class RunFolder:
 
     def require_same(self) -> None:
         """Refuse to resume the run in the folder with other settings than it was started with: the
-        result would be of neither.
+        result would be of neither. Only more steps than before are let through.
 
         Raises:
             RunFolderError: they differ; the message lists each key, then and now.
         """
-        if differing := self.differences():
+        differing = self.differences()
+        if differing and not self._only_longer(differing):
             lines = [f"  {key}: then {then}, now {now}" for key, (then, now) in differing.items()]
+            if "data" in differing:
+                lines.append(
+                    "  (data is a digest: the rows of the data set are not what they were)"
+                )
+            more = f" (a greater {' or '.join(self.lengths)} alone trains on)" * bool(self.lengths)
             raise RunFolderError(
-                f"{self.path}: --resume needs the settings that the run was started with; give "
-                "these, or leave --resume out to begin a new run\n" + "\n".join(lines)
+                f"{self.path}: --resume needs the settings that the run was started with{more}; "
+                "give these, or leave --resume out to begin a new run\n" + "\n".join(lines)
             )
+
+    def lengthened(self) -> tuple[int, int] | None:
+        """The length of the run in the folder and its new one, in the unit of its setting, where
+        its settings differ in being longer alone."""
+        differing = self.differences()
+        if not differing or not self._only_longer(differing):
+            return None
+        # A second key, such as a number of epochs, says the same in another unit.
+        key = next(key for key in self.lengths if key in differing)
+        then, now = map(self.steps_of, differing[key])
+        assert then is not None
+        assert now is not None
+        return then, now
+
+    def _only_longer(self, differing: Mapping[str, tuple[Any, Any]]) -> bool:
+        for key, pair in differing.items():
+            then, now = map(self.steps_of, pair)
+            if key not in self.lengths or then is None or now is None or now < then:
+                return False
+        return True
+
+    def _lengthen(self, lengths: tuple[int, int]) -> None:
+        """Give the run its new length; the result of the shorter one gets a name of its own."""
+        last = checkpoint.furthest(self.path, "model", "resume", PREFIX)
+        step = int(last.stem.rsplit("-", 1)[1]) if last else 0
+        past = self.path / LENGTHENED
+        steps = json.loads(past.read_text(encoding="utf-8")) if past.is_file() else []
+        steps.append({"step": step, "then": lengths[0], "now": lengths[1]})
+        atomic.write_json(past, steps)
+        if (self.path / "result.json").is_file():
+            (self.path / "result.json").replace(self.path / f"result-{step}.json")
+        self.write_settings()
+        console.print(
+            f"{self.path}: goes on from step {step} as a longer run ({lengths[0]} before, "
+            f"{lengths[1]} now); a learning rate that falls over the run follows the new length",
+            highlight=False,
+        )
 
     def differences(self) -> dict[str, tuple[Any, Any]]:
         """The settings in which the run in the folder is another: key -> (then, now).
@@ -109,6 +178,7 @@ class RunFolder:
         """
         ignored = {*MAY_DIFFER, *self.may_differ}
         then, now = self._stored(), _flat(self._plain())
+        ignored.update(key for key in self.younger if key not in then)
         pairs = {key: (then.get(key, "not set"), now.get(key, "not set")) for key in then | now}
         return {k: pair for k, pair in pairs.items() if k not in ignored and pair[0] != pair[1]}
 
@@ -143,12 +213,22 @@ class RunFolder:
             ) from error
 
     def _left_by_earlier_run(self) -> list[Path]:
-        """The files of an earlier run, which a new one must not be mixed with: all that is in the
-        folder but the runs that were set aside before."""
-        if self.among_others and not (self.file.exists() or checkpoint.steps(self.path, "model")):
-            return []
+        """What runs of this kind have written into the folder, which a new one must not be mixed
+        with, its settings first: without them nobody takes what a kill leaves for a run.
+
+        Raises:
+            RunFolderError: the run of another command is in the folder.
+        """
+        for file, prefix in KINDS:
+            is_own = file == self.file.name and f"{prefix}-*.pt" in self.own
+            if not is_own and (self.path / file).is_file() and checkpoint.steps(self.path, prefix):
+                raise RunFolderError(
+                    f"{self.path}: holds a run of another command ({file}, {prefix}-<step>.pt); "
+                    "choose another folder"
+                )
         entries = self.path.iterdir() if self.path.is_dir() else ()
-        return [entry for entry in entries if not PREVIOUS.fullmatch(entry.name)]
+        own = [each for each in entries if any(fnmatchcase(each.name, name) for name in self.own)]
+        return sorted(own, key=lambda each: (each != self.file, each.name))
 
     def _set_aside(self, entries: list[Path]) -> Path:
         numbers = [int(match[1]) for each in self.path.iterdir()

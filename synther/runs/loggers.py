@@ -47,6 +47,8 @@ class LogSettings(Protocol):
     def group(self) -> str | None: ...
 
 
+LOG_FILES = ("metrics.jsonl", "events.out.tfevents.*")
+"""What logs leave in a run's folder, beside wandb's own, which has a name of its own each time."""
 LOG_KEYS = frozenset({"tensorboard", "wandb_mode", "entity", "project", "group"})
 """The keys of :class:`LogSettings`; a run that is resumed may have others than before."""
 
@@ -141,15 +143,31 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _wandb() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ImportError(
+            "wandb logging was asked for and wandb is not installed: "
+            "pip install 'synther[wandb]', or --wandb-mode disabled"
+        ) from error
+    return wandb
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "TensorBoard logging was asked for and tensorboard is not installed: "
+            "pip install 'synther[tensorboard]'"
+        ) from error
+    return SummaryWriter
+
+
 class _WandbAdapter:
     def __init__(self, **settings: Any) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ImportError(
-                "wandb logging was asked for and wandb is not installed: "
-                "pip install 'synther[wandb]', or --wandb-mode disabled"
-            ) from error
+        wandb = _wandb()
         try:
             self._run = wandb.init(**settings)
         except Exception as error:  # wandb raises a dozen kinds: no key, no home directory, ...
@@ -168,14 +186,7 @@ class _WandbAdapter:
 
 class _TensorBoardAdapter:
     def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ImportError(
-                "TensorBoard logging was asked for and tensorboard is not installed: "
-                "pip install 'synther[tensorboard]'"
-            ) from error
-        self._open = functools.partial(SummaryWriter, str(folder))
+        self._open = functools.partial(_summary_writer(), str(folder))
         self._writer: Any = None
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -201,6 +212,26 @@ def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> Wan
         if os.environ.get("WANDB_MODE", "").lower() == each:
             return each
     return "offline" if entity or os.environ.get("WANDB_API_KEY") else "disabled"
+
+
+def require_services(settings: LogSettings) -> None:
+    """Find out whether the log services that are asked for can be used, before a run touches
+    anything.
+
+    Raises:
+        ImportError: a service's package is not installed.
+        ValueError: wandb is to be online, and knows no key.
+    """
+    mode = default_wandb_mode(settings.wandb_mode, settings.entity)
+    if mode != "disabled":
+        wandb = _wandb()
+        if mode == "online" and not wandb.api.api_key:
+            raise ValueError(
+                "--wandb-mode online needs a key: run wandb login, set WANDB_API_KEY, or choose "
+                "--wandb-mode offline"
+            )
+    if settings.tensorboard:
+        _summary_writer()
 
 
 def open_adapters(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import gymnasium
 import h5py
@@ -28,6 +29,7 @@ from synther.diffusion.model_io import load_model
 from synther.files import checkpoint
 from synther.online import online_exp
 from synther.runs.commands import Exit, exit_code, message_of
+from synther.runs.lock import FolderLock
 from synther.transitions import Transitions
 from tests.data import random_transitions
 
@@ -126,6 +128,50 @@ class _Broken(gymnasium.Env):  # type: ignore[type-arg]
 
 gymnasium.register("Broken-v0", _Broken, max_episode_steps=20, disable_env_checker=True)
 F4 = np.float32
+_TINY_ONLINE = ("--env", "Pendulum-v1", "--debug", "--exp_name", "try")
+
+
+def _while_held(folder: Path, *words: str) -> None:
+    """An online run in a folder that this process works in."""
+    run = folder / "run" / "try_Pendulum-v1" / "try_Pendulum-v1_s0"
+    with FolderLock(run) as lock:
+        lock.acquire()
+        _online(*words)(folder)
+
+
+def _beside_online_run(folder: Path) -> None:
+    _pendulum(folder / "mine.npz")
+    (folder / "run").mkdir()
+    _text(folder / "run" / "run.json", "{}")
+    _saved(folder / "run" / "checkpoint-9.pt", {})
+    train_diffuser.main(_tiny_diffusion(folder))
+
+
+def _tiny_diffusion(folder: Path, steps: int = 4) -> list[str]:
+    sizes = ("mlp_width=8", "num_layers=1", "dim_t=8")
+    return [
+        *("--dataset", str(folder / "mine.npz"), "--results_folder", str(folder / "run")),
+        *("--save_num_samples", "10", "--device", "cpu", "--threads", "1", "--gin_params"),
+        *(f"ResidualMLPDenoiser.{size}" for size in sizes),
+        *("SimpleDiffusionGenerator.num_sample_steps=2", f"Trainer.train_num_steps={steps}"),
+    ]
+
+
+def _twice(folder: Path, *words: str, steps: int = 4, rows: Transitions | None = None) -> None:
+    """A run of four steps, then ``words``."""
+    _pendulum(folder / "mine.npz")
+    train_diffuser.main(_tiny_diffusion(folder))
+    if rows is not None:
+        rows.save(folder / "mine.npz")
+    train_diffuser.main([*_tiny_diffusion(folder, steps), *words])
+
+
+def _without_key(folder: Path) -> None:
+    with mock.patch("synther.runs.loggers._wandb") as wandb:
+        wandb.return_value.api.api_key = None
+        _online(*_TINY_ONLINE, "--wandb-mode", "online")(folder)
+
+
 CASES: dict[str, Callable[[Path], object]] = {
     "A name that is no data set": lambda f: load_dataset("hoper-medium-v2"),
     "A path that is not there": lambda f: load_dataset(f / "mine.npz"),
@@ -193,7 +239,19 @@ CASES: dict[str, Callable[[Path], object]] = {
     "Words: `--resume` where there is no run": _diffuser(
         "--resume", "--dataset", "hopper-demo-v0", "--gin_params", "ResidualMLPDenoiser.mlp_width=8"
     ),
+    "A folder that another command works in": lambda f: _while_held(f, *_TINY_ONLINE),
+    "A run of another command in the folder": lambda f: _beside_online_run(f),
+    "Words: `--resume` with fewer steps": lambda f: _twice(f, "--resume", steps=3),
+    "Words: `--resume` of a run whose data have changed": lambda f: _twice(
+        f, "--resume", rows=random_transitions(60, 3, 1, seed=1)
+    ),
+    "Words: `--load_checkpoint` with fewer samples than there are": lambda f: _twice(
+        f, "--load_checkpoint", "--save_num_samples", "9"
+    ),
+    "Words: `--wandb-mode online` without a key": lambda f: _without_key(f),
 }
+_OF_MACHINE = re.compile(r"process \d+ on \S+ \([^)]*\) works in it since [\d :-]*\d")
+"""Who holds a folder."""
 _OF_OTHERS = re.compile(r"\((?:File is|Unable|PytorchStream|while|Weights|checksum|could not).*\)")
 """What a library says of a damaged file, which its next version may say otherwise."""
 
@@ -214,6 +272,7 @@ def what_happens(case: Callable[[Path], object], folder: Path) -> tuple[int, str
             code, message = int(kind), message_of(error, Exit(kind))
     assert code is not None, "it was taken for good input"
     plain = " ".join(message.replace(str(folder), "…").split())
+    plain = _OF_MACHINE.sub("process … on … (…) works in it since …", plain)
     return code, _OF_OTHERS.sub("(…)", plain)
 
 

@@ -30,8 +30,11 @@ class Config:
     source: Source = field(default_factory=Source)
 
 
+OWN = ("logs", "model-*.pt")
+
+
 def plain(path: Path, **changed: Any) -> RunFolder:
-    return RunFolder(path, "run.json", {**SETTINGS, **changed})
+    return RunFolder(path, "run.json", {**SETTINGS, **changed}, own=OWN)
 
 
 def typed(path: Path, file: str, **given: Any) -> RunFolder:
@@ -175,30 +178,119 @@ def test_earlier_runs_are_set_aside_one_after_the_other_and_it_is_said(
 def test_setting_aside_never_meets_a_folder_that_is_there(tmp_path: Path) -> None:
     (tmp_path / "previous-2").mkdir()  # the first was deleted
     (tmp_path / "previous-2" / "a.txt").touch()
-    (tmp_path / "previous-notes.txt").touch()  # of the run itself
+    (tmp_path / "previous-notes.txt").touch()
+    (tmp_path / "model-1.pt").touch()
     assert plain(tmp_path).claim(resume=False) == tmp_path / "previous-3"
-    assert names(tmp_path) == {"previous-2/a.txt", "previous-3/previous-notes.txt", "run.json"}
+    left = {"previous-2/a.txt", "previous-notes.txt"}
+    assert names(tmp_path) == {*left, "previous-3/model-1.pt", "run.json"}
 
 
 def test_what_is_left_after_a_kill_in_the_middle_of_setting_aside_is_moved_too(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain(tmp_path).claim(resume=False)
-    (tmp_path / "checkpoint-9.pt").touch()
-    (tmp_path / "run.json").rename(tmp_path / "moved")  # and the process was killed here
-    assert plain(tmp_path).claim(resume=True) == tmp_path / "previous-1"
-    assert names(tmp_path) == {"previous-1/checkpoint-9.pt", "previous-1/moved", "run.json"}
+    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "model-9.pt").touch()
+    rename = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name == "model-9.pt":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            plain(tmp_path).claim(resume=False)
+    assert plain(tmp_path).claim(resume=True) == tmp_path / "previous-2"
+    first = {f"previous-1/{name}" for name in ("run.json", "metrics.jsonl")}
+    assert names(tmp_path) == {*first, "previous-2/model-9.pt", "run.json"}
+
+
+def test_files_and_runs_of_others_stay_where_they_are(tmp_path: Path) -> None:
+    plain(tmp_path).claim(resume=False)
+    own = {"model-3.pt", "metrics.jsonl", "logs/a.txt", "events.out.tfevents.1.host.2.3"}
+    foreign = {"notes.md", "a.npz", "config.yaml", "other/model-1.pt", "other/run.json"}
+    for name in own | foreign:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert plain(tmp_path).claim(resume=False) == tmp_path / "previous-1"
+    moved = {f"previous-1/{name}" for name in own | {"run.json"}}
+    assert names(tmp_path) == moved | foreign | {"run.json"}
+
+
+@pytest.mark.parametrize("mark", ["notes.md", "checkpoint-3.pt", "wandb"])
+def test_where_no_run_was_nothing_is_moved(mark: str, tmp_path: Path) -> None:
+    (tmp_path / mark).touch()
+    assert plain(tmp_path).claim(resume=False) is None
+    assert names(tmp_path) == {mark, "run.json"}
 
 
 @pytest.mark.parametrize(
-    ("mark", "moved"), [("run.json", True), ("model-3.pt", True), ("a", False)]
+    ("there", "file", "own"),
+    [
+        ("run.json", "run.json", "model-*.pt"),  # diffusion, where an online run is
+        ("run.json", "config.json", "checkpoint-*.pt"),  # pixels, there
+        ("config.yaml", "run.json", "checkpoint-*.pt"),  # online, where an offline run is
+    ],
 )
-def test_among_files_of_others_only_a_run_is_set_aside(
-    mark: str, moved: bool, tmp_path: Path
+def test_the_run_of_another_command_is_not_torn_apart(
+    there: str, file: str, own: str, tmp_path: Path
 ) -> None:
-    (tmp_path / mark).touch()
-    folder = RunFolder(tmp_path, "run.json", SETTINGS, among_others=True)
-    assert (folder.claim(resume=False) is not None) == moved
+    for name in (there, "checkpoint-3.pt"):
+        (tmp_path / name).touch()
+    with pytest.raises(RunFolderError, match=f"another command .{there}, checkpoint-<step>.pt"):
+        RunFolder(tmp_path, file, SETTINGS, own=(own,)).claim(resume=False)
+    assert names(tmp_path) == {there, "checkpoint-3.pt"}
+
+
+# ---- A longer run ----
+def lengthy(path: Path, **changed: Any) -> RunFolder:
+    return RunFolder(path, "run.json", {"seed": 1, "steps": 60, **changed}, lengths=("steps",))
+
+
+def test_more_steps_alone_make_a_run_a_longer_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lengthy(tmp_path).claim(resume=False)
+    (tmp_path / "checkpoint-60.pt").touch()
+    (tmp_path / "result.json").write_text('{"score": 1}')
+    assert lengthy(tmp_path).lengthened() is None
+    longer = lengthy(tmp_path, steps=90)
+    assert longer.lengthened() == (60, 90)
+    longer.claim(resume=True)
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 1, "steps": 90}
+    assert longer.lengthened() is None
+    assert longer.result() is None
+    assert json.loads((tmp_path / "result-60.json").read_text()) == {"score": 1}
+    lengthy(tmp_path, steps=100).claim(resume=True)
+    assert json.loads((tmp_path / "lengthened.json").read_text()) == [
+        {"step": 60, "then": 60, "now": 90},
+        {"step": 60, "then": 90, "now": 100},
+    ]
+    assert "goes on from step 60 as a longer run (60 before, 90 now)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("changed", [{"steps": 59}, {"steps": 90, "seed": 2}, {"steps": "many"}])
+def test_fewer_steps_or_other_settings_as_well_are_another_run(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    lengthy(tmp_path).claim(resume=False)
+    with pytest.raises(RunFolderError, match=r"\(a greater steps alone trains on\)"):
+        lengthy(tmp_path, **changed).claim(resume=True)
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 1, "steps": 60}
+
+
+def test_a_setting_that_earlier_versions_did_not_write_says_nothing(tmp_path: Path) -> None:
+    lengthy(tmp_path).claim(resume=False)
+    now = {"seed": 1, "steps": 60, "data": "abc"}
+    RunFolder(tmp_path, "run.json", now, younger=("data",)).claim(resume=True)
+    with pytest.raises(RunFolderError, match="data: then not set, now abc"):
+        RunFolder(tmp_path, "run.json", now).claim(resume=True)
+    RunFolder(tmp_path, "run.json", now, younger=("data",)).write_settings()
+    other = RunFolder(tmp_path, "run.json", {**now, "data": "def"}, younger=("data",))
+    with pytest.raises(RunFolderError, match="data: then abc, now def"):
+        other.claim(resume=True)
 
 
 # ---- What is in it ----

@@ -54,7 +54,7 @@ class RunConfig:
     max_timesteps: int = 1_000_000  # updates in all
     checkpoints_path: Optional[str] = None  # folder of run folders; nothing is written without
     save_checkpoints: bool = True  # keep the checkpoint of every evaluation, not the latest alone
-    resume: bool = False  # continue the newest unfinished run of this name, env and seed
+    resume: bool = False  # continue this run; with more max_timesteps also one that is done
     load_model: Optional[str] = None  # start from the weights of this checkpoint
     log_every: int = 1000  # updates from one record of metrics to the next
     buffer_size: int = 10_000_000  # rows; a larger data set is refused

@@ -15,15 +15,18 @@ from pathlib import Path
 from synther.corl.shared.config import RunConfig
 from synther.files import checkpoint
 from synther.learning.learner import Agent
-from synther.runs.folder import RunFolder, checkpoint_in
+from synther.runs.folder import RunFolder, checkpoint_in, console
+from synther.runs.lock import FolderLock
 from synther.runs.settings import ConfigError
 
 
 class NumberedFolder(RunFolder):
-    """The folder of an offline run."""
+    """The folder of an offline run, and the lock that the run holds on it."""
 
     def __init__(self, path: Path, config: RunConfig) -> None:
-        super().__init__(path, "config.yaml", config, {"checkpoints_path"})
+        lengths = ("max_timesteps", "num_epochs")
+        super().__init__(path, "config.yaml", config, {"checkpoints_path"}, lengths=lengths)
+        self.lock = FolderLock(path)
 
     @classmethod
     def create(cls, config: RunConfig) -> NumberedFolder:
@@ -42,7 +45,9 @@ class NumberedFolder(RunFolder):
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                         raise
                 else:
-                    return cls(path, config)
+                    found = cls(path, config)
+                    found.lock.acquire()
+                    return found
             raise ConfigError(f"{first}: all its numbers are taken")
         except OSError as error:  # the hidden name would tell nobody anything
             raise OSError(error.errno, error.strerror, os.fspath(first)) from error
@@ -51,24 +56,43 @@ class NumberedFolder(RunFolder):
 
     @classmethod
     def find(cls, config: RunConfig) -> NumberedFolder | None:
-        """The run that ``config`` continues: of this name, env and seed, the newest unfinished one
-        of the same configuration, else the newest finished one of it. None without any.
+        """The run that ``config`` continues, locked: of this name, env and seed, the newest
+        unfinished one of the same configuration, else the newest finished one of it, else the
+        newest one that ``config`` trains for longer. None without any, which is said where there
+        are finished ones of other configurations.
 
         Raises:
-            RunFolderError: there is an unfinished one, of another configuration; the message lists
-                the keys.
+            RunFolderError: there is an unfinished one, of another configuration, or one that was
+                trained for longer; the message lists the keys.
+            FolderInUseError: another process works on it.
         """
         runs = [cls(path, config) for path in _existing(config)]
         same = [run for run in runs if not run.differences()]
-        unfinished = [run for run in same or runs if run.result() is None]
-        found = next(reversed(unfinished or same), None)
+        longer = [run for run in runs if run.lengthened()]
+        unfinished = [run for run in same or longer or runs if run.result() is None]
+        found = next(reversed(unfinished or same or longer), None)
+        if found is None and runs:
+            differing = runs[-1].differences().keys()
+            if differing <= {*runs[-1].lengths}:
+                runs[-1].require_same()
+            console.print(
+                f"{runs[-1].path}: holds a finished run of other settings "
+                f"({', '.join(differing)}); this is a new run, in a folder of its own",
+                highlight=False,
+            )
         if found is not None:
-            found.claim(resume=True)
+            found.lock.acquire()
+            try:
+                found.require_same()
+            except BaseException:
+                found.lock.release()
+                raise
         return found
 
     def remove(self) -> None:
         """Take back a folder in which nothing has been trained."""
         shutil.rmtree(self.path)
+        self.lock.release()
 
 
 def load_weights(agent: Agent, path: str | Path) -> None:

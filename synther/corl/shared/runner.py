@@ -5,6 +5,7 @@ The training loop itself is :mod:`synther.learning.loop`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from synther.corl.shared.config import RunConfig
 from synther.corl.shared.result import evaluation_of, result_of
 from synther.corl.shared.run_folder import NumberedFolder, load_weights
 from synther.datasets import load_dataset
+from synther.datasets.digest import content_digest, file_digest
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.envs import Evaluator, use_backend
 from synther.learning.learner import Agent, Dims
@@ -23,6 +25,7 @@ from synther.learning.loop import Evaluation, Timetable, Training
 from synther.learning.streams import generators_for
 from synther.runs.commands import naming_last_checkpoint
 from synther.runs.folder import PREFIX, RunFolder
+from synther.runs.loggers import require_services
 from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_kernels
 from synther.runs.settings import ConfigError, as_dict
 from synther.transitions import Transitions
@@ -42,7 +45,8 @@ class Prepared(NamedTuple):
 def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
     """Train as ``config`` says and return what ``result.json`` holds (see ``result_of``).
 
-    With ``resume``, a run that has finished is not trained again: its result is returned.
+    With ``resume``, a run that has finished is not trained again: its result is returned. With more
+    updates than it was trained for, it goes on with the rest of them.
 
     Raises:
         ConfigError, TransitionError, CheckpointError: of what it was given.
@@ -50,17 +54,25 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
     """
     if config.resume and config.checkpoints_path is None:
         raise ConfigError("--resume needs --checkpoints_path, to know what to continue")
+    require_services(config)
     folder = NumberedFolder.find(config) if config.resume else None
-    if folder is not None and (finished := folder.result()) is not None:
-        return finished
-    if config.deterministic:
-        use_deterministic_kernels()
-    use_backend(config.backend)
-    with cpu_threads(config.threads):
+    with contextlib.ExitStack() as stack:
+        if folder is not None:
+            stack.callback(folder.lock.release)
+            finished = folder.result() if folder.lengthened() is None else None
+            if finished is not None:
+                return finished
+        if config.deterministic:
+            use_deterministic_kernels()
+        use_backend(config.backend)
+        stack.enter_context(cpu_threads(config.threads))
         if folder is not None or config.checkpoints_path is None:
             prepared = prepare(config, build, folder)
+            if folder is not None:
+                folder.claim(resume=True)
         else:
             folder = NumberedFolder.create(config)
+            stack.callback(folder.lock.release)
             try:
                 prepared = prepare(config, build, folder)
             except Exception:
@@ -69,9 +81,9 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
         training, evaluator, env_id = prepared
         with naming_last_checkpoint(folder.path if folder else None, PREFIX), evaluator:
             training.run()
-    result = result_of(config, env_id, training.evaluations, training.seconds)
-    if folder:
-        folder.finish(result)
+        result = result_of(config, env_id, training.evaluations, training.seconds)
+        if folder:
+            folder.finish(result)
     return result
 
 
@@ -118,6 +130,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
         name=config.name,
         unit="update",
         folder=folder.path if folder else None,
+        data=_digests(dataset, config) if folder else None,
         keep_all=config.save_checkpoints,
         cuda_graph=config.compile == "cudagraph",
         precision=config.precision,
@@ -125,6 +138,13 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     if not training.resume() and config.load_model is not None:
         load_weights(agent, config.load_model)
     return Prepared(training, evaluator, env_id)
+
+
+def _digests(dataset: Transitions, config: RunConfig) -> dict[str, str]:
+    digests = {"env": content_digest(dataset)}
+    if config.diffusion.path is not None:
+        digests["diffusion.path"] = file_digest(config.diffusion.path)
+    return digests
 
 
 def _device(name: str) -> torch.device:

@@ -25,6 +25,8 @@ from synther.runs.loggers import Logger
 from synther.runs.processes import Processes, accelerator_for
 from synther.transitions import TransitionLayout
 
+STEPS = 100_000
+"""The length of a run where nothing else is said."""
 SMALL_DATA_SET_ROWS = 800_000
 """Data sets with fewer rows take the small batch."""
 
@@ -77,7 +79,7 @@ class Trainer:
         dataset: Any,
         train_batch_size: int = 1024,
         small_batch_size: int = 256,
-        train_num_steps: int = 100_000,
+        train_num_steps: int = STEPS,
         train_lr: float = 3e-4,
         lr_scheduler: Literal["cosine"] | None = "cosine",
         adam_betas: tuple[float, float] = (0.9, 0.99),

@@ -1,0 +1,48 @@
+"""A digest of a data set's content tells whether two data sets of one name are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synther.datasets.vd4rl import PixelEpisodes
+from synther.transitions import Transitions
+
+PICTURES = 64
+"""So many pictures, evenly spaced, stand for all of a data set's: reading all takes minutes."""
+_DIGITS = 16
+
+
+def content_digest(transitions: Transitions) -> str:
+    """16 hexadecimal digits of a SHA-256 over the five arrays; where the rows come from, and what
+    their metadata say, is no part of it."""
+    return _of_arrays(transitions.arrays())
+
+
+def pixel_digest(episodes: PixelEpisodes) -> str:
+    """The same of episodes of pictures: over all their numbers and ``PICTURES`` of the pictures."""
+    rows = np.linspace(0, len(episodes) - 1, min(PICTURES, len(episodes))).astype(np.int64)
+    numbers = {key: getattr(episodes, key) for key in ("actions", "rewards", "discounts", "starts")}
+    return _of_arrays({**numbers, "images": episodes.gather(rows)})
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """The same of a file, whatever it holds."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.shape} {array.dtype.name};".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:_DIGITS]
