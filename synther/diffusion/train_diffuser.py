@@ -204,6 +204,9 @@ def _train(
     folder: Path = args.results_folder
     inputs, layout = rows_and_layout(training)
     model = construct_diffusion_model(inputs=inputs, layout=layout)
+    # All that can be wrong shows before an earlier run is set aside.
+    _generator(args, layout, model)
+    trainer = Trainer(model, inputs, results_folder=folder, device=args.device, seed=args.seed)
     # Gin knows a run's settings only once everything that it configures has been imported.
     settings = {
         "dataset": args.dataset,
@@ -211,6 +214,7 @@ def _train(
         "data": digest,
         "seed": args.seed,
         "held_out": args.held_out,
+        "precision": trainer.training_step.precision,
         "gin": gin.config_str(),
     }
     claimed = RunFolder(
@@ -220,13 +224,10 @@ def _train(
         own=(*OWN, *map(escape, {args.save_file_name, *sample_files(folder)})),
         lengths=("Trainer.train_num_steps",),
         steps_of=lambda value: STEPS if value == "not set" else whole_number(value),
-        younger=("data",),
+        younger=("data", "precision"),
     )
     if args.resume and processes.is_first:
         claimed.require_same()
-    # All that can be wrong shows before an earlier run is set aside.
-    _generator(args, layout, model)
-    trainer = Trainer(model, inputs, results_folder=folder, device=args.device, seed=args.seed)
     adapters: tuple[Adapter, ...] = ()
     if processes.is_first:
         lock.acquire()

@@ -58,7 +58,7 @@ class OnlineConfig:
     num_min: float = 2
     q_target_mode: TargetMode = "min"
     policy_update_delay: int = 20
-    precision: Precision = "fp32"  # of the agent's products: fp32, tf32 (CUDA) or bf16
+    precision: Precision = "fp32"  # of the agent's products: fp32, tf32 (CUDA), bf16 or auto
     compile: CompileMode = "off"
     # SynthER.
     disable_diffusion: bool = True
@@ -174,6 +174,27 @@ class OnlineConfig:
             hidden_sizes=tuple(self.hidden_sizes),
             **own,
         )
+
+    def too_short(self) -> list[str]:
+        """What does not happen in so short a run, in a sentence each."""
+        steps, missing = self.total_steps, []
+        if steps <= self.update_after:
+            missing.append(
+                f"the agent does not learn in these {steps} steps: its updates begin after "
+                f"{self.update_after} (redq_sac.start_steps, redq_sac.delay_update_steps)"
+            )
+        if not self.disable_diffusion and not self.refills_until(steps):
+            missing.append(
+                f"no diffusion model is trained in these {steps} steps: the first is due at step "
+                f"{self._first_refill} (redq_sac.diffusion_start, "
+                "redq_sac.retrain_diffusion_every), and after the last step there is none"
+            )
+        return missing
+
+    @property
+    def _first_refill(self) -> int:
+        every = self.retrain_diffusion_every
+        return -(-max(self.diffusion_start, 1) // every) * every
 
     def refills_until(self, step: int) -> int:
         """The number of diffusion models that are due by the end of step ``step``. After the last

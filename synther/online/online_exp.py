@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ from synther.runs.commands import add_backend, add_deterministic
 from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.lock import FolderLock
 from synther.runs.loggers import open_adapters, require_services
+from synther.runs.precision import settled
 from synther.runs.runtime import resolve_device, seed_everything, use_deterministic_kernels
 from synther.transitions import TransitionLayout, Transitions
 
@@ -135,11 +137,14 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     gin_config.parse(bindings=[*(DEBUG if args.debug else ()), *args.gin_params], clear=False)
     given = {"env_name": args.env, "seed": args.seed}
     config = OnlineConfig(**{key: value for key, value in given.items() if value is not None})
+    for missing in config.too_short():
+        warnings.warn(missing, stacklevel=1)
     if args.deterministic:
         use_deterministic_kernels()
     use_backend(args.backend)
     device = resolve_device(args.device)
     require_services(args)
+    config = replace(config, precision=settled(config.precision, device))
     # Before the run has a folder, or costs an earlier one its own.
     layout = _layout_of(config.env_name)
     if not config.disable_diffusion:
@@ -151,6 +156,8 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     settings = {"env": config.env_name, "seed": config.seed} | {
         name: repr(value) for name, value in bindings.items() if name not in WITHOUT_EFFECT
     }
+    if "redq_sac.precision" in settings:
+        settings["redq_sac.precision"] = repr(config.precision)  # what auto turned out to be
     with FolderLock(folder) as lock:
         if args.resume:  # what there is to go on from is read below
             lock.acquire()

@@ -62,7 +62,7 @@ class PixelConfig:
     device: str = "auto"  # auto, cpu, cuda or cuda:<n>
     threads: int = 1  # of the CPU; 0: all cores
     compile: Literal["off", "default"] = "off"  # default: torch.compile of the encoder
-    precision: Precision = "fp32"  # fp32; tf32 (CUDA); bf16: of the encoder, with channels last
+    precision: Precision = "fp32"  # fp32; tf32 (CUDA); bf16: of the encoder, channels last; auto
     max_timesteps: int = 500_000  # steps; there is an update at every update_every-th
     update_every: int = 2
     eval_freq: int = 10_000  # steps; 0: at the end alone

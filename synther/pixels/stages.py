@@ -36,6 +36,7 @@ from synther.runs.commands import naming_last_checkpoint
 from synther.runs.folder import PREFIX, RunFolder, checkpoint_in
 from synther.runs.lock import FolderLock
 from synther.runs.loggers import require_services
+from synther.runs.precision import settled
 from synther.runs.runtime import cpu_threads, resolve_device
 from synther.runs.settings import ConfigError, as_dict, build, typed, types_of
 from synther.transitions import TransitionError, TransitionLayout, Transitions
@@ -61,6 +62,7 @@ def train(config: PixelConfig, *, lengthen: bool = True) -> dict[str, Any]:
     """
     device = resolve_device(config.device)
     require_services(config)
+    config = replace(config, precision=settled(config.precision, device))
     loaded = None if config.load_agent is None else load_agent(config.load_agent, device)
     if loaded is not None:  # what the agent is made of is its own; how it goes on, config says
         config = replace(config, **{key: getattr(loaded[1], key) for key in OWN})

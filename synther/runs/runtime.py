@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["fp32", "tf32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16", "auto"]
 """fp32: products are taken in float32. tf32: on CUDA in TF32, which keeps float32's range and 10 of
-its 23 bits; elsewhere as fp32. bf16: in bfloat16. Weights and sums are float32 in all three."""
+its 23 bits; elsewhere as fp32. bf16: in bfloat16. Weights and sums are float32 in all three.
+auto: bf16 where that is faster, which :func:`synther.runs.precision.settled` finds out at first."""
 CompileMode = Literal["off", "default", "cudagraph"]
 
 DEVICE_MEMORY_SHARE = 0.5

@@ -64,7 +64,7 @@ class RunConfig:
     normalize: bool = True  # states, by mean and standard deviation of the data set
     normalize_reward: bool = False  # rewards, by the data set's returns (antmaze: minus 1)
     compile: CompileMode = "off"  # of the update: off, default (torch.compile), cudagraph
-    precision: Precision = "fp32"  # of products: fp32, tf32 (CUDA), or bf16 between hidden layers
+    precision: Precision = "fp32"  # of products: fp32, tf32 (CUDA), bf16 (hidden layers), auto
     backend: Optional[Backend] = None  # of environments: gymnasium or gym; None: $SYNTHER_BACKEND
     deterministic: bool = False  # the same bits every time on CUDA too, where it costs some speed
     threads: int = 1  # CPU threads of the update; 0: all cores. More than 1 rarely pays

@@ -6,6 +6,7 @@ The training loop itself is :mod:`synther.learning.loop`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from synther.learning.streams import generators_for
 from synther.runs.commands import naming_last_checkpoint
 from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.loggers import require_services
+from synther.runs.precision import settled
 from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_kernels
 from synther.runs.settings import ConfigError, as_dict
 from synther.transitions import Transitions
@@ -55,6 +57,8 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
     if config.resume and config.checkpoints_path is None:
         raise ConfigError("--resume needs --checkpoints_path, to know what to continue")
     require_services(config)
+    precision = settled(config.precision, _device(config.device))
+    config = dataclasses.replace(config, precision=precision)
     folder = NumberedFolder.find(config) if config.resume else None
     with contextlib.ExitStack() as stack:
         if folder is not None:

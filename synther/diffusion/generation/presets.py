@@ -11,7 +11,8 @@ import torch
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.samplers import SAMPLERS, check_sampler, count_calls, karras_schedule
-from synther.runs.runtime import Precision, check_precision
+from synther.runs.precision import multiplies_bf16_fast, settled
+from synther.runs.runtime import Precision
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,6 @@ def preset_of(name: str, model: ElucidatedDiffusion, num_sample_steps: int) -> P
     return Preset(name, num_sample_steps, model.sigma_min, model.sigma_max, model.rho, params=own)
 
 
-def multiplies_bf16_fast(device: torch.device) -> bool:
-    """Say whether the device has units for products in bfloat16; a device without them is slower in
-    bfloat16 than in float32."""
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    has: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
-
-
 def prepared(
     model: ElucidatedDiffusion,
     sampler: str | None,
@@ -132,8 +123,7 @@ def prepared(
         if preset.precision == "bf16" and multiplies_bf16_fast(model.device):
             chosen = "bf16"
         model, num_sample_steps = preset.applied_to(model), preset.num_sample_steps
-    chosen = chosen if precision is None else precision
-    check_precision(chosen)
+    chosen = chosen if precision is None else settled(precision, model.device)
     if chosen == "bf16":
         model = copy.deepcopy(model)
         model.net.products_in(torch.bfloat16)  # type: ignore[operator]

@@ -22,6 +22,7 @@ from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
 from synther.learning.streams import restore_generators
 from synther.runs import runtime
+from synther.runs.precision import settled
 from synther.runs.processes import Processes
 
 if TYPE_CHECKING:  # accelerate takes seconds to import
@@ -73,8 +74,7 @@ class TrainingStep:
         self.device = accelerator.device
         self.num_steps, self.schedule = num_steps, schedule
         self.initial_rate, self.max_grad_norm = learning_rate, max_grad_norm
-        runtime.check_precision(precision)
-        self.precision = precision
+        self.precision = settled(precision, self.device)
         self.diffusion_model = diffusion_model.to(self.device)
         # Where there are several processes, this gives all of them the first one's weights.
         self.model = accelerator.prepare_model(diffusion_model)
