@@ -92,18 +92,29 @@ class Upsampler:
         """
         before = self._require_fitted()
         transitions = _enough(as_transitions(data))
-        layout = TransitionLayout.of(transitions, terminals=before.layout.terminals)
-        if layout != before.layout or (transitions.terminals.any() and not layout.terminals):
+        if not self.can_refit(transitions):
             raise TransitionError(
                 f"{transitions.source}: the rows are {TransitionLayout.of(transitions)}, the "
                 f"model's {before.layout}; use fit for a new model"
             )
+        layout = before.layout
         config = self._config_for(transitions)
         if steps is None:
             steps = max(1, round(config.steps * REFIT_SHARE))
         network = {name: getattr(before.config, name) for name in ("width", "num_layers", "dim_t")}
         config = replace(config, steps=steps, **network)
         return self._learn(transitions, layout, config, before.model)
+
+    def can_refit(self, transitions: Transitions) -> bool:
+        """Whether the present model has the columns of these rows; a model of rows without a true
+        terminal has none for it.
+
+        Raises:
+            RuntimeError: nothing was fitted yet.
+        """
+        own = self._require_fitted().layout
+        layout = TransitionLayout.of(transitions, terminals=own.terminals)
+        return layout == own and (own.terminals or not transitions.terminals.any())
 
     def sample(self, num_samples: int, seed: int | None = None) -> Transitions:
         """New transitions.
@@ -154,6 +165,7 @@ class Upsampler:
                 f"{path}: was not written by Upsampler.save (keys {sorted(payload)}); "
                 "synther.diffusion.model_io.load_model may read it"
             )
+        runtime.resolve_device(device)  # what is asked for has to be here
         payload["upsampler"]["device"] = device
         upsampler = cls.__new__(cls)
         upsampler.__setstate__(payload)
@@ -179,8 +191,15 @@ class Upsampler:
         self.verdict = Verdict.from_plain(verdict) if verdict else None
         self._fitted = None
         if "fitted" in payload:
-            device = runtime.resolve_device(self.device)
-            self._fitted = FittedModel.from_payload(payload, device)
+            self._fitted = FittedModel.from_payload(payload, self._device_here())
+
+    def _device_here(self) -> torch.device:
+        """The device that it was made for; where that is not here, one that is, from now on."""
+        try:
+            return runtime.resolve_device(self.device)
+        except ValueError:
+            self.device = "auto"
+            return runtime.resolve_device(self.device)
 
     def _learn(
         self,

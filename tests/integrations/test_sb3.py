@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,96 @@ def test_a_nan_from_the_environment_is_not_stored(name: str, value: float) -> No
     with pytest.raises(ValueError, match=f"step 5: an environment gave an? {name} that is not fin"):
         real.add(np.zeros((1, 3)), observation, np.zeros((1, 2)), reward, np.zeros(1), [{}])
     assert real.size() == 4
+
+
+class Goal(Drift):
+    """Has its first true terminal at the 300th step of its life, and then often one."""
+
+    life = 0
+
+    def step(self, action: Any) -> Any:
+        Goal.life += 1
+        self.state = np.float32(0.9 * self.state + 0.1 * action[0])
+        return self.state, -1.0, Goal.life > 300 and Goal.life % 20 == 0, False, {}
+
+
+def test_a_first_terminal_after_the_first_refill_gets_a_column(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a fit from scratch; the refills before and after it are warm starts."""
+    monkeypatch.setattr(Goal, "life", 0)
+    rounds = []
+    fill = SynthERReplayBuffer.fill
+
+    def counting(self: SynthERReplayBuffer, rows: Any) -> None:
+        assert self.upsampler is not None
+        rounds.append((self.upsampler._rounds, bool(rows.terminals.any())))
+        fill(self, rows)
+
+    monkeypatch.setattr(SynthERReplayBuffer, "fill", counting)
+    model = agent(env=DummyVecEnv([lambda: TimeLimit(Goal(), 50)]), learning_starts=590)
+    config = {**TINY, "steps": 200}
+    callback = SynthERCallback(200, 400, config=config, device="cpu", warm_start=True)
+    model.learn(850, callback=callback)
+    assert [each for each, _ in rounds] == [1, 1, 2, 3]
+    assert not rounds[0][1]
+    assert rounds[-1][1]
+
+
+def test_a_buffer_of_another_device_opens_where_that_is_missing(tmp_path: Path) -> None:
+    model = agent().learn(215, callback=refills())
+    model.replay_buffer.upsampler.device = "cuda:7"  # as SynthERCallback(device=...) leaves it
+    expected = model.replay_buffer.upsampler.sample(5, seed=1)
+    model.save_replay_buffer(tmp_path / "replay.pkl")
+    model.replay_buffer.upsampler.save(tmp_path / "model.pt")
+    model.load_replay_buffer(tmp_path / "replay.pkl")
+    upsampler = model.replay_buffer.upsampler
+    assert upsampler.device == "auto"
+    np.testing.assert_allclose(
+        upsampler.sample(5, seed=1).observations, expected.observations, rtol=1e-4, atol=1e-4
+    )
+    with pytest.raises(ValueError, match="device 'cuda:7'"):  # asked for, and not here
+        Upsampler.load(tmp_path / "model.pt", device="cuda:7")
+
+
+def warned(model: Any, steps: int, **options: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.learn(steps, **options)
+    found = [str(each.message) for each in caught]
+    return [each for each in found if each.startswith("SynthER") and "verdict" not in each]
+
+
+def test_what_would_pass_in_silence_is_said(tmp_path: Path) -> None:
+    (alone,) = warned(agent(learning_starts=10), 20)
+    assert "nothing fills it with synthetic rows, so that all rows are real" in alone
+    (early,) = warned(agent(), 40, callback=refills())
+    assert "does not learn in these 40 steps: learning_starts is 50" in early
+    (short,) = warned(agent(learning_starts=30), 40, callback=refills())
+    assert "no refill comes up to step 40, the last: the next one is due at step 210" in short
+    (few,) = warned(agent(learning_starts=30), 40, callback=refills(20))
+    assert "no refill came: the buffer holds 40 rows, a refill needs 200" in few
+    for model in (agent(ratio=0, learning_starts=30), agent(learning_starts=190)):
+        steps = 40 if model.learning_starts == 30 else 215
+        assert not warned(model, steps, callback=refills())
+    filled = agent(learning_starts=10)
+    filled.replay_buffer.fill(random_transitions(observation_dim=3))
+    assert not warned(filled, 20)
+    # Neither is the silence of one session the next one's.
+    model = agent(learning_starts=10)
+    warned(model, 15, callback=refills())
+    model.save_replay_buffer(tmp_path / "replay.pkl")
+    model.load_replay_buffer(tmp_path / "replay.pkl")
+    assert any("nothing fills it" in each for each in warned(model, 20))
+
+
+def test_returns_of_several_steps_have_no_effect_and_that_is_said() -> None:
+    try:
+        model = agent(n_steps=3, learning_starts=190)
+    except TypeError:
+        pytest.skip("this version has no n_steps")
+    (said,) = warned(model, 215, callback=refills())
+    assert "n_steps is 3 and has no effect with a SynthERReplayBuffer" in said
 
 
 def test_what_is_not_vectors_is_refused_at_the_door() -> None:
