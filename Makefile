@@ -8,7 +8,7 @@ PYTEST_OPTIONS := -n auto --dist=worksteal --durations=10
 PYTEST := $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 .PHONY: help demo test test-elsewhere test-slow docs lint format bench gpu-check figures clean coverage \
-	test-lower-bounds test-newest test-extras test-matrix clean-clone-check
+	test-lower-bounds test-newest test-extras test-matrix clean-clone-check wheel-check
 
 help:
 	@echo "make demo       install; train, sample and learn on the data set that ships inside"
@@ -18,6 +18,7 @@ help:
 	@echo "make coverage   the tests with a floor under the share of lines that they run"
 	@echo "make test-extras  each extra in an environment of its own, and what it is for"
 	@echo "make test-matrix  oldest and newest versions, coverage, extras, a clean clone; hours"
+	@echo "make wheel-check  a wheel, used from an empty folder in an empty environment"
 	@echo "make docs       the site, into site/; a warning is an error"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make format     let ruff rewrite what it can"
@@ -66,6 +67,9 @@ test-newest:
 
 test-extras:
 	bash .ci/extras.sh
+
+wheel-check: $(VENV)/.installed-dev
+	bash .ci/wheel.sh $(BIN)/python
 
 clean-clone-check:
 	bash .ci/clean_clone.sh

@@ -1,8 +1,11 @@
 """Packaging of SynthER; ``pip install -r requirements.txt`` is the tested set."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
 
 CORE = [
     "torch>=2.11",
@@ -36,11 +39,11 @@ EXTRAS = {
     "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
     "wandb": ["wandb>=0.22"],
     "tensorboard": ["tensorboard>=2.17"],
-    # Many runs: sweep.py on Ray, or job arrays for Slurm. Ray 2.60 gives its own helpers 15 seconds
-    # to start and then ends, which two busy cores were seen not to manage; 2.49 waits.
-    "ray": ["ray>=2.40,<2.50"],
+    # Many runs: sweep.py on Ray, or job arrays for Slurm.
+    "ray": ["ray>=2.40"],
     "slurm": ["submitit>=1.5"],
     "dev": [
+        "setuptools>=68",  # the test of the wheel builds one
         "pytest>=8.3",
         "hypothesis>=6.112",
         "pytest-cov>=5.0",
@@ -53,21 +56,48 @@ EXTRAS = {
         "stable-baselines3>=2.7",
         "d3rlpy>=2.6.2,<2.8",
         "tensorboard>=2.17",
-        "ray>=2.40,<2.50",
+        "ray>=2.40",
         "submitit>=1.5",
     ],
 }
 
+
+def version() -> str:
+    """The version that the package says it has; importing it needs what is not installed yet."""
+    text = (HERE / "synther" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1]
+
+
 setup(
     name="synther",
-    version="1.0.0.dev0",
+    version=version(),
     description="Synthetic Experience Replay: diffusion-upsampled transitions for RL agents",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="the SynthER authors",
+    url="https://arxiv.org/abs/2303.06614",
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2303.06614",
+        "Research release of 2023": "https://github.com/conglu1997/SynthER",
+    },
     license="MIT",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    entry_points={"console_scripts": ["synther = synther.__main__:main"]},
     python_requires=">=3.10",
-    packages=find_packages(include=["synther", "synther.*"]),
+    # The top-level folder config/ is installed as synther.config; see synther/installed.py.
+    packages=[*find_packages(include=["synther", "synther.*"]), "synther.config"],
+    package_dir={"synther.config": "config"},
     package_data={
+        "synther.config": ["*.gin", "*/*.gin", "*/*.yaml"],
         "synther": ["py.typed"],
         "synther.datasets": ["*.json", "data/*.npz"],
         "synther.envs": ["*.json", "assets/*"],

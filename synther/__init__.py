@@ -11,6 +11,8 @@ if _TYPE_CHECKING:
     from synther.transitions import Transitions
     from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, Verdict, upsample
 
+__version__ = "1.0.0.dev0"
+
 # Threads that wait for each other at the end of every product spin for milliseconds by default. As
 # soon as another process holds a core they wait out whole time slices that way, and small networks
 # train some thirty times slower. Read when torch loads its OpenMP library, so it must be set first.

@@ -11,7 +11,7 @@ import pytest
 from synther.corl.shared import command as offline_command
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
@@ -34,6 +34,7 @@ def commands():
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             start = next((n for n, word in enumerate(words) if is_ours(word)), None)
+            start = 0 if words[:1] == ["synther"] else start
             if start is not None:
                 seen.setdefault(tuple(words[start:]), page)
     return [pytest.param(list(words), id=f"{page}: {words[0]}") for words, page in seen.items()]
@@ -62,7 +63,7 @@ def test_a_command_is_understood(words, monkeypatch):
         return
     monkeypatch.setattr(offline_command, "run", do_not_run)  # it reads its words by itself
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", only_parse)
-    run = runpy.run_module if script.startswith("synther.") else runpy.run_path
+    run = runpy.run_path if script.endswith(".py") else runpy.run_module
     with pytest.raises(Understood):
         run(script, run_name="__main__")
 

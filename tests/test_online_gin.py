@@ -6,10 +6,11 @@ import torch
 
 from synther.diffusion.model_io import load_model
 from synther.diffusion.norm import Normalizer, TransitionSpace
+from synther.installed import CHECKOUT as ROOT
 from synther.learning.replay import RowBuffer
 from synther.online.config import OnlineConfig
 from synther.online.refill import SyntheticRefill
-from synther.runs import ROOT, gin_config
+from synther.runs import gin_config
 from tests.diffusion.models import LAYOUT, random_rows
 
 SAC = {

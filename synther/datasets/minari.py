@@ -1,4 +1,4 @@
-"""Minari data sets are read as transitions (optional: ``pip install 'synther[minari]'``).
+"""Minari data sets are read as transitions (optional: the extra ``minari``).
 
 Minari's ``mujoco/*`` sets are new data on gymnasium's ``-v5`` environments, not D4RL's: their
 scores are never to be mixed.
@@ -13,6 +13,7 @@ import numpy as np
 
 from synther.datasets.download import DownloadError
 from synther.datasets.files import METADATA_ATTRIBUTE
+from synther.installed import install_hint
 from synther.transitions import TransitionError, Transitions
 
 
@@ -60,7 +61,7 @@ def _open(dataset_id: str) -> Any:
         import minari
     except ImportError as error:
         raise ImportError(
-            f"minari:{dataset_id}: reading it needs minari; run pip install 'minari[hdf5]'"
+            f"minari:{dataset_id}: reading it needs minari; run {install_hint('minari')}"
         ) from error
     try:
         return minari.load_dataset(dataset_id)

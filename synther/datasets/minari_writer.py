@@ -1,4 +1,4 @@
-"""Transitions are written as a Minari data set (optional: ``pip install 'synther[minari]'``)."""
+"""Transitions are written as a Minari data set (optional: the extra ``minari``)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from synther.datasets.episodes import episode_ends
 from synther.datasets.files import METADATA_ATTRIBUTE
+from synther.installed import install_hint
 from synther.transitions import Transitions
 
 SYNTHETIC = "SynthER"
@@ -57,7 +58,7 @@ def write_minari(
         from minari.storage.datasets_root_dir import get_dataset_path
     except ImportError as error:
         raise ImportError(
-            f"minari:{dataset_id}: writing it needs minari; run pip install 'synther[minari]'"
+            f"minari:{dataset_id}: writing it needs minari; run {install_hint('minari')}"
         ) from error
     if not len(transitions):
         raise ValueError(f"minari:{dataset_id}: there are no rows to write")

@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME,...",
         help="other ways to more rows: noise, multiplicative (both with a level if you like, "
-        "noise=0.3), gmm, vae, ctgan; the last three need pip install 'synther[baselines]'",
+        "noise=0.3), gmm, vae, ctgan; the last three need the extra baselines",
     )
     add("--baseline_epochs", type=int, default=300, help="of vae and ctgan (default: %(default)s)")
     add("--output", type=Path, help="folder (default: fidelity/ beside the first of --synthetic)")

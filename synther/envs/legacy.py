@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from synther.envs.simulators import MissingSimulatorError, UnknownEnvironmentError, require
+from synther.installed import install_hint
 
 if TYPE_CHECKING:
     import gymnasium
@@ -102,7 +103,7 @@ def _packages() -> Any:
         # mujoco-py raises a bare Exception where it does not find its libraries.
         raise MissingSimulatorError(
             f"{VARIABLE}=gym needs gym 0.23, d4rl 1.1 and mujoco-py with MuJoCo 2.1: "
-            "pip install 'synther[legacy]', then the steps of docs/legacy.md "
+            f"{install_hint('legacy')}, then the steps of docs/legacy.md "
             f"({type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''})"
         ) from error
     return gym

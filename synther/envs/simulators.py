@@ -10,6 +10,8 @@ import warnings
 from ctypes.util import find_library
 from typing import Any
 
+from synther.installed import install_hint
+
 _OFF = ("disabled", "disable", "off", "false", "0")
 """Values of ``MUJOCO_GL`` with which nothing is loaded that draws."""
 _OF_RENDERERS = ("/OpenGL/", "/dm_control/_render/", "/gl_context", "/mujoco/osmesa", "/mujoco/egl")
@@ -44,7 +46,7 @@ def require(module: str) -> Any:
             raise
         raise MissingSimulatorError(
             f"'{module}' needs the package '{missing.name}', which is not installed: "
-            "pip install 'synther[envs]'"
+            f"{install_hint('envs')}"
         ) from error
 
 

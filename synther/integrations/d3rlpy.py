@@ -1,4 +1,4 @@
-"""SynthER and d3rlpy (``pip install 'synther[d3rlpy]'``): transitions to and from ``MDPDataset``.
+"""SynthER and d3rlpy (the extra ``d3rlpy``): transitions to and from ``MDPDataset``.
 
 d3rlpy's ``TD3PlusBC``, ``IQL`` and ``CQL`` are counterparts of ours. It has no EDAC; the nearest is
 ``SACConfig(n_critics=N)``, which is EDAC without the diversity of gradients (SAC-N).
@@ -12,6 +12,7 @@ import numpy as np
 
 from synther.datasets import as_transitions
 from synther.datasets.episodes import episode_ends
+from synther.installed import install_hint
 from synther.transitions import Transitions
 
 
@@ -41,9 +42,7 @@ def to_mdp_dataset(transitions: Transitions) -> Any:
         from d3rlpy import ActionSpace
         from d3rlpy.dataset import MDPDataset
     except ImportError as error:
-        raise ImportError(
-            "to_mdp_dataset needs d3rlpy; run pip install 'synther[d3rlpy]'"
-        ) from error
+        raise ImportError(f"to_mdp_dataset needs d3rlpy; run {install_hint('d3rlpy')}") from error
     if not len(transitions):
         raise ValueError(f"{transitions.source}: there are no rows")
     terminals = transitions.terminals > 0

@@ -1,4 +1,4 @@
-"""SynthER in Stable-Baselines3 (``pip install 'synther[sb3]'``), for SAC, TD3 and DDPG.
+"""SynthER in Stable-Baselines3 (the extra ``sb3``), for SAC, TD3 and DDPG.
 
     model = SAC(
         "MlpPolicy", "Hopper-v5",

@@ -8,8 +8,3 @@ the run in it; ``loggers.py`` writes its metrics there. ``runtime.py`` is the de
 seeds that it runs with, ``clock.py`` its time, and ``processes.py`` the other processes that share
 its work.
 """
-
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
-"""The repository's root, where ``config/`` is."""

@@ -15,7 +15,7 @@ import gin
 from gin import config_parser
 
 from synther.files.atomic import expanded
-from synther.runs import ROOT
+from synther.installed import shipped
 
 _INCLUDE = re.compile(r"^include\s+(['\"])(?P<path>.+?)\1\s*(#.*)?$", re.MULTILINE)
 _UNKNOWN_CONFIGURABLE = re.compile(r"No configurable matching (?:reference )?'@?([\w./]+)")
@@ -35,8 +35,9 @@ def parse(
     """Set gin's global configuration. For commands only; import the configurables first.
 
     Args:
-        files: later ones win. A relative path is looked for in the working directory, then in the
-            repository's root; an ``include`` in the including file's folder, then in those two.
+        files: later ones win. A relative path is looked for in the working directory, then
+            among the files that came with SynthER; an ``include`` in the including file's folder,
+            then in those two.
         bindings: such as ``Trainer.train_num_steps = 2000``; they win over the files.
         clear: forget what was configured before, so that a process can parse twice.
 
@@ -57,7 +58,7 @@ def find(file: str | os.PathLike[str], beside: Path | None = None) -> Path:
     """The path of a gin file, see :func:`parse`."""
     path = expanded(file)
     folders = [beside] if beside else []
-    candidates = [folder / path for folder in (*folders, Path.cwd(), ROOT)]
+    candidates = [*(folder / path for folder in (*folders, Path.cwd())), shipped(path)]
     for candidate in candidates:  # an absolute path stands for itself in each of them
         if os.path.isfile(candidate):  # False, and no error, for names that no file can have
             return candidate.resolve()

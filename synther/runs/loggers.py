@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, get_args
 from tqdm.auto import tqdm
 
 from synther.files import atomic
+from synther.installed import install_hint
 
 WandbMode = Literal["disabled", "offline", "online"]
 
@@ -149,7 +150,7 @@ def _wandb() -> Any:
     except ImportError as error:
         raise ImportError(
             "wandb logging was asked for and wandb is not installed: "
-            "pip install 'synther[wandb]', or --wandb-mode disabled"
+            f"{install_hint('wandb')}, or --wandb-mode disabled"
         ) from error
     return wandb
 
@@ -160,7 +161,7 @@ def _summary_writer() -> Any:
     except ImportError as error:
         raise ImportError(
             "TensorBoard logging was asked for and tensorboard is not installed: "
-            "pip install 'synther[tensorboard]'"
+            f"{install_hint('tensorboard')}"
         ) from error
     return SummaryWriter
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
-from synther.runs import ROOT
+from synther.installed import shipped
 
 ConfigT = TypeVar("ConfigT")
 
@@ -50,13 +50,13 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 def read_mapping(path: str | Path) -> dict[Any, Any]:
     """The keys and values of a file.
 
-    A path that is not there is looked for from the project's root too, so that
+    A path that is not there is looked for among the files that came with SynthER too, so that
     ``synther/corl/yaml/...`` works from any folder.
 
     Raises:
         ConfigError: no such file, not YAML, a key twice, or no keys and values.
     """
-    found = next((each for each in (Path(path), ROOT / path) if os.path.isfile(each)), None)
+    found = next((each for each in (Path(path), shipped(path)) if os.path.isfile(each)), None)
     if found is None:
         raise ConfigError(f"{path}: no such file")
     try:

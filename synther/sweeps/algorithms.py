@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from synther import installed
 from synther.corl import algorithms
 from synther.corl.shared.config import RunConfig
 from synther.files.atomic import expanded
-from synther.runs import ROOT as REPOSITORY
 from synther.runs.settings import nearest
 from synther.sweeps.sections import StudyError
 
@@ -49,7 +49,7 @@ def shipped() -> tuple[str, ...]:
 def find_algorithm(given: str) -> Algorithm:
     """The algorithm of one of the :func:`shipped` names, or of the file at a path.
 
-    A path that is not there is looked for from the repository's root too.
+    A path that is not there is looked for among the files that came with SynthER too.
 
     Raises:
         StudyError: there is no such name or file, it cannot be imported, or it does not hold one
@@ -60,7 +60,7 @@ def find_algorithm(given: str) -> Algorithm:
             raise StudyError(f"unknown '{given}'{nearest(given, shipped())} (or a path to a .py)")
         return _read(f"{algorithms.__name__}.{given}", None)
     path = expanded(given)
-    found = next((each for each in (path, REPOSITORY / path) if each.is_file()), None)
+    found = next((each for each in (path, installed.shipped(path)) if each.is_file()), None)
     if found is None:
         raise StudyError(f"{given}: no such file")
     found = found.resolve()
@@ -87,11 +87,10 @@ def _read(module_name: str, file: Path | None) -> Algorithm:
             f"{path}: {config_class.__name__} calls its runs '{name}', as every other would; give "
             "it a name of its own, such as name: str = 'BC'"
         )
-    inside = path.is_relative_to(REPOSITORY)
     return Algorithm(
         name=name.lower(),
         label=config_class.algorithm or name,
-        script=str(path.relative_to(REPOSITORY) if inside else path),
+        script=installed.name_of(path),
         config_class=config_class,
     )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from synther.runs import ROOT as REPOSITORY
+from synther.installed import CHECKOUT
 from synther.runs.commands import Exit
 from synther.sweeps.jobs import Job, record, update_record
 from synther.sweeps.sections import StudyError
@@ -75,7 +75,7 @@ def _start(job: Job, root: Path, lock: IO[str]) -> Outcome:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=REPOSITORY,
+            cwd=CHECKOUT or root,
             env=_environment(job),
             pass_fds=(lock.fileno(),),
         )

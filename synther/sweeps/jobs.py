@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from synther import installed
 from synther.files import atomic
 from synther.reports.progress import offline_result, online_steps, read_object
 from synther.sweeps.sections import StudyError
@@ -51,7 +52,10 @@ class Job:
 
     def command(self, root: Path) -> list[str]:
         """The words after ``python3``; they resume what was begun in the folder."""
-        words = [self.script, *(word.replace(ROOT, str(root)) for word in self.words)]
+        words = [
+            installed.script(self.script),
+            *(word.replace(ROOT, str(root)) for word in self.words),
+        ]
         # train_diffuser.py refuses to resume where nothing was started; the others begin.
         begun = self.kind != "diffusion" or (self.run(root) / "run.json").is_file()
         return [*words, "--resume"] if self.kind != "data" and begun else words

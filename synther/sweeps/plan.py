@@ -12,7 +12,7 @@ from pathlib import Path
 
 from synther.files import atomic
 from synther.files.atomic import expanded
-from synther.runs import ROOT as REPOSITORY
+from synther.installed import shipped
 from synther.sweeps.algorithms import find_algorithm
 from synther.sweeps.jobs import ROOT, Job
 from synther.sweeps.sections import Scalar, StudyError
@@ -93,6 +93,14 @@ def _source(data_set: str) -> str:
     return str(path.resolve()) if path.is_file() else data_set
 
 
+def _gin_file(name: str) -> str:
+    """The name of a file that came with SynthER, or the whole path of one in this folder: a job
+    starts in another."""
+    path = Path(name).expanduser()
+    own = path.is_file() and path.resolve() != shipped(path)
+    return str(path.resolve()) if own else name
+
+
 def _subset(study: Study, label: str, source: str, fraction: float) -> Job:
     name, output = f"data/{label}", f"{label}.npz"
     words = ("--dataset", source, "--fraction", f"{fraction:g}")
@@ -118,7 +126,7 @@ def _diffusion(study: Study, label: str, source: str, needs: tuple[str, ...]) ->
         script="synther/diffusion/train_diffuser.py",
         words=(
             *("--dataset", source, "--seed", str(settings.seed)),
-            *("--gin_config_files", *settings.gin_files),
+            *("--gin_config_files", *map(_gin_file, settings.gin_files)),
             *(("--gin_params", *settings.gin_params) if settings.gin_params else ()),
             *("--results_folder", f"{ROOT}/{name}/run"),
             *("--save_num_samples", str(settings.samples), "--save_file_name", SAMPLES),
@@ -177,7 +185,7 @@ def yaml_of(algorithm: str, data_set: str) -> str | None:
     """The file of an algorithm's settings for a data set, from the root of the repository."""
     family, _, rest = data_set.partition("-")
     file = f"synther/corl/yaml/{algorithm}/{family}/{rest.replace('-', '_')}.yaml"
-    return file if (REPOSITORY / file).is_file() else None
+    return file if shipped(file).is_file() else None
 
 
 def _online(study: Study, env: str, agent_name: str, agent: Agent, seed: int) -> Job:
@@ -189,7 +197,7 @@ def _online(study: Study, env: str, agent_name: str, agent: Agent, seed: int) ->
         script="synther/online/online_exp.py",
         words=(
             *("--env", env, "--seed", str(seed), "--exp_name", agent_name),
-            *("--gin_config_files", *agent.gin_files),
+            *("--gin_config_files", *map(_gin_file, agent.gin_files)),
             *(("--gin_params", *agent.gin_params) if agent.gin_params else ()),
             *("--results_folder", f"{ROOT}/{name}/run"),
             *("--threads", str(max(1, int(resources.cpus)))),

@@ -8,16 +8,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from synther.installed import install_hint
 from synther.sweeps.execute import Outcome, run_job
 from synther.sweeps.jobs import Job
 from synther.sweeps.sections import StudyError
 
 _OBJECT_STORE = 100_000_000  # bytes: nothing but job descriptions passes through it
 _STARTS = 3
-"""Ray is started again: it gives itself 30 seconds, which may be too few on a busy machine."""
+"""Ray is started again where a busy machine was too slow for a limit that no setting moves: its
+helpers have 15 seconds to say where they listen (since 2.50), and the node has 30 to be there."""
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # or it reports its use over the network
-    "RAY_agent_register_timeout_ms": "120000",  # of its helpers, see _STARTS
+    "RAY_agent_register_timeout_ms": "120000",  # until its helpers answer
+    "RAY_raylet_start_wait_time_s": "120",  # until the raylet answers
+    "RAY_gcs_server_port_wait_time_s": "120",  # until its server has a port
 }
 """Ray reads these environment variables when it is imported."""
 
@@ -70,7 +74,7 @@ def ray_engine(
         import ray
     except ImportError as error:
         raise StudyError(
-            "Ray is not installed: pip install 'synther[ray]'; --slurm writes job arrays for a "
+            f"Ray is not installed: {install_hint('ray')}; --slurm writes job arrays for a "
             "cluster without it, --job does a single job"
         ) from error
     _start(ray, address, cpus)

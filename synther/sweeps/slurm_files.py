@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from synther.files import atomic
-from synther.runs import ROOT as REPOSITORY
+from synther.installed import install_hint, shipped
 from synther.runs.settings import nearest
 from synther.sweeps.jobs import Job
 from synther.sweeps.sections import Scalar, StudyError
@@ -59,9 +59,11 @@ def write_arrays(study: Study, plan: Sequence[Job], root: Path, folder: Path) ->
 
 
 def _command(study: Study, job: Job, root: Path) -> str:
+    here = Path(study.file)
+    file = here.resolve() if here.is_file() else shipped(here)
     words = [
-        *(sys.executable, str(REPOSITORY / "synther/sweep.py")),
-        *("--study", str(Path(study.file).resolve()), "--folder", str(root), "--job", job.name),
+        *(sys.executable, str(shipped("synther/sweep.py"))),
+        *("--study", str(file), "--folder", str(root), "--job", job.name),
     ]
     return shlex.join(words)
 
@@ -71,7 +73,7 @@ def _batch_file(study: Study, jobs: Sequence[Job], tasks: Path, folder: Path) ->
         from submitit.slurm import slurm
     except ImportError as error:
         raise StudyError(
-            "submitit is not installed: pip install 'synther[slurm]'; without --slurm the study "
+            f"submitit is not installed: {install_hint('slurm')}; without --slurm the study "
             "runs on Ray"
         ) from error
     known = tuple(slurm._get_default_parameters())

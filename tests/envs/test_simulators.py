@@ -48,7 +48,7 @@ def test_everything_imports_without_a_simulator_and_says_what_to_install(
 ) -> None:
     """gymnasium is of the core, and turns a missing mujoco into an error of its own."""
     output = run(f"MISSING = {missing}\n{BLOCKED}")
-    assert f"'{missing[0]}', which is not installed: pip install 'synther[envs]'" in output
+    assert f"'{missing[0]}', which is not installed: pip install -e '.[envs]'" in output
 
 
 def test_importing_the_package_imports_no_simulator() -> None:

@@ -20,6 +20,7 @@ from synther.corl.shared import command as offline_command
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import parse
 from synther.diffusion import evaluate_samples, train_diffuser
+from synther.installed import CHECKOUT
 from synther.online import online_exp
 from synther.runs import gin_config
 from synther.runs.gin_config import GinError
@@ -107,7 +108,7 @@ def test_values_of_the_right_type_pass() -> None:
 
 
 def test_every_gin_file_that_ships_is_of_the_right_types() -> None:
-    for path in sorted((gin_config.ROOT / "config").rglob("*.gin")):
+    for path in sorted((CHECKOUT / "config").rglob("*.gin")):
         gin_config.parse([path])
 
 

@@ -365,5 +365,5 @@ except ImportError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    expected = "SynthERCallback needs Stable-Baselines3; run pip install 'synther[sb3]'"
+    expected = "SynthERCallback needs Stable-Baselines3; run pip install -e '.[sb3]'"
     assert done.stdout.strip() == expected, done.stderr

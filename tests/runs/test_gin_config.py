@@ -2,8 +2,9 @@ import gin
 import pytest
 
 from synther.diffusion import train_diffuser  # noqa: F401 - makes names configurable
+from synther.installed import CHECKOUT as ROOT
 from synther.online import online_exp  # noqa: F401
-from synther.runs import ROOT, gin_config
+from synther.runs import gin_config
 from synther.runs.gin_config import GinError
 
 CONFIGS = sorted((ROOT / "config").glob("*.gin"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from synther.corl.algorithms.td3_bc import TD3BCConfig
-from synther.runs import ROOT
+from synther.installed import CHECKOUT as ROOT
 from synther.sweeps.algorithms import find_algorithm, shipped
 from synther.sweeps.plan import build_plan
 from synther.sweeps.sections import StudyError

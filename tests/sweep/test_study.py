@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synther.runs import ROOT
+from synther.installed import CHECKOUT as ROOT
 from synther.sweeps.plan import build_plan
 from synther.sweeps.sections import StudyError
 from synther.sweeps.study import load_study

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from synther import sweep
-from synther.runs import ROOT
+from synther.installed import CHECKOUT as ROOT
 from synther.sweeps.jobs import Job, record
 from synther.sweeps.ray_engine import ray_engine
 from synther.sweeps.schedule import Schedule
@@ -117,7 +117,7 @@ def test_one_job_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 def test_a_missing_ray_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(StudyError, match=r"synther\[ray\]"), ray_engine([], tmp_path):
+    with pytest.raises(StudyError, match=r"pip install -e .*\[ray\]"), ray_engine([], tmp_path):
         pass
 
 

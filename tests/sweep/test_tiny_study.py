@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from synther.runs import ROOT
+from synther.installed import CHECKOUT as ROOT
 from synther.sweeps.jobs import Job, record
 from synther.sweeps.plan import build_plan
 from synther.sweeps.study import load_study

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.installed import install_hint
 from synther.transitions import TransitionLayout, Transitions
 
 Generator = np.random.Generator
@@ -130,7 +131,7 @@ def _require(module: str) -> Any:
     except ModuleNotFoundError as error:
         raise MissingBaselineError(
             f"this baseline needs the package '{error.name}', which is not installed: "
-            "pip install 'synther[baselines]'"
+            f"{install_hint('baselines')}"
         ) from error
 
 

@@ -1,0 +1,82 @@
+"""The short way from the command line: a file of transitions becomes a file of new ones.
+
+synther upsample data.npz --num 100000 --output samples.npz
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from synther.datasets import as_transitions
+from synther.runs.commands import SEED, command_errors, whole_number
+from synther.transitions import TransitionError
+from synther.upsampling.config import UpsampleConfig
+from synther.upsampling.upsampler import Upsampler
+
+EXAMPLE = "example:\n  synther upsample data.npz --num 100000 --output samples.npz"
+SETTINGS = {
+    "steps": "training steps",
+    "width": "of the denoiser's layers",
+    "batch_size": "rows a step",
+    "learning_rate": "at the start",
+    "sampler": "fast, paper, or a sampler's name",
+    "consistency": "ensemble or off: whether the end of a row is made to agree with its beginning",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    args = build_parser().parse_args(argv)
+    with command_errors(TransitionError, resume=False):
+        run(args)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; see ``--help``."""
+    parser = argparse.ArgumentParser(
+        description="Train a diffusion model on transitions and write new ones, with a verdict.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("data", help="an .npz or .hdf5 file, or a data set's name, such as hopper-demo-v0")
+    rows = whole_number(1, 10**10)
+    text = "new transitions (default: as many as the data have)"
+    add("--num", "--num_samples", "--num-samples", type=rows, metavar="ROWS", help=text)
+    text = "file of the new transitions (default: NAME-OF-THE-DATA-synthetic.npz, here)"
+    add("--output", type=Path, metavar="FILE", help=text)
+    text = "keep the model too; --diffusion.path of the offline commands takes it"
+    add("--save_model", "--save-model", type=Path, metavar="FILE", help=text)
+    add("--seed", type=SEED, default=0, help="of all that is random (default: 0)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
+    group = parser.add_argument_group(
+        "the model", "what is not given is chosen by the number of rows and the device"
+    )
+    for name, text in SETTINGS.items():
+        kind = {"int": int, "float": float, "str": str}[str(UpsampleConfig.__annotations__[name])]
+        flags = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+        group.add_argument(*flags, type=kind, help=text)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, sample, write."""
+    output: Path = args.output or Path(f"{Path(args.data).stem}-synthetic.npz")
+    if output.suffix != ".npz":
+        raise ValueError(f"--output {output}: expected a name in .npz")
+    given = {name: getattr(args, name) for name in SETTINGS}
+    config = {name: value for name, value in given.items() if value is not None}
+    upsampler = Upsampler(config, device=args.device, seed=args.seed)
+    data = as_transitions(args.data)
+    upsampler.fit(data)
+    if args.save_model:
+        sys.stdout.write(f"{upsampler.save(args.save_model)}\n")
+    samples = upsampler.sample(args.num or len(data))
+    sys.stdout.write(f"{samples.save(output)}: {len(samples)} synthetic transitions\n")
+
+
+if __name__ == "__main__":
+    main()
