@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,3 +52,22 @@ def test_elsewhere_tries_three_machines_and_stops_at_the_first_failure(status: i
     assert done.returncode == status
     found = re.findall(r"^= (.*)$", done.stdout, re.MULTILINE)
     assert found == (["default ", "avx2 AVX2", " "] if status == 0 else ["default "])
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    init = (ROOT / "synther" / "__init__.py").read_text()
+    (version,) = re.findall(r'^__version__ = "(.+)"$', init, re.MULTILINE)
+    cited = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert cited == [version]
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_release_is_tried_on_every_python_that_the_package_is_for() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    tried = workflow["jobs"]["wheel"]["strategy"]["matrix"]["python"]
+    setup = (ROOT / "setup.py").read_text()
+    (first, end) = map(int, re.findall(r"range\((\d+), (\d+)\)", setup)[0])
+    assert tried == [f"3.{minor}" for minor in range(first, end)]
+    assert f'python_requires=">={tried[0]}"' in setup
+    steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    assert any(".ci/wheel.sh" in step for step in steps)
