@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from synther.datasets import load_dataset
+from synther.datasets.collect import Budget, Collection
 from synther.files import atomic
 from synther.runs.runtime import Precision
 
@@ -94,15 +95,7 @@ def data_set(folder: Path, data: str) -> str:
             _, subset = load_dataset(SHIPPED).split(SUBSETS[data], seed=0)
             subset.save(path)
         else:
-            runs = folder / f"collect-{data}"
-            start(
-                folder / f"{data}.log",
-                "synther/online/online_exp.py",
-                *("--env", "HalfCheetah-v2", "--seed", 0, "--exp_name", "SAC"),
-                *("--results_folder", runs, "--gin_config_files", "config/online/sac.gin"),
-                *("--gin_params", "redq_sac.epochs = 60", "--save_replay", path),
-                *(("--resume",) if list(runs.glob("*")) else ()),
-            )
+            path = Collection(folder / "collected", Budget()).path("halfcheetah-medium-replay")
     return str(path)
 
 

@@ -5,5 +5,5 @@ experiment train in one process. Read ``learner.py`` first (networks, optimisers
 losses), then ``loop.py``, the training loop of everything that learns from a fixed source of
 batches; ``sources.py`` and ``replay.py`` are where batches come from, ``streams.py`` where random
 numbers do. ``nets.py`` and ``relu_mlp.py`` are the stacked networks, ``graphs.py`` replays an
-update as a CUDA graph.
+update as a CUDA graph, and ``stored_actor.py`` reads the policy of an online run back.
 """

@@ -8,5 +8,6 @@ reinforcement learning with prior data (RLPD, Ball et al. 2023, arXiv 2302.02948
 data are the samples of a diffusion model. ``refill.py`` trains that model and samples from it;
 ``column_statistics.py`` compares its rows with the real ones. A run's state is the run's own:
 ``run_files.py`` and ``row_log.py`` put it on the disk, and ``run_logs.py`` what a person reads,
-with ``epoch_statistics.py`` and ``q_bias.py``.
+with ``epoch_statistics.py`` and ``q_bias.py``. ``play_policy.py`` records episodes of the policy
+that a run ended with.
 """

@@ -26,11 +26,9 @@ from numpy.typing import NDArray
 from synther.datasets.vd4rl import read_vd4rl, write_vd4rl
 from synther.datasets.vd4rl_files import FIRST, KEYS, LAST, MID
 from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
-from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
-from synther.learning.nets import StackedMLP
+from synther.learning.stored_actor import load_actor
 from synther.runs.commands import command_errors
-from synther.runs.folder import checkpoint_in
 from synther.runs.lock import FolderLock
 from synther.runs.loggers import progress_bar
 
@@ -66,17 +64,7 @@ def load_state_policy(path: Path) -> StatePolicy:
     Raises:
         CheckpointError: no checkpoint, or not one of an online run.
     """
-    file = checkpoint_in(path)
-    try:
-        weights = checkpoint.load(file)["agent"]["networks"]
-        layers = [weights[key] for key in weights if key.startswith("actor.layers")]
-        widths = [layers[0].shape[-2], *(each.shape[-1] for each in layers[::2])]
-        actor = StackedMLP([1], widths, [torch.Generator()])
-        actor.load_state_dict(
-            {key[6:]: value for key, value in weights.items() if key.startswith("actor.")}
-        )
-    except (KeyError, IndexError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{file}: holds no policy of an online run ({error})") from error
+    actor = load_actor(path)
 
     @torch.no_grad()
     def policy(state: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,91 @@
+"""Whole episodes of an online run's policy are recorded as a data set.
+
+    python3 -m synther.online.play_policy online_logs/SAC_Hopper-v2/SAC_Hopper-v2_s0 \
+        --rows 100000 --seed 0 --save hopper-medium.npz
+
+Actions are drawn from the policy's Gaussian, as those of D4RL's data sets were; ``--mean`` takes
+its squashed mean instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from synther.datasets.recording import Behaviour, Policy, record_episodes
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
+from synther.learning.nets import StackedMLP
+from synther.learning.stored_actor import load_actor
+from synther.online.redq_sac import LOG_STD_BOUNDS
+from synther.runs.commands import SEED, command_errors, whole_number
+from synther.runs.runtime import RL_THREADS, cpu_threads
+
+
+def behaviour_of_run(actor: StackedMLP, *, stochastic: bool = True) -> Behaviour:
+    """The policy of :func:`load_actor`: drawn from its squashed Gaussian, or that one's mean."""
+
+    def begin(rng: np.random.Generator) -> Policy:
+        @torch.no_grad()
+        def act(observation: NDArray[np.float32]) -> NDArray[np.float32]:
+            mean, log_std = actor(torch.from_numpy(observation)[None, None])[0, 0].chunk(2)
+            if stochastic:
+                noise = torch.from_numpy(rng.standard_normal(len(mean), np.float32))
+                mean = mean + log_std.clamp(*LOG_STD_BOUNDS).exp() * noise
+            return mean.tanh().numpy()
+
+        return act
+
+    return begin
+
+
+def environment_of(run: Path) -> str:
+    """The environment of the online run in this folder.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = run / "run.json"
+    if not path.is_file():
+        raise CheckpointError(f"{run}: no online run is here (run.json is missing)")
+    with checkpoint.fitting(path, "not the settings of an online run"):
+        return str(json.loads(path.read_text(encoding="utf-8"))["env"])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m synther.online.play_policy",
+        description="Record whole episodes of an online run's policy as a data set.",
+    )
+    add = parser.add_argument
+    add("run", type=Path, help="folder of an online_exp.py run")
+    add("--save", type=Path, required=True, metavar="PATH", help="of the .npz to write")
+    add("--rows", type=whole_number(1, 2**40), default=100_000, help="at least (default: 100000)")
+    add("--seed", type=SEED, default=0)
+    add("--mean", action="store_true", help="the policy's mean, without its noise")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.save.suffix != ".npz":
+        parser.error(f"--save {args.save}: expected a name in .npz")
+    with command_errors(CheckpointError, resume=False), cpu_threads(RL_THREADS):
+        behaviour = behaviour_of_run(load_actor(args.run), stochastic=not args.mean)
+        env_name = environment_of(args.run)
+        played = record_episodes(env_name, behaviour, rows=args.rows, seed=args.seed)
+        played.save(args.save)
+        sys.stdout.write(f"{args.save}: {len(played)} transitions\n")
+
+
+if __name__ == "__main__":
+    main()

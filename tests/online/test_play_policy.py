@@ -1,0 +1,45 @@
+"""A recorded policy acts as the network of the run says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from synther.files import atomic, checkpoint
+from synther.learning.nets import StackedMLP
+from synther.online.play_policy import behaviour_of_run, environment_of, main
+
+
+@pytest.fixture
+def actor() -> StackedMLP:
+    return StackedMLP([1], [5, 8, 4], [torch.Generator().manual_seed(0)])
+
+
+def test_actions_are_drawn_from_the_squashed_gaussian(actor: StackedMLP) -> None:
+    observation = np.linspace(-1, 1, 5).astype(np.float32)
+    with torch.no_grad():
+        out = actor(torch.from_numpy(observation)[None, None])[0, 0].double().numpy()
+    policy = behaviour_of_run(actor)(np.random.default_rng(0))
+    drawn = np.arctanh(np.array([policy(observation) for _ in range(4000)], np.float64))
+    # Four standard errors of 4000 draws.
+    assert drawn.mean(axis=0) == pytest.approx(out[:2], abs=4 * np.exp(out[2:]).max() / 63)
+    assert drawn.std(axis=0) == pytest.approx(np.exp(out[2:]), rel=4 / 89)
+    mean = behaviour_of_run(actor, stochastic=False)(np.random.default_rng(0))
+    assert mean(observation) == pytest.approx(np.tanh(out[:2]), abs=1e-6)
+
+
+def test_a_folder_that_is_no_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--save", str(tmp_path / "played.npz")])
+    assert "has no checkpoint-<step>.pt" in capsys.readouterr().err
+    with pytest.raises(checkpoint.CheckpointError, match=r"run\.json is missing"):
+        environment_of(tmp_path)
+    atomic.write_text(tmp_path / "run.json", "[]")
+    with pytest.raises(checkpoint.CheckpointError, match="not the settings of an online run"):
+        environment_of(tmp_path)
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--save", "played.csv"])
+    assert "expected a name in .npz" in capsys.readouterr().err
