@@ -3,8 +3,8 @@
 A diffusion model of moderate size gets next observation, reward and terminal wrong by an amount
 that no marginal shows and that an agent learns from. A regression on the same real rows knows them
 better. The stage keeps a row's observation and action and replaces what follows, column by column,
-wherever the regression is better on held-out real rows than the samples are; a column that the
-samples have right stays as it is. Rows that the ensemble's members do not agree about are drawn
+wherever samples are further from what the regression says than held-out real rows are; a column
+that the samples have right stays as it is. Rows that the ensemble's members do not agree about are drawn
 again.
 """
 
@@ -32,12 +32,9 @@ EDGE_ROWS = 16_384
 """The size of the probe where episodes end at an edge, because terminals are rare."""
 ATTEMPTS = 5
 """A row is drawn so many times at most; what the last draw gives is kept."""
-EXACT_GAIN = 2.0
-"""An exact column is replaced where samples differ from the regression by this many times its
-held-out mean squared error: then their own error is the larger one of the two."""
 NOISE_TOLERANCE = 0.05
-"""The variance of noise, and the error of a flag, may differ by this share from the real rows',
-beyond two standard errors."""
+"""What samples differ from the regression by, as a mean of squares, may differ by this share from
+that of held-out real rows, beyond two standard errors."""
 SIGNIFICANCE = 0.001
 """A difference between samples and real rows that is less probable by chance is one of theirs."""
 
@@ -209,7 +206,13 @@ class ConsistentRows:
         return self.ensemble.flag_probabilities(*self._beginning(rows), smooth)
 
     def _worse_smooth(self, rows: Tensor, chance: Tensor) -> list[int]:
-        """Smooth columns that the regression knows better than the samples ``[n, D]`` do."""
+        """Smooth columns in which the samples ``[n, D]`` are further from the regression than real
+        rows are. That excess is the samples' own error: there is no noise for it to be.
+
+        An exact column is not kept for having a smaller error than the regression. Of the rows of a
+        HalfCheetah model that had 5 of 17 columns kept for that, agents learned 12.3 +- 2.2, and
+        26.5 +- 1.2 with all of them replaced: a next observation has to be of one piece.
+        """
         ensemble, worse = self.ensemble, []
         prediction = self._predicted(rows)
         own = rows[:, self._columns(ensemble.smooth)]
@@ -218,7 +221,7 @@ class ConsistentRows:
         allowed = self._allowed(gaps.square(), ensemble.smooth)
         for position, column in enumerate(ensemble.smooth):
             if position not in ensemble.noisy:
-                if ratios[position] > EXACT_GAIN:
+                if ratios[position] > 1 + allowed[position]:
                     worse.append(column)
                 continue
             noise = ensemble.noisy.index(position)
