@@ -178,7 +178,8 @@ def run(args: argparse.Namespace) -> None:
         accelerator.wait_for_everyone()
         accelerator.end_training()
         if args.save_samples and processes.is_first:
-            _report(args.results_folder, path, training, held_out, generator)
+            with commands.noting(f"the model and {path} are written; only their report is not"):
+                _report(args.results_folder, path, training, held_out, generator)
 
 
 def _require_rows_for_consistency(given: dict[str, str], training: Transitions) -> None:

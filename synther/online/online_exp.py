@@ -16,6 +16,7 @@ import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other
 # isort: split
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 import warnings
@@ -61,6 +62,7 @@ DEBUG = (
 """These make a run of seconds that goes through everything that a long one does."""
 WITHOUT_EFFECT = ("redq_sac.checkpoint_every", "redq_sac.print_buffer_stats")
 """A resumed run may have other values of these."""
+DONE = "the run is done and saved: --resume, with a --save_replay that works, writes the replay"
 OWN = (
     "config.gin", "progress.txt", "refills.jsonl", f"{PREFIX}-*.pt", "replay", "synthetic-*.npy",
     "diffusion",
@@ -127,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.save_replay and args.save_replay.suffix not in (*HDF5_SUFFIXES, ".npz"):
         parser.error(f"--save_replay {args.save_replay}: expected a name in .hdf5 or .npz")
     with commands.command_errors(SamplingError):
+        if args.save_replay:
+            _require_writable(args.save_replay)
         run(args, words)
 
 
@@ -183,7 +187,8 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
             training.train()
         console.print(f"{folder}: {training.step} steps", highlight=False)
         if args.save_replay:
-            _save_replay(args.save_replay, training, words)
+            with commands.noting(DONE):
+                _save_replay(args.save_replay, training, words)
 
 
 def _layout_of(env_name: str) -> TransitionLayout:
@@ -199,6 +204,15 @@ def _epochs(env_name: str, written: str) -> int | None:
     if written in ("not set", "'mbpo'"):
         return MBPO_EPOCHS.get(env_name.rsplit("-", 1)[0], OTHER_EPOCHS)
     return int(written) if written.isdigit() else None
+
+
+def _require_writable(path: Path) -> None:
+    """Find out before the run that the replay cannot be written after it."""
+    there = next(each for each in path.absolute().parents if each.exists())
+    if path.is_dir():
+        raise ValueError(f"--save_replay {path}: is a folder; name a file")
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"--save_replay {path}: {there} cannot be written; name another file")
 
 
 def _save_replay(path: Path, training: OnlineRun, words: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import enum
 import errno
+import io
 import os
 import re
 import sys
@@ -73,6 +74,7 @@ def command_errors(
         launched: whether the command shares its work among the processes of a launcher. Where it
             does not they would all do all of it, in one folder, so it does not begin.
     """
+    speak_anywhere()
     try:
         if not launched and "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE") != "1":
             raise UsageError(
@@ -88,6 +90,25 @@ def command_errors(
         if code is None:
             raise
         _leave(code, "; ".join([message_of(error, code), *getattr(error, "__notes__", [])]))
+
+
+def speak_anywhere() -> None:
+    """Let a terminal that has no letter for a character show its number: a name that cannot be
+    printed would otherwise end a run whose work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if getattr(stream, "errors", None) == "strict" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def noting(note: str) -> Iterator[None]:
+    """Add ``note`` to the message of any error in the block."""
+    try:
+        yield
+    except Exception as error:
+        # As BaseException.add_note does, which Python 3.10 does not have.
+        vars(error).setdefault("__notes__", []).append(note)
+        raise
 
 
 def exit_code(error: Exception, *expected: type[Exception]) -> Exit | None:

@@ -166,6 +166,11 @@ def _twice(folder: Path, *words: str, steps: int = 4, rows: Transitions | None =
     train_diffuser.main([*_tiny_diffusion(folder, steps), *words])
 
 
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
 def _without_key(folder: Path) -> None:
     with mock.patch("synther.runs.loggers._wandb") as wandb:
         wandb.return_value.api.api_key = None
@@ -248,6 +253,9 @@ CASES: dict[str, Callable[[Path], object]] = {
     "Words: `--load_checkpoint` with fewer samples than there are": lambda f: _twice(
         f, "--load_checkpoint", "--save_num_samples", "9"
     ),
+    "Words: `--save_replay` with the name of a folder": lambda f: _online(
+        *_TINY_ONLINE, "--save_replay", str(_folder(f / "replay.npz"))
+    )(f),
     "Words: `--wandb-mode online` without a key": lambda f: _without_key(f),
 }
 _OF_MACHINE = re.compile(r"process \d+ on \S+ \([^)]*\) works in it since [\d :-]*\d")
