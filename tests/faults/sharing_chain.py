@@ -179,7 +179,7 @@ def fork(start: Callable[[], None], log: Path) -> int:
 
 
 def main(words: list[str]) -> None:
-    """The command; prints counts as JSON."""
+    """The command; prints counts as JSON after each round."""
     kind, rounds, folder = words[:3]
     torch.set_num_threads(1)
     for name in LATE_IMPORTS:
@@ -188,8 +188,10 @@ def main(words: list[str]) -> None:
     sharing = Sharing(kind, Path(folder), int(words[3]) if len(words) > 3 else 0)
     for _ in range(int(rounds)):
         sharing.round()
-    seconds = round(time.monotonic() - began)
-    sys.stdout.write(json.dumps({"kind": kind, **sharing.counts, "seconds": seconds}) + "\n")
+        seconds = round(time.monotonic() - began)
+        line = json.dumps({"kind": kind, **sharing.counts, "seconds": seconds})
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
