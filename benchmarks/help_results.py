@@ -1,0 +1,127 @@
+"""What the results of ``when_does_it_help.py`` say: intervals, words, a table and a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from offline_learning import REPOSITORY
+from rich.table import Table
+from row_quality import difference
+from scipy import stats
+
+RESULTS = REPOSITORY / "benchmarks/results/when_does_it_help"
+FIGURE = REPOSITORY / "figs/when_does_it_help"
+LAST = 3
+"""Evaluations that a score is the mean of."""
+FLAT_POINTS = 1.0
+"""A curve that gains less than this between its last evaluations and those before is flat."""
+
+
+def is_flat(curves: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether learning curves ``[E, S]`` are flat at their end; see the module."""
+    ends = [c[-LAST:].mean(axis=0) - c[-2 * LAST : -LAST].mean(axis=0) for c in curves]
+    gains = np.concatenate(ends)
+    if abs(gains.mean()) < FLAT_POINTS:
+        return True
+    interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    return bool(interval.low <= 0 <= interval.high)
+
+
+def verdict(low: float, high: float) -> str:
+    """The pre-registered word for an interval of the gain."""
+    return "help" if low > 0 else "harm" if high < 0 else "neither"
+
+
+def cells() -> list[dict[str, Any]]:
+    """The gain of each cell whose results are there, with its interval and its features."""
+    results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))
+               if not path.name.startswith("features-")]  # fmt: skip
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for each in results:
+        key = (each["data"], each["share"], each["algorithm"], each["kind"])
+        groups.setdefault(key, []).append(each)
+    found = []
+    for (data, share, algorithm, kind), runs in groups.items():
+        real = groups.get((data, share, algorithm, "real"))
+        # A replicate counts where both of its sides are there.
+        both = {each["replicate"] for each in runs} & {each["replicate"] for each in real or ()}
+        if kind == "real" or not real or not both:
+            continue
+        ours, theirs = ([s for run in side if run["replicate"] in both for s in run["scores"]]
+                        for side in (runs, real))  # fmt: skip
+        gain, low, high = difference(ours, theirs)
+        if np.isnan([low, high]).any():  # every seed has one and the same score
+            low = high = gain
+        features = json.loads(
+            (RESULTS / f"features-{data}-{share}pct-r{min(both)}.json").read_text()
+        )
+        behaviour = features.pop("behaviour")
+        found.append({
+            "data": data, "share": share, "algorithm": algorithm, "kind": kind,
+            "gain": round(gain, 2), "low": round(low, 2), "high": round(high, 2),
+            "verdict": verdict(low, high), "real": round(float(np.mean(theirs)), 2),
+            "behaviour": behaviour["score"], "seeds": len(ours),
+            "flat": is_flat([np.array(run["curve"]) for run in real if run["replicate"] in both]),
+            "features": features,
+        })  # fmt: skip
+    return found
+
+
+def table(found: Sequence[dict[str, Any]]) -> Table:
+    """A row for each cell, and how often each word was given."""
+    counts = {word: sum(each["verdict"] == word for each in found)
+              for word in ("help", "harm", "neither")}  # fmt: skip
+    said = ", ".join(f"{word} {count}" for word, count in counts.items())
+    shown = Table(title=f"Gain in normalised score over real rows; of {len(found)} cells: {said}")
+    for heading in ("data", "rows", "algorithm", "kind", "behaviour", "real", "gain", "95 %", ""):
+        shown.add_column(heading)
+    for each in found:
+        rows, score = each["features"]["rows"], each["behaviour"]
+        shown.add_row(
+            each["data"], f"{rows} ({each['share']} %)", each["algorithm"], each["kind"],
+            "" if score is None else f"{score:.1f}",
+            f"{each['real']:.1f}{'' if each['flat'] else ', not flat'}", f"{each['gain']:+.1f}",
+            f"{each['low']:+.1f} to {each['high']:+.1f}", each["verdict"],
+        )  # fmt: skip
+    return shown
+
+
+def family(data: str) -> str:
+    """The kind of data by which the figure is cut into panels."""
+    task, _, kind = data.partition("-")
+    return "maze" if task == "maze2d" else kind.replace("-", " ")
+
+
+def figure(found: Sequence[dict[str, Any]], algorithms: Sequence[str]) -> Figure:
+    """Gain against rows per column: a panel for each kind of data, a colour for each kind of rows,
+    a marker for each of ``algorithms``, bars for the 95 % intervals, and faint points where the
+    curve on real rows is not flat."""
+    panels = sorted({family(each["data"]) for each in found})
+    drawn = Figure(figsize=(3.4 * len(panels) + 0.6, 3.6), layout="constrained")
+    axes = np.atleast_1d(drawn.subplots(1, len(panels), sharey=True))
+    colours = {"new": "#2471a3", "2023": "#7f8c8d", "mixed": "#d35400"}
+    markers = dict(zip(algorithms, "osDv^P", strict=False))
+    for panel, axis in zip(panels, axes, strict=True):
+        labels = set()
+        for each in (each for each in found if family(each["data"]) == panel):
+            features, label = each["features"], f"{each['algorithm']}, {each['kind']}"
+            error = [[each["gain"] - each["low"]], [each["high"] - each["gain"]]]
+            axis.errorbar(
+                features["rows"] / features["columns"], each["gain"], yerr=error, capsize=2,
+                fmt=markers[each["algorithm"]], color=colours[each["kind"]], markersize=5,
+                label=None if label in labels else label, alpha=1.0 if each["flat"] else 0.4,
+            )  # fmt: skip
+            labels.add(label)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_xscale("log")
+        axis.set_title(panel, fontsize=10)
+        axis.set_xlabel("rows per column", fontsize=9)
+        axis.legend(fontsize=7)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("gain over real rows (normalised score)", fontsize=9)
+    return drawn

@@ -1,0 +1,166 @@
+"""The study of when synthetic rows help: its plans, its commands, and its words on results."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from synther.datasets.collect import NAMES
+from synther.datasets.recording import record_episodes
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+FEATURES = {"rows": 1200, "columns": 24, "episodes": 3, "return_spread": 0.2,
+            "terminal_rate": 0.01, "sparsity": 0.001, "pilot_error": 1.5,
+            "pilot_difference": 0.9, "behaviour": {"score": 12.5}}  # fmt: skip
+
+
+@pytest.fixture
+def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import help_results
+    import when_does_it_help
+
+    for module in (help_results, when_does_it_help):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(when_does_it_help, "FIGURE", tmp_path / "figure")
+    (tmp_path / "results").mkdir()
+    yield when_does_it_help
+    for name in ("when_does_it_help", "help_results", "row_quality", "offline_learning"):
+        sys.modules.pop(name, None)
+
+
+def plant(study: Any, run: Any, scores: list[float]) -> None:
+    result = {"data": run.data, "share": run.share, "kind": run.kind, "algorithm": run.algorithm,
+              "replicate": run.replicate, "scores": scores, "curve": [scores] * 10}  # fmt: skip
+    (study.RESULTS / f"{run.name}.json").write_text(json.dumps(result))
+    (study.RESULTS / f"features-{run.rows}.json").write_text(json.dumps(FEATURES))
+
+
+@pytest.mark.parametrize("plan", ["cheap", "full", "paper"])
+def test_every_synthetic_cell_has_its_real_one_and_its_data_can_be_collected(
+    study: Any, plan: str
+) -> None:
+    runs = study.PLANS[plan]()
+    names = [run.name for run in runs]
+    assert len(set(names)) == len(names)
+    for run in runs:
+        assert run.data in NAMES
+        assert study.replace(run, kind="real").name in names
+
+
+def test_the_full_plan_is_what_was_registered(study: Any) -> None:
+    runs = study.full()
+    assert {run.share for run in runs} == {2, 5, 15, 50, 100}
+    assert {run.kind for run in runs} == {"real", "new", "2023", "mixed"}
+    for late in ("edac", "cql", "td3_bc-wide"):
+        assert len({(run.data, run.share) for run in runs if run.algorithm == late}) == 2
+
+
+def test_commands_differ_in_what_the_kind_of_rows_says(study: Any) -> None:
+    runs = {kind: study.Run("hopper-medium", 15, kind) for kind in study.KINDS}
+    words = {kind: [str(word) for word in study.agent_command(run, Path("d.npz"), Path("f"))]
+             for kind, run in runs.items()}  # fmt: skip
+    assert "--diffusion.path" not in words["real"]
+    assert words["mixed"][-2:] == ["--diffusion.mix", "0.5"]
+    assert runs["new"].model == runs["mixed"].model != runs["2023"].model
+    models = {kind: study.model_command(runs[kind], Path("d.npz"), Path("f"))
+              for kind in ("new", "2023")}  # fmt: skip
+    assert "construct_diffusion_model.normalizer_type='standard'" in models["2023"]
+    assert models["2023"][models["2023"].index("--consistency") + 1] == "off"
+    assert models["new"][models["new"].index("--consistency") + 1] == "ensemble"
+
+
+def test_help_harm_and_neither_are_welchs_interval_over_the_seeds(study: Any) -> None:
+    real = [10.0, 11.0, 12.0, 11.5]
+    planted = {"new": [20.0, 21.0, 19.0, 22.0], "2023": [1.0, 2.0, 1.5, 1.0],
+               "mixed": [10.0, 12.0, 13.0, 11.0]}  # fmt: skip
+    plant(study, study.Run("hopper-medium", 15, "real"), real)
+    for kind, scores in planted.items():
+        plant(study, study.Run("hopper-medium", 15, kind), scores)
+    plant(study, study.Run("hopper-medium", 2, "new"), real)  # without its real rows
+    found = {each["kind"]: each for each in study.cells()}
+    assert {kind: each["verdict"] for kind, each in found.items()} == {
+        "new": "help", "2023": "harm", "mixed": "neither"
+    }  # fmt: skip
+    assert len(study.cells()) == 3
+    one, other = np.array(planted["new"]), np.array(real)
+    errors = np.array([one.var(ddof=1), other.var(ddof=1)]) / 4
+    freedom = errors.sum() ** 2 / (errors**2 / 3).sum()
+    half = stats.t.ppf(0.975, freedom) * np.sqrt(errors.sum())
+    gain = one.mean() - other.mean()
+    expected = (gain, gain - half, gain + half)
+    assert tuple(found["new"][key] for key in ("gain", "low", "high")) == pytest.approx(
+        expected, abs=0.01
+    )
+    assert found["new"]["features"]["rows"] == 1200
+    assert found["new"]["behaviour"] == 12.5
+
+
+def test_a_curve_is_flat_by_its_points_or_its_interval(study: Any) -> None:
+    import help_results
+
+    steady = np.tile([10.0, 12.0], (10, 1))
+    rising = steady + np.outer(np.arange(10), [1.0, 1.1])
+    noisy = steady.copy()
+    noisy[-3:] += [[9.0, -6.0]]
+    assert help_results.is_flat([steady])
+    assert not help_results.is_flat([rising])
+    assert help_results.is_flat([noisy])
+
+
+def test_the_table_is_written_for_advise_and_the_figure_drawn(
+    study: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("real", "new", "mixed"):
+        plant(study, study.Run("hopper-medium", 15, kind), [1.0, 2.0, 3.0, 4.0])
+    study.main(["--table", str(tmp_path / "table.json"), "--figure"])
+    written = json.loads((tmp_path / "table.json").read_text())
+    assert [each["verdict"] for each in written["cells"]] == ["neither", "neither"]
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_what_is_finished_is_not_done_again(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "start", None)
+    run = study.Run("hopper-medium", 15, "new")
+    plant(study, run, [1.0])
+    study.do(Path("nowhere"), run, Lock())
+
+
+def test_rows_are_prepared_with_the_features_of_their_data_set(
+    study: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = record_episodes(
+        "Hopper-v2", lambda rng: lambda _: rng.uniform(-1, 1, 3), rows=300, seed=0
+    )
+    path = study.replace(whole, metadata={"env_id": "Hopper-v2", "score": 1.5}).save(
+        tmp_path / "whole.npz"
+    )
+    monkeypatch.setattr(study.Collection, "path", lambda self, name: path)
+    monkeypatch.setattr(study, "pilot_figures", lambda rows, seed: {"pilot_error": 2.0})
+    run = study.Run("hopper-random", 50, "real")
+    study.prepare(tmp_path, run)
+    found = json.loads((study.RESULTS / f"features-{run.rows}.json").read_text())
+    assert found["rows"] == round(len(whole) / 2)
+    assert found["behaviour"]["score"] == 1.5
+    assert found["pilot_error"] == 2.0
+    assert found["episodes"] == round(study.describe(whole).episodes / 2)
+
+
+def test_a_checkout_without_mixing_says_so_before_anything_starts(
+    study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Without:
+        __dataclass_fields__: dict[str, Any] = {}  # noqa: RUF012
+
+    monkeypatch.setattr(study, "DiffusionConfig", Without)
+    with pytest.raises(SystemExit):
+        study.main(["--only", "*mixed*"])
+    assert "no --diffusion.mix" in capsys.readouterr().err
