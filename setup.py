@@ -29,6 +29,8 @@ EXTRAS = {
     # imageio: gymnasium imports it for any MuJoCo environment, and does not ask for it itself
     "envs": ["mujoco>=3.3.3,<4", "dm_control>=1.0.31", "shimmy>=2.0.1", "imageio>=2.14"],
     "minari": ["minari[hdf5]>=0.5.3"],
+    # 1.1 brought the rewards of single tasks, 1.2 is what was tried
+    "ogbench": ["ogbench>=1.2"],
     "sb3": ["stable-baselines3>=2.7"],
     # 2.8 asks for gymnasium 1.0.0 and no other
     "d3rlpy": ["d3rlpy>=2.6.2,<2.8"],
@@ -53,6 +55,7 @@ EXTRAS = {
         "mypy==2.4.1",
         "import-linter==2.16",
         "minari[hdf5]>=0.5.3",
+        "ogbench>=1.2",
         "stable-baselines3>=2.7",
         "d3rlpy>=2.6.2,<2.8",
         "tensorboard>=2.17",

@@ -36,6 +36,9 @@ try() {
     envs) install "[envs]" && run synther/corl/algorithms/td3_bc.py --env hopper-demo-v0 \
         --max_timesteps 300 --eval_freq 100 --checkpoints_path "$work/runs" ;;
     minari) install "[minari]" && run examples/minari_dataset.py ;;
+    ogbench) install "[ogbench]" && run -c "from synther.envs import evaluate
+import numpy as np
+evaluate(lambda seen: np.zeros((1, 5)), 'cube-single-singletask-v0', 1, 0)" ;;
     sb3) install "[sb3]" && run examples/sb3_sac.py ;;
     d3rlpy) install "[d3rlpy,envs]" && run examples/d3rlpy_td3_bc.py ;;
     baselines) install "[baselines]" && train &&
@@ -53,7 +56,7 @@ try() {
     esac
 }
 
-all=(core envs minari sb3 d3rlpy baselines wandb tensorboard ray slurm docs)
+all=(core envs minari ogbench sb3 d3rlpy baselines wandb tensorboard ray slurm docs)
 for extra in "${@:-${all[@]}}"; do
     try "$extra"
 done

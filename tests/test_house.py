@@ -27,7 +27,7 @@ COMMANDS = [
     "synther/report.py",
 ] + [f"synther/corl/algorithms/{name}.py" for name in ("td3_bc", "iql", "edac", "cql")]
 SIMULATORS = ("gymnasium", "mujoco", "dm_control", "shimmy")
-OPTIONAL = (*SIMULATORS, "minari", "wandb", "tensorboard")
+OPTIONAL = (*SIMULATORS, "minari", "ogbench", "wandb", "tensorboard")
 
 
 def requirement_names(text: str) -> set[str]:

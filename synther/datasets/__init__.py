@@ -1,10 +1,10 @@
 """A data set's name or path goes in, ``Transitions`` come out.
 
 Read ``load.py`` first: it finds out which kind of data set a name stands for. ``d4rl.py``,
-``minari.py`` and ``files.py`` know one kind each, ``qlearning.py`` turns rows of episodes into
-transitions, and ``convert.py`` takes what other libraries hold in memory. V-D4RL's pictures are
-``vd4rl.py``'s; the two ``*_writer.py`` go the other way. ``collect.py`` makes data sets of the
-kinds that D4RL has, with what ``recording.py`` plays and with SAC.
+``minari.py``, ``ogbench.py`` and ``files.py`` know one kind each, ``qlearning.py`` turns rows of
+episodes into transitions, and ``convert.py`` takes what other libraries hold in memory. V-D4RL's
+pictures are ``vd4rl.py``'s; the two ``*_writer.py`` go the other way. ``collect.py`` makes data
+sets of the kinds that D4RL has, with what ``recording.py`` plays and with SAC.
 """
 
 from synther.datasets.convert import as_transitions

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from synther.datasets import d4rl
+from synther.datasets import d4rl, ogbench
 from synther.datasets.files import HDF5_SUFFIXES, read_hdf5
 from synther.datasets.qlearning import to_transitions
 from synther.envs import legacy
@@ -75,7 +75,8 @@ def load_dataset(
         name_or_path: a name from ``list_datasets()`` (what ships with the package, and D4RL's
             names, downloaded where absent, by d4rl itself under ``SYNTHER_BACKEND=gym``); a path
             to an ``.hdf5`` in D4RL's layout or an ``.npz`` of five arrays; a Minari id, such as
-            ``mujoco/hopper/medium-v0`` or ``minari:NAME``; ``SOURCE:NAME`` for another file of this
+            ``mujoco/hopper/medium-v0`` or ``minari:NAME``; a data set of OGBench with its task,
+            such as ``cube-single-play-singletask-v0``; ``SOURCE:NAME`` for another file of this
             folder.
         terminate_on_end: D4RL's layout only: keep time-outs, with terminal 0, instead of dropping
             them.
@@ -96,7 +97,7 @@ def load_dataset(
         TransitionError: the file is not usable; the message says what is wrong, where, and what to
             do.
         synther.datasets.DownloadError: not here and not to be had.
-        ImportError: a Minari data set without minari.
+        ImportError: a Minari data set without minari, or OGBench's without ogbench.
         ValueError: an option of D4RL's layout for data in another one.
     """
     name = os.fspath(name_or_path)
@@ -185,6 +186,8 @@ def _resolve(name: str) -> tuple[Source, Path | None]:
         raise TransitionError(f"{name}: expected a file that ends in .hdf5, .h5 or .npz")
     if _MINARI_ID.fullmatch(name):
         return "minari", None
+    if ogbench.NAME.fullmatch(name):
+        return "ogbench", None
     raise _not_found(name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from synther.envs import antmaze, dmc, legacy, locomotion, maze2d
+from synther.envs import antmaze, dmc, legacy, locomotion, maze2d, ogbench
 from synther.envs.names import data_set_names, env_id_of
 from synther.envs.simulators import (
     MissingSimulatorError,
@@ -34,7 +34,8 @@ def make_env(
     Args:
         name: a D4RL data set (its environment is made), maze2d and antmaze among them,
             ``Hopper-v2`` and the other locomotion tasks with the physics of the data sets, a
-            DeepMind Control task (``cheetah-run-v0``), or any id that gymnasium knows and that has
+            DeepMind Control task (``cheetah-run-v0``), a task of OGBench
+            (``cube-single-singletask-v0``), or any id that gymnasium knows and that has
             ``Box`` actions.
         max_episode_steps: another time limit than the environment's own.
         kwargs: passed to the environment, such as ``render_mode="rgb_array"``.
@@ -59,6 +60,8 @@ def make_env(
         if env_id in limits:
             env = make(env_id, **kwargs)
             return standardise(_limited(env, env_id, max_episode_steps or limits[env_id]))
+    if ogbench.is_task(env_id):
+        ogbench.register()
     if env_id in gymnasium.registry and not env_id.startswith("dm_control/"):
         return standardise(_make_registered(env_id, max_episode_steps, **kwargs))
     if dmc.is_dmc(env_id):
