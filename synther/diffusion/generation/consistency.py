@@ -4,8 +4,8 @@ A diffusion model of moderate size gets next observation, reward and terminal wr
 that no marginal shows and that an agent learns from. A regression on the same real rows knows them
 better. The stage keeps a row's observation and action and replaces what follows, column by column,
 wherever samples are further from what the regression says than held-out real rows are; a column
-that the samples have right stays as it is. Rows that the ensemble's members do not agree about are drawn
-again.
+that the samples have right stays as it is. Rows that the ensemble's members do not agree about are
+drawn again.
 """
 
 from __future__ import annotations
