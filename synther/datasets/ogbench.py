@@ -1,4 +1,4 @@
-"""OGBench's data sets are read as transitions (optional: ``pip install 'synther[ogbench]'``).
+"""OGBench's data sets are read as transitions (the extra ``ogbench``).
 
 OGBench (Park et al. 2025, arXiv 2410.20092) keeps ``NAME.npz`` in ``~/.ogbench/data``: one row a
 state, ``observations [N, O]``, ``actions [N, A]`` and ``terminals [N]``, 1 at the *last state* of

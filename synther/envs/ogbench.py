@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from synther.envs.simulators import MissingSimulatorError, require
+from synther.installed import install_hint
 
 if TYPE_CHECKING:
     import gymnasium
@@ -29,7 +30,7 @@ def register() -> None:
     except MissingSimulatorError as error:
         raise MissingSimulatorError(
             "OGBench's environments, and the rewards of its tasks, need the package 'ogbench', "
-            "which is not installed: pip install 'synther[ogbench]'"
+            f"which is not installed: {install_hint('ogbench')}"
         ) from error
 
 

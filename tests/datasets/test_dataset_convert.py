@@ -1,6 +1,7 @@
 """One door for every kind of data; a Minari set and back; rows into episodes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from synther.datasets import as_transitions, load_dataset
 from synther.datasets.episodes import episode_ends
 from synther.datasets.hdf5_writer import write_hdf5
 from synther.datasets.minari_writer import write_minari
+from synther.installed import install_hint
 from synther.transitions import Transitions
 from tests.data import random_transitions
 from tests.integrations.rows import assert_equal, chained
@@ -115,5 +117,5 @@ def test_a_minari_set_is_never_overwritten_and_never_half_there(
 
 def test_without_minari_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "minari", None)
-    with pytest.raises(ImportError, match=r"pip install 'synther\[minari\]'"):
+    with pytest.raises(ImportError, match=re.escape(install_hint("minari"))):
         write_minari(random_transitions(), "synther/any-v0")

@@ -1,11 +1,13 @@
 """Minari data sets: small ones made here, in a folder of the test's own."""
 
+import re
 import sys
 
 import numpy as np
 import pytest
 
 from synther.datasets import DownloadError, load_dataset
+from synther.installed import install_hint
 from synther.transitions import TransitionError
 
 minari = pytest.importorskip("minari")
@@ -99,5 +101,5 @@ def test_absent_and_no_network_says_what_to_do(monkeypatch):
 
 def test_without_minari_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
-    with pytest.raises(ImportError, match=r"pip install 'minari\[hdf5\]'"):
+    with pytest.raises(ImportError, match=re.escape(install_hint("minari"))):
         load_dataset("mujoco/hopper/medium-v0")

@@ -1,6 +1,7 @@
 """JSON lines are appended, survive a kill, and go to the adapters as well."""
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from synther.installed import install_hint
 from synther.runs.loggers import (
     LOG_KEYS,
     Adapter,
@@ -101,7 +103,7 @@ def test_a_missing_tensorboard_is_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ImportError, match=r"pip install 'synther\[tensorboard\]'"):
+    with pytest.raises(ImportError, match=re.escape(install_hint("tensorboard"))):
         opened(tmp_path, tensorboard=True)
     assert not list(tmp_path.iterdir())
 
@@ -132,7 +134,7 @@ def test_a_missing_wandb_is_a_clear_error_and_disabled_needs_none(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert opened(tmp_path, wandb_mode="disabled") == ()
-    with pytest.raises(ImportError, match=r"pip install 'synther\[wandb\]'"):
+    with pytest.raises(ImportError, match=re.escape(install_hint("wandb"))):
         opened(tmp_path, wandb_mode="offline")
 
 
