@@ -91,6 +91,7 @@ def test_choosing_nothing_changes_nothing(monkeypatch):
 def test_without_the_packages_the_error_names_the_extra(monkeypatch):
     monkeypatch.setenv(legacy.VARIABLE, "gym")
     monkeypatch.setitem(sys.modules, "gym", None)
+    hint = re.escape(install_hint("legacy"))
     with pytest.raises(MissingSimulatorError, match=hint + ".*docs/legacy.md"):
         make_env("Hopper-v2")
     with pytest.raises(MissingSimulatorError, match=hint):
