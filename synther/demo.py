@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from synther.datasets import load_dataset
+from synther.runs.commands import speak_anywhere
 
 DATASET = "hopper-demo-v0"
 YAML = "synther/corl/yaml/td3_bc/hopper/medium_replay_v2.yaml"
@@ -30,6 +31,7 @@ console = Console(highlight=False)
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     args = build_parser().parse_args(argv)
+    speak_anywhere()
     diffusion = args.folder / "diffusion"
     samples = diffusion / "samples.npz"
     _command(

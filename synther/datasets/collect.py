@@ -40,6 +40,7 @@ from synther.envs import make_env
 from synther.envs.maze2d import LAYOUTS
 from synther.envs.maze_controller import MazeController
 from synther.runs.commands import SEED, UsageError, command_errors, whole_number
+from synther.runs.lock import FolderLock
 from synther.transitions import Transitions
 
 TASKS = {"hopper": "Hopper-v2", "halfcheetah": "HalfCheetah-v2", "walker2d": "Walker2d-v2"}
@@ -280,7 +281,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         collection = Collection(args.folder, Budget(
             args.seed, args.medium_steps, args.expert_steps, args.rows, tuple(args.gin_params)
         ))  # fmt: skip
-        console.print(table([collection.path(name) for name in wanted]))
+        with FolderLock(args.folder) as lock:
+            lock.acquire()
+            console.print(table([collection.path(name) for name in wanted]))
 
 
 if __name__ == "__main__":

@@ -21,14 +21,14 @@ _DIGITS = 16
 def content_digest(transitions: Transitions) -> str:
     """16 hexadecimal digits of a SHA-256 over the five arrays; where the rows come from, and what
     their metadata say, is no part of it."""
-    return _of_arrays(transitions.arrays())
+    return hash_of(transitions.arrays())[:_DIGITS]
 
 
 def pixel_digest(episodes: PixelEpisodes) -> str:
     """The same of episodes of pictures: over all their numbers and ``PICTURES`` of the pictures."""
     rows = np.linspace(0, len(episodes) - 1, min(PICTURES, len(episodes))).astype(np.int64)
     numbers = {key: getattr(episodes, key) for key in ("actions", "rewards", "discounts", "starts")}
-    return _of_arrays({**numbers, "images": episodes.gather(rows)})
+    return hash_of({**numbers, "images": episodes.gather(rows)})[:_DIGITS]
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -40,9 +40,10 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
-def _of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+def hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over the names, types, shapes and bytes of arrays, in hexadecimal digits."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
-        digest.update(f"{name} {array.shape} {array.dtype.name};".encode())
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:_DIGITS]
+    return digest.hexdigest()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.datasets.digest import hash_of
 from synther.datasets.episodes import episode_returns
 from synther.envs import make_env, reference_scores
 from synther.envs.evaluation import episode_seed
@@ -97,11 +97,7 @@ def behaviour_of(transitions: Transitions) -> dict[str, Any]:
 
 def content_hash(transitions: Transitions) -> str:
     """SHA-256 over the names, shapes and bytes of the arrays: equal where the rows are."""
-    digest = hashlib.sha256()
     arrays: dict[str, NDArray[Any]] = dict(transitions.arrays())
     if transitions.timeouts is not None:
         arrays["timeouts"] = transitions.timeouts
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return hash_of(arrays)

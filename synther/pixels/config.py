@@ -57,7 +57,7 @@ class PixelConfig:
     env: str | None = None  # of evaluation; by default the task's own
     rendering: Rendering = "full"  # of evaluation; plain is faster, for data rendered so
     folder: str | None = None  # of the run; nothing is written without
-    resume: bool = False  # continue the run in the folder
+    resume: bool = False  # continue this run; with more max_timesteps also one that is done
     seed: int = 0
     device: str = "auto"  # auto, cpu, cuda or cuda:<n>
     threads: int = 1  # of the CPU; 0: all cores

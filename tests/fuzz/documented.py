@@ -260,6 +260,7 @@ CASES: dict[str, Callable[[Path], object]] = {
 }
 _OF_MACHINE = re.compile(r"process \d+ on \S+ \([^)]*\) works in it since [\d :-]*\d")
 """Who holds a folder."""
+_DIGEST = re.compile(r"\b[0-9a-f]{16}\b")
 _OF_OTHERS = re.compile(r"\((?:File is|Unable|PytorchStream|while|Weights|checksum|could not).*\)")
 """What a library says of a damaged file, which its next version may say otherwise."""
 
@@ -281,6 +282,7 @@ def what_happens(case: Callable[[Path], object], folder: Path) -> tuple[int, str
     assert code is not None, "it was taken for good input"
     plain = " ".join(message.replace(str(folder), "…").split())
     plain = _OF_MACHINE.sub("process … on … (…) works in it since …", plain)
+    plain = _DIGEST.sub("…", plain)
     return code, _OF_OTHERS.sub("(…)", plain)
 
 
