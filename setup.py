@@ -102,6 +102,7 @@ setup(
     package_data={
         "synther.config": ["*.gin", "*/*.gin", "*/*.yaml"],
         "synther": ["py.typed"],
+        "synther.advise": ["*.json"],
         "synther.datasets": ["*.json", "data/*.npz"],
         "synther.envs": ["*.json", "assets/*"],
         "synther.corl": ["yaml/*/*/*.yaml"],

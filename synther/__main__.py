@@ -27,6 +27,7 @@ VERBS = {
     "upsample": Verb(
         "synther.upsampling.command", "a file of transitions becomes a file of new ones"
     ),
+    "advise": Verb("synther.advise.command", "whether new rows will help, by what a study saw"),
     "train": Verb(
         "synther.diffusion.train_diffuser",
         "train a diffusion model, sample it, measure the samples",

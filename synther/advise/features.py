@@ -102,7 +102,7 @@ def known_returns(data: Transitions) -> np.ndarray[Any, np.dtype[np.float64]] | 
         return None
 
 
-def pilot_figures(data: Transitions, *, seed: int = 0, device: str = "auto") -> dict[str, float]:
+def pilot_figures(data: Transitions, *, seed: int = 0, device: str = "auto") -> dict[str, Any]:
     """Train a small model on a part of the rows and judge it; about a minute on one CPU core.
 
     Returns:

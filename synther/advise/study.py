@@ -1,0 +1,190 @@
+"""The study's cells answer for a data set that is near to them, and for no other.
+
+``table.json`` is written by ``benchmarks/when_does_it_help.py --table``, which says how its cells
+were made and what its words mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from synther.advise.features import Features
+
+Word = Literal["help", "neither", "harm"]
+NEAR = 1.0
+"""Cells further away than this say nothing: on average over what is known, a factor of 3 in rows, 2
+in columns, 10 in episodes, or a quarter in a share; see :meth:`Features.place`."""
+VOICES = 3
+"""The nearest cells that an answer is taken from, at most."""
+
+
+class NoAdviceError(ValueError):
+    """The study says nothing about these data; the message says why."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the study saw for one algorithm, kind of rows, data set and share of it.
+
+    Args:
+        data, share: the data set, and the percentage of its rows that was used.
+        algorithm: of the agents.
+        kind: of the rows that they learned from: ``new``, ``2023`` or ``mixed``.
+        gain, low, high: in normalised score over the same real rows, and its 95 % interval.
+        verdict: the study's word for the interval.
+        features: of the real rows.
+    """
+
+    data: str
+    share: int
+    algorithm: str
+    kind: str
+    gain: float
+    low: float
+    high: float
+    verdict: Word
+    features: Features
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the nearest cells of one algorithm and kind of rows say.
+
+    Args:
+        algorithm, kind: of these cells.
+        word: what more than half of them say, else ``neither``.
+        cells: of which each has its distance, the nearest first.
+    """
+
+    algorithm: str
+    kind: str
+    word: Word
+    cells: tuple[tuple[float, Cell], ...]
+
+    @property
+    def gain(self) -> float:
+        """The mean gain of the cells."""
+        return float(np.mean([cell.gain for _, cell in self.cells]))
+
+
+@dataclass(frozen=True)
+class Score:
+    """How often answers are right on the study's own cells, each data set left out in turn.
+
+    Args:
+        cells: that were asked about.
+        answered: those that had a near cell of another data set.
+        right: answers that were the cell's own word.
+        constant: those of the answered that the most frequent word of the other data sets gets.
+    """
+
+    cells: int
+    answered: int
+    right: int
+    constant: int
+
+    def __str__(self) -> str:
+        if not self.answered:
+            return (
+                f"leaving each data set out, none of the study's {self.cells} cells has a near "
+                "one, so that nothing is known of how often such answers are right"
+            )
+        return (
+            f"leaving each data set out, {self.answered} of the study's {self.cells} cells got an "
+            f"answer and {self.right} of these were right; always giving the most frequent word "
+            f"gets {self.constant}"
+        )
+
+
+def read_table(path: Path | None = None) -> list[Cell]:
+    """The cells of the table at ``path``; without one, of the table that ships inside.
+
+    Raises:
+        NoAdviceError: it is not a table of the study, or has no cells.
+    """
+    source = path or resources.files(__package__).joinpath("table.json")
+    try:
+        cells = [_cell(each) for each in json.loads(source.read_text(encoding="utf-8"))["cells"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NoAdviceError(
+            f"{source}: not a table of the study ({type(error).__name__}: {error}); it is written "
+            "by benchmarks/when_does_it_help.py --table PATH"
+        ) from error
+    if not cells:
+        raise NoAdviceError(
+            "the study of when synthetic rows help has no results in this version, so there is "
+            "nothing that advice could rest on; python3 benchmarks/when_does_it_help.py makes "
+            "them, --table PATH writes them, and advise --table PATH reads them"
+        )
+    return cells
+
+
+def _cell(plain: dict[str, Any]) -> Cell:
+    names = set(Cell.__dataclass_fields__) - {"features"}
+    if plain["verdict"] not in get_args(Word):
+        raise ValueError(f"verdict is {plain['verdict']!r}, expected one of {get_args(Word)}")
+    return Cell(
+        **{name: plain[name] for name in names}, features=Features.from_plain(plain["features"])
+    )
+
+
+def distance(one: Features, other: Features) -> float:
+    """The root mean square of the differences in what is known of both."""
+    here, there = one.place(), other.place()
+    shared = sorted(here.keys() & there.keys())
+    return float(np.sqrt(np.mean([(here[name] - there[name]) ** 2 for name in shared])))
+
+
+def answers(cells: Sequence[Cell], features: Features) -> list[Answer]:
+    """An answer for each algorithm and kind of rows that has a near cell, the nearest first."""
+    groups: dict[tuple[str, str], list[tuple[float, Cell]]] = {}
+    for cell in cells:
+        far = distance(features, cell.features)
+        groups.setdefault((cell.algorithm, cell.kind), []).append((far, cell))
+    found = []
+    for (algorithm, kind), group in groups.items():
+        near = sorted((each for each in group if each[0] <= NEAR), key=lambda each: each[0])
+        if near := near[:VOICES]:
+            word, votes = Counter(cell.verdict for _, cell in near).most_common(1)[0]
+            said: Word = word if 2 * votes > len(near) else "neither"
+            found.append(Answer(algorithm, kind, said, tuple(near)))
+    return sorted(found, key=lambda answer: answer.cells[0][0])
+
+
+def leave_one_out(cells: Sequence[Cell]) -> Score:
+    """Ask about each cell without the cells of its own data set."""
+    answered = right = constant = 0
+    for cell in cells:
+        others = [each for each in cells if each.data != cell.data
+                  and (each.algorithm, each.kind) == (cell.algorithm, cell.kind)]  # fmt: skip
+        for answer in answers(others, cell.features):
+            usual = Counter(each.verdict for each in others).most_common(1)[0][0]
+            answered += 1
+            right += answer.word == cell.verdict
+            constant += usual == cell.verdict
+    return Score(len(cells), answered, right, constant)
+
+
+def require_near(cells: Sequence[Cell], features: Features) -> list[Answer]:
+    """:func:`answers`, of which there is one at least.
+
+    Raises:
+        NoAdviceError: there is none; the message names the nearest cell.
+    """
+    found = answers(cells, features)
+    if not found:
+        nearest = min(cells, key=lambda cell: distance(features, cell.features))
+        raise NoAdviceError(
+            f"the study has nothing like these data: its nearest cell, {nearest.share} % of "
+            f"{nearest.data}, is {distance(features, nearest.features):.1f} away, and beyond "
+            f"{NEAR:.1f} a cell says nothing; try both kinds of rows on a short run of your own"
+        )
+    return found

@@ -1,0 +1,111 @@
+"""The command from data to text, with a planted table and a pilot of seconds."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from synther.advise import calibration, command
+from synther.advise import features as described
+from synther.advise.advice import Advice
+from synther.advise.calibration import Times, measure
+from synther.advise.features import Features, describe
+from synther.advise.study import Score, answers
+from synther.datasets import load_dataset
+from synther.transitions import Transitions
+from synther.upsampling.config import UpsampleConfig
+from tests.advise.test_study import HERE, cell
+
+SMALL = UpsampleConfig(width=16, num_layers=1, steps=100)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(described, "PILOT", {"width": 16, "num_layers": 1, "steps": 20})
+    monkeypatch.setattr(command, "default_config", lambda rows, device: SMALL)
+    monkeypatch.setattr(calibration, "SAMPLES", 20)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return load_dataset("hopper-demo-v0").subset(slice(900)).save(tmp_path / "data.npz")
+
+
+def table_near(path: Path, features: Features, word: str) -> Path:
+    cells = [cell(name, word, features=features) for name in "ab"]
+    path.write_text(json.dumps({"cells": [asdict(each) for each in cells]}))
+    return path
+
+
+@pytest.mark.usefixtures("quick")
+def test_advice_is_printed_with_its_error(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near = describe(load_dataset(data))
+    table = table_near(tmp_path / "table.json", near, "help")
+    command.main([str(data), "--table", str(table), "--device", "cpu"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "900 rows of 26 columns" in said
+    assert "2 of the study's 2 cells got an answer and 2 of these were right" in said
+    assert "a synthetic share of 1 (samples alone) for td3_bc, from a model of width 16" in said
+    assert "no better than one word for all" in said
+    assert "Time here: model" in said
+    assert "What this cannot know" in said
+
+
+@pytest.mark.usefixtures("quick")
+def test_data_that_no_cell_is_near_to_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = replace(describe(load_dataset(data)), rows=10**9, columns=10**4)
+    table = table_near(tmp_path / "table.json", far, "help")
+    with pytest.raises(SystemExit) as stopped:
+        command.main([str(data), "--table", str(table), "--device", "cpu"])
+    assert stopped.value.code == 1
+    assert "the study has nothing like these data" in capsys.readouterr().err
+
+
+def test_an_empty_table_is_refused_before_anything_is_trained(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "pilot_figures", None)
+    (tmp_path / "table.json").write_text('{"cells": []}')
+    with pytest.raises(SystemExit) as stopped:
+        command.main([str(data), "--table", str(tmp_path / "table.json")])
+    assert stopped.value.code == 1
+    assert "nothing that advice could rest on" in capsys.readouterr().err
+
+
+def test_too_few_rows_are_refused(data: Path, tmp_path: Path) -> None:
+    Transitions.load(data).subset(slice(50)).save(tmp_path / "few.npz")
+    table = table_near(tmp_path / "table.json", HERE, "help")
+    with pytest.raises(ValueError, match="50 rows, expected 200 or more"):
+        command.advise(str(tmp_path / "few.npz"), table=table)
+
+
+@pytest.mark.parametrize(
+    ("word", "right", "said", "unsaid"),
+    [
+        ("help", 4, "a synthetic share of 0.5 (half real rows, half samples)", "no better"),
+        ("neither", 2, "near cells show no help from synthetic ones. On the study's", "harm"),
+        ("harm", 4, "the study saw harm from half real rows, half samples", "share"),
+    ],
+)
+def test_no_more_is_suggested_than_the_cells_say(
+    word: str, right: int, said: str, unsaid: str
+) -> None:
+    found = answers([cell("a", word, kind="mixed")], HERE)
+    advice = Advice(HERE, found, Score(6, 5, right, 3), SMALL, Times(60, 60, 9000))
+    assert said in advice.suggestion()
+    assert unsaid not in advice.suggestion()
+    assert "1000000 updates of TD3+BC 2 h" in advice.duration()
+
+
+def test_times_are_measured(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
+    monkeypatch.setattr(calibration, "SAMPLES", 20)
+    times = measure(load_dataset(data), SMALL, torch.device("cpu"))
+    assert times.model >= 0
+    assert times.samples > 0
+    assert times.agent > 0

@@ -1,0 +1,105 @@
+"""Answers out of a planted table, and the score that leaves each data set out."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synther.advise import study
+from synther.advise.features import Features
+from synther.advise.study import Cell, NoAdviceError
+
+HERE = Features(10_000, 40, 20, 0.5, 0.0, 0.0, 1.5, 0.75)
+
+
+def cell(data: str, verdict: Any, factor: float = 1.0, **others: Any) -> Cell:
+    gain = {"help": 5.0, "neither": 0.0, "harm": -5.0}[verdict]
+    features = replace(HERE, rows=round(10_000 * factor))
+    known: dict[str, Any] = {"data": data, "share": 15, "algorithm": "td3_bc", "kind": "new",
+             "gain": gain, "low": gain - 1, "high": gain + 1, "verdict": verdict,
+             "features": features}  # fmt: skip
+    return Cell(**(known | others))
+
+
+def test_distance_is_the_root_mean_square_over_what_both_know() -> None:
+    tripled = replace(HERE, rows=30_000)
+    assert study.distance(HERE, tripled) == pytest.approx(np.sqrt(1 / 8))
+    unknown = replace(tripled, episodes=None, return_spread=None)
+    assert study.distance(HERE, unknown) == pytest.approx(np.sqrt(1 / 6))
+    assert study.distance(HERE, HERE) == 0
+
+
+def test_an_answer_is_what_most_of_the_three_nearest_say() -> None:
+    cells = [cell("a", "help"), cell("b", "help", 2), cell("c", "harm", 3), cell("d", "harm", 9)]
+    (answer,) = study.answers(cells, HERE)
+    assert answer.word == "help"
+    assert [each.data for _, each in answer.cells] == ["a", "b", "c"]
+    assert answer.gain == pytest.approx(5 / 3)
+    (tied,) = study.answers([cell("a", "help"), cell("b", "harm")], HERE)
+    assert tied.word == "neither"
+
+
+def test_algorithms_and_kinds_of_rows_are_answered_apart() -> None:
+    cells = [cell("a", "help"), cell("a", "harm", kind="mixed"),
+             cell("a", "neither", algorithm="iql")]  # fmt: skip
+    found = {(each.algorithm, each.kind): each.word for each in study.answers(cells, HERE)}
+    assert found == {("td3_bc", "new"): "help", ("td3_bc", "mixed"): "harm",
+                     ("iql", "new"): "neither"}  # fmt: skip
+
+
+def test_cells_that_are_far_say_nothing() -> None:
+    far = cell("a", "help", features=replace(HERE, columns=40 * 2**4))
+    assert study.distance(HERE, far.features) > study.NEAR
+    assert study.answers([far], HERE) == []
+    with pytest.raises(NoAdviceError, match=r"nearest cell, 15 % of a, is 1\.4 away"):
+        study.require_near([far], HERE)
+
+
+def test_the_score_leaves_a_data_set_out() -> None:
+    # Of three data sets each cell is asked of the two others: a and b agree, c is alone.
+    cells = [cell("a", "help"), cell("b", "help"), cell("c", "harm")]
+    score = study.leave_one_out(cells)
+    # a hears help (b) and harm (c), a tie, so neither; b the same; c hears help twice.
+    assert (score.cells, score.answered, score.right) == (3, 3, 0)
+    # Two shares of one data set do not answer for each other.
+    pair = [cell("a", "help"), cell("a", "help", 1.1)]
+    assert study.leave_one_out(pair).answered == 0
+    assert "nothing is known" in str(study.leave_one_out(pair))
+    agreeing = [cell(name, "harm") for name in "abcd"]
+    assert study.leave_one_out(agreeing) == study.Score(4, 4, 4, 4)
+
+
+def test_a_table_is_read_and_others_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    planted = [cell("a", "help"), cell("b", "harm")]
+    path.write_text(json.dumps({"cells": [{**asdict(each), "real": 3.0} for each in planted]}))
+    assert study.read_table(path) == planted
+    for text, message in (
+        ("{", "not a table of the study"),
+        ('{"cells": [{"data": "a"}]}', "not a table of the study"),
+        ('{"cells": []}', "no results in this version"),
+    ):
+        path.write_text(text)
+        with pytest.raises(NoAdviceError, match=message):
+            study.read_table(path)
+    wrong = {**asdict(planted[0]), "verdict": "perhaps"}
+    path.write_text(json.dumps({"cells": [wrong]}))
+    with pytest.raises(NoAdviceError, match="verdict is 'perhaps'"):
+        study.read_table(path)
+
+
+def test_the_table_that_ships_is_a_table_of_the_study() -> None:
+    text = Path(study.__file__).with_name("table.json").read_text(encoding="utf-8")
+    stated = json.loads(text)["cells"]
+    if stated:
+        cells = study.read_table()
+        assert len(cells) == len(stated)
+        for each in cells:
+            word = "help" if each.low > 0 else "harm" if each.high < 0 else "neither"
+            assert each.verdict == word
+    else:
+        with pytest.raises(NoAdviceError, match="no results in this version"):
+            study.read_table()
