@@ -1,5 +1,6 @@
 """The original packages behind the same doors; against ours, step by step, where they are there."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
