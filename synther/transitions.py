@@ -157,11 +157,16 @@ class Transitions:
 
     def split(self, fraction: float, seed: int) -> tuple[Transitions, Transitions]:
         """Two disjoint random parts; the second holds ``fraction`` of the rows, at least one."""
+        kept, held_out = self.split_rows(fraction, seed)
+        return self.subset(kept), self.subset(held_out)
+
+    def split_rows(self, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The numbers of the rows of both parts of :meth:`split`, in rising order."""
         if not 0 < fraction < 1 or len(self) < 2:
             raise ValueError(f"cannot hold out {fraction} of {len(self)} rows")
         order = np.random.default_rng(seed).permutation(len(self))
         held_out = min(max(1, round(fraction * len(self))), len(self) - 1)
-        return self.subset(np.sort(order[held_out:])), self.subset(np.sort(order[:held_out]))
+        return np.sort(order[held_out:]), np.sort(order[:held_out])
 
     @staticmethod
     def concatenate(parts: Sequence[Transitions]) -> Transitions:

@@ -26,22 +26,10 @@ def episode_ends(transitions: Transitions) -> NDArray[np.bool_]:
     return ends if transitions.timeouts is None else ends | transitions.timeouts
 
 
-def episode_returns(
-    transitions: Transitions, max_episode_steps: int | None = None
-) -> NDArray[np.float64]:
-    """Undiscounted returns of the whole episodes, in their order.
+def known_ends(transitions: Transitions, max_episode_steps: int | None = None) -> NDArray[np.bool_]:
+    """:func:`episode_ends` of rows that lie in the order of their episodes.
 
-    The rows that the data end with count where they end in a terminal or a time-out, or are as many
-    as the longest episode that was cut off: otherwise the episode was still under way.
-
-    Args:
-        transitions: rows in the order in which they were recorded.
-        max_episode_steps: the time limit of their environment, where it is known.
-
-    Raises:
-        TransitionError: where episodes end cannot be known, since rows do not lie in their order,
-            are synthetic, or go on for longer than the limit and no ``timeouts`` say where one
-            ended.
+    The arguments and errors are those of :func:`episode_returns`.
     """
     ends = episode_ends(transitions)
     going_on = transitions.terminals[:-1] == 0
@@ -65,6 +53,28 @@ def episode_returns(
             f"episode has at most {max_episode_steps} steps, so where episodes were cut off cannot "
             "be known; add an array 'timeouts' [N], 1 at the last row of each episode that was"
         )
+    return ends
+
+
+def episode_returns(
+    transitions: Transitions, max_episode_steps: int | None = None
+) -> NDArray[np.float64]:
+    """Undiscounted returns of the whole episodes, in their order.
+
+    The rows that the data end with count where they end in a terminal or a time-out, or are as many
+    as the longest episode that was cut off: otherwise the episode was still under way.
+
+    Args:
+        transitions: rows in the order in which they were recorded.
+        max_episode_steps: the time limit of their environment, where it is known.
+
+    Raises:
+        TransitionError: where episodes end cannot be known, since rows do not lie in their order,
+            are synthetic, or go on for longer than the limit and no ``timeouts`` say where one
+            ended.
+    """
+    stops = np.flatnonzero(known_ends(transitions, max_episode_steps)) + 1
+    lengths = np.diff(stops, prepend=0)
     totals = np.concatenate([[0.0], np.cumsum(transitions.rewards, dtype=np.float64)])
     returns = np.diff(totals[np.concatenate([[0], stops])])
     return returns if _last_is_whole(transitions, stops, lengths) else returns[:-1]

@@ -12,6 +12,8 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
+from synther.diffusion.conditioning.condition import Condition
+from synther.diffusion.conditioning.guidance import Guided
 from synther.diffusion.norm import BaseNormalizer
 from synther.diffusion.samplers import SAMPLERS, Noise, check_sampler, karras_schedule
 from synther.transitions import TransitionLayout
@@ -35,6 +37,7 @@ class ElucidatedDiffusion(nn.Module):
         sampler: the name of a sampler in ``synther.diffusion.samplers.SAMPLERS``.
         sampler_params: further parameters of that sampler, such as ``{"restart_count": 2}``.
         layout: which columns of a row hold what; None where nobody has said.
+        condition: what rows can be asked for by; None where they cannot.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class ElucidatedDiffusion(nn.Module):
         sampler: str = "heun_stochastic",
         sampler_params: Mapping[str, float] | None = None,
         layout: TransitionLayout | None = None,
+        condition: Condition | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -69,6 +73,7 @@ class ElucidatedDiffusion(nn.Module):
         check_sampler(sampler, sampler_params)
         self.sampler, self.sampler_params = sampler, dict(sampler_params or {})
         self.layout = layout
+        self.condition = condition
 
     @property
     def layout(self) -> TransitionLayout | None:
@@ -116,8 +121,10 @@ class ElucidatedDiffusion(nn.Module):
             noised_inputs: ``x [B, D]``.
             sigma: a number for all rows, or ``[B]``. A number costs one noise embedding, not B.
             clamp: keep the result to model space's range, where the normaliser has one.
-            cond: ``[B, C]``.
+            cond: ``[B, C]``; None of a model with a :attr:`condition`: rows as they come.
         """
+        if cond is None and self.condition is not None:
+            cond = self.condition.nothing(noised_inputs)
         if isinstance(sigma, Tensor) and sigma.ndim > 0:
             column: Any = sigma.reshape(-1, *(1,) * len(self.event_shape))
             noise_level = self.c_noise(sigma)
@@ -206,6 +213,7 @@ class ElucidatedDiffusion(nn.Module):
         *,
         generator: torch.Generator | None = None,
         noise: Noise | None = None,
+        guidance: float = 1.0,
     ) -> Tensor:
         """New rows ``[batch_size, D]`` in data space, on the model's device.
 
@@ -219,6 +227,7 @@ class ElucidatedDiffusion(nn.Module):
             generator: the source of noise, on the model's device.
             noise: unit noise in place of drawn noise: ``noise(0)`` is the start, ``noise(1 + i)``
                 that of step i.
+            guidance: how strongly ``cond`` is followed, see :class:`Guided`.
         """
         from tqdm.auto import tqdm
 
@@ -230,10 +239,17 @@ class ElucidatedDiffusion(nn.Module):
         sigmas = self.sample_schedule(num_sample_steps)
         with tqdm(unit="call", disable=disable_tqdm) as bar:
 
-            def denoise(x: Tensor, sigma: float) -> Tensor:
+            def conditional(x: Tensor, sigma: float, cond: Tensor | None) -> Tensor:
                 bar.update()
                 return self.preconditioned_network_forward(x, sigma, clamp, cond)
 
+            def denoise(x: Tensor, sigma: float) -> Tensor:
+                if guided is None:
+                    return conditional(x, sigma, None)
+                denoised = guided(x, sigma)
+                return self.normalizer.clamp(denoised) if clamp else denoised
+
+            guided = None if cond is None else Guided(conditional, cond, guidance)
             x = SAMPLERS[self.sampler](
                 denoise,
                 draw(0) * float(sigmas[0]),

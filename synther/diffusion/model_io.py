@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from synther.diffusion.conditioning.condition import Condition
 from synther.diffusion.denoiser_network import (
     NETWORKS,
     ResidualMLPDenoiser,
@@ -24,7 +25,8 @@ from synther.runs import gin_config
 from synther.transitions import TransitionLayout
 
 _DIFFUSION_DEFAULTS = default_arguments(ElucidatedDiffusion.__init__)
-del _DIFFUSION_DEFAULTS["layout"]  # which a checkpoint holds apart
+for _apart in ("layout", "condition"):  # which a checkpoint holds apart
+    del _DIFFUSION_DEFAULTS[_apart]
 _NETWORK_DEFAULTS = default_arguments(ResidualMLPDenoiser.__init__)
 
 # The data set's rows are make_inputs'; online, a macro of this name or the last binding says it.
@@ -95,6 +97,7 @@ def describe(model: ElucidatedDiffusion) -> dict[str, Any]:
         "normalizer_type": names[type(model.normalizer)],
         "skip_dims": list(model.normalizer.skip_dims),
         **({"normalizer_arguments": arguments} if arguments else {}),
+        **({"condition": model.condition.to_plain()} if model.condition else {}),
     }
 
 
@@ -115,7 +118,14 @@ def build(config: Mapping[str, Any]) -> ElucidatedDiffusion:
         torch.zeros(1, dim), config["skip_dims"], **config.get("normalizer_arguments", {})
     )
     net = NETWORKS[name](**arguments)
-    return ElucidatedDiffusion(net, normalizer, (dim,), **config["diffusion_arguments"])
+    stored = config.get("condition")
+    return ElucidatedDiffusion(
+        net,
+        normalizer,
+        (dim,),
+        **config["diffusion_arguments"],
+        condition=Condition.from_plain(stored) if stored else None,
+    )
 
 
 def load_model(

@@ -26,8 +26,10 @@ from rich.console import Console
 
 from synther.datasets import load_dataset
 from synther.datasets.digest import content_digest
+from synther.diffusion.conditioning.arguments import add_condition, add_target
+from synther.diffusion.conditioning.values import Values, named_values, with_values
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS, hold_out
+from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS, rows_to_hold_out
 from synther.diffusion.fidelity.plots import plot_marginals
 from synther.diffusion.fidelity.report import report
 from synther.diffusion.fidelity.verdict import judge
@@ -55,7 +57,7 @@ from synther.runs.runtime import (
     seed_everything,
     use_deterministic_kernels,
 )
-from synther.transitions import TransitionError, TransitionLayout, Transitions
+from synther.transitions import TransitionLayout, Transitions
 
 __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator from here
 
@@ -96,6 +98,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = f"rows kept from training to measure the samples against, at most {HELD_OUT_ROWS}; "
     text += "0 trains on all (default: %(default)s)"
     add("--held_out", type=float, default=0.1, metavar="SHARE", help=text)
+    add_condition(parser)
     add = parser.add_mutually_exclusive_group().add_argument
     text = "continue the run in --results_folder; with a greater Trainer.train_num_steps also one "
     text += "that is done: a cosine learning rate then follows that of the new length"
@@ -137,12 +140,14 @@ def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
         "observation and action, by regressions on the real rows; the gin files have the default"
     )
     add("--consistency", choices=CONSISTENCIES, help=text)
+    add_target(group)
     add("--compress", action="store_true", help="a smaller file that takes longer to write")
 
 
 def run(args: argparse.Namespace) -> None:
     """Train or load, sample, report."""
-    gin_config.parse(args.gin_config_files, args.gin_params)
+    asked = [f"condition.name = {args.condition!r}"] if args.condition else []
+    gin_config.parse(args.gin_config_files, [*args.gin_params, *asked])
     if args.deterministic:
         use_deterministic_kernels()
     use_backend(args.backend)
@@ -162,14 +167,18 @@ def run(args: argparse.Namespace) -> None:
             require_no_larger(path, args.save_num_samples)
         with accelerator.main_process_first():  # which may have to download it
             data = load_dataset(args.dataset)
-        training, held_out = hold_out(data, args.held_out, args.seed)
-        _require_rows_for_consistency(_given(args), training)
+        kept, apart = rows_to_hold_out(data, args.held_out, args.seed)
+        training, held_out = (data, None) if apart is None else map(data.subset, (kept, apart))
+        chosen = {**gin.get_bindings(SimpleDiffusionGenerator), **_given(args)}.get("consistency")
+        stored.require_rows(chosen, training)
         if args.load_checkpoint:
             model, layout = _latest_model(args.results_folder, str(accelerator.device), training)
             lock.acquire()
         else:
             digest = content_digest(data)
-            model, layout = _train(args, training, digest, processes, lock)
+            values = named_values(data)  # which may depend on the order of all rows
+            values = values and values.subset(kept)
+            model, layout = _train(args, training, digest, values, processes, lock)
         generator = _generator(args, layout, model)
         if args.save_samples or generator.consistency == "ensemble":
             generator.ensemble = _ensemble(args, generator, training, processes)
@@ -182,29 +191,18 @@ def run(args: argparse.Namespace) -> None:
                 _report(args.results_folder, path, training, held_out, generator)
 
 
-def _require_rows_for_consistency(given: dict[str, str], training: Transitions) -> None:
-    """
-    Raises:
-        TransitionError: samples are to be consistent, and no regression can be fitted.
-    """
-    chosen = {**gin.get_bindings(SimpleDiffusionGenerator), **given}.get("consistency")
-    if chosen == "ensemble" and len(training) < MIN_ROWS:
-        raise TransitionError(
-            f"{training.source}: {len(training)} rows to train on, expected {MIN_ROWS} or more for "
-            "the regressions that make samples consistent; --consistency off does without"
-        )
-
-
 def _train(
     args: argparse.Namespace,
     training: Transitions,
     digest: str,
+    values: Values | None,
     processes: Processes,
     lock: FolderLock,
 ) -> tuple[ElucidatedDiffusion, TransitionLayout]:
     folder: Path = args.results_folder
-    inputs, layout = rows_and_layout(training)
-    model = construct_diffusion_model(inputs=inputs, layout=layout)
+    rows, layout = rows_and_layout(training)
+    inputs, condition = with_values(rows, values)
+    model = construct_diffusion_model(inputs=rows, layout=layout, condition=condition)
     # All that can be wrong shows before an earlier run is set aside.
     _generator(args, layout, model)
     trainer = Trainer(model, inputs, results_folder=folder, device=args.device, seed=args.seed)
@@ -273,8 +271,8 @@ def _generator(
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     # An argument goes over gin's binding, None as well: leave it out where it was not given.
-    given = {"sampler": args.sampler, "consistency": args.consistency}
-    return {name: value for name, value in given.items() if value is not None}
+    names = ("sampler", "consistency", "target", "guidance")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def _ensemble(
@@ -343,6 +341,8 @@ def _report(
         fidelity=scores.comparisons["synthetic"],
         terminals=terminals,
     )
+    if (asked := generator.target) is not None:
+        console.print(f"The samples were asked for {asked}, the real rows are as they come:")
     console.print(scores.table(), soft_wrap=False)
     if verdict:
         console.print(verdict.table(), *verdict.reasons, sep="\n", soft_wrap=False)

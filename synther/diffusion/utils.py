@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from synther.diffusion.conditioning.condition import Condition
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.norm import NormalizerType, normalizer_factory
 from synther.transitions import TransitionLayout, Transitions
@@ -145,6 +146,7 @@ def construct_diffusion_model(
     skip_dims: Iterable[int] = (),
     cond_dim: int | None = None,
     layout: TransitionLayout | None = None,
+    condition: Condition | None = None,
 ) -> ElucidatedDiffusion:
     """A new diffusion model for rows ``[N, D]``, its normaliser fitted to them.
 
@@ -158,6 +160,7 @@ def construct_diffusion_model(
         cond_dim: C, the columns of a condition; None for no condition.
         layout: which columns hold what, which the model then keeps. One without terminals switches
             ``disable_terminal_norm`` off, because then the last column is an observation's.
+        condition: what rows can be asked for by; it says ``cond_dim``.
     """
     dim = int(inputs.shape[1])
     if layout is not None and layout.row_dim != dim:
@@ -165,9 +168,12 @@ def construct_diffusion_model(
     skipped = list(skip_dims)
     if disable_terminal_norm and (layout is None or layout.terminals):
         skipped.append(dim - 1)
+    if condition is not None:
+        cond_dim = condition.dim
     return ElucidatedDiffusion(
         net=denoising_network(d_in=dim, cond_dim=cond_dim),
         normalizer=normalizer_factory(normalizer_type, inputs, skipped, layout),
         event_shape=(dim,),
         layout=layout,
+        condition=condition,
     )

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from synther.datasets import as_transitions
 from synther.integrations.sb3_buffer import SynthERReplayBuffer
 from synther.upsampling import Upsampler
-from synther.upsampling.config import MIN_ROWS
+from synther.upsampling.config import MIN_ROWS, with_condition
 from synther.upsampling.upsampler import Config
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ class SynthERCallback(BaseCallback):
         warm_start: train on from the model before instead of from scratch, with a quarter of the
             steps. Once, where the first true terminal comes after the first refill, it is from
             scratch all the same: the model gets a column for it.
+        target, guidance: what the rows are asked for, and how strongly, where ``config`` names a
+            condition, such as ``return``: see :meth:`synther.Upsampler.sample`.
         verbose: as callbacks of Stable-Baselines3 have it.
 
     Raises:
@@ -71,10 +73,13 @@ class SynthERCallback(BaseCallback):
         device: str = "auto",
         seed: int = 0,
         warm_start: bool = False,
+        target: float | str | None = None,
+        guidance: float = 1.0,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        Upsampler(config, device=device)  # what cannot be shows now, not after N steps
+        # What cannot be shows now, not after N steps.
+        Upsampler(with_condition(config, None, target, guidance), device=device)
         if min(retrain_every, num_samples) < 1:
             raise ValueError(
                 f"retrain_every is {retrain_every} and num_samples {num_samples}, expected 1 or "
@@ -82,7 +87,7 @@ class SynthERCallback(BaseCallback):
             )
         self.retrain_every, self.num_samples = retrain_every, num_samples
         self.config, self.device, self.seed = config, device, seed
-        self.warm_start = warm_start
+        self.warm_start, self.target, self.guidance = warm_start, target, guidance
         self._warned = False
         self._due = retrain_every
 
@@ -151,7 +156,9 @@ class SynthERCallback(BaseCallback):
             seed = self.seed + self.model.num_timesteps
             upsampler = Upsampler(self.config, device=self.device, seed=seed)
             buffer.upsampler = upsampler.fit(rows)
-        buffer.fill(buffer.upsampler.sample(self.num_samples))
+        buffer.fill(
+            buffer.upsampler.sample(self.num_samples, target=self.target, guidance=self.guidance)
+        )
         verdict = buffer.upsampler.verdict
         assert verdict is not None
         numbers = {

@@ -2,16 +2,34 @@
 
 from typing import Any
 
+from synther.datasets import as_transitions
+from synther.diffusion.conditioning.condition import ConditionError, Target
 from synther.transitions import Transitions
-from synther.upsampling.config import UpsampleConfig
+from synther.upsampling.config import UpsampleConfig, with_condition
 from synther.upsampling.upsampler import Config, Upsampler
 from synther.upsampling.verdict import FidelityWarning, Verdict
 
-__all__ = ["FidelityWarning", "UpsampleConfig", "Upsampler", "Verdict", "upsample"]
+__all__ = [
+    "ConditionError",
+    "FidelityWarning",
+    "UpsampleConfig",
+    "Upsampler",
+    "Verdict",
+    "upsample",
+]
 
 
 def upsample(
-    data: Any, num_samples: int, *, config: Config = None, device: str = "auto", seed: int = 0
+    data: Any,
+    num_samples: int,
+    *,
+    config: Config = None,
+    device: str = "auto",
+    seed: int = 0,
+    condition: str | None = None,
+    target: Target | None = None,
+    guidance: float | None = None,
+    values: Any = None,
 ) -> Transitions:
     """Train a diffusion model on transitions and draw new ones from it.
 
@@ -26,6 +44,10 @@ def upsample(
         config: None; settings by name, such as ``{"steps": 20_000}``; or an ``UpsampleConfig``.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
         seed: of all that is random; on a CPU the same seed gives the same samples.
+        condition: what samples are asked for by: ``return``, ``reward``, a column such as
+            ``observations[3]``, or another name with ``values``; over that of ``config``.
+        target, guidance: what they are asked for, and how strongly: see :meth:`Upsampler.sample`.
+        values: of the condition, a number or a label for each row; see :meth:`Upsampler.fit`.
 
     Returns:
         ``num_samples`` transitions. Actions lie in [-1, 1], or, where the data leave it, in the
@@ -33,6 +55,8 @@ def upsample(
 
     Raises:
         TransitionError: data that cannot be used; the message says what is wrong and where.
+        ConditionError: a condition that is not known or has no target, or a target out of the range
+            of the data.
         TypeError, ValueError: another argument that cannot be.
 
     Warns:
@@ -40,4 +64,9 @@ def upsample(
     """
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}, expected 1 or more")
-    return Upsampler(config, device=device, seed=seed).fit(data).sample(num_samples)
+    config = with_condition(config, condition, target, guidance)
+    upsampler = Upsampler(config, device=device, seed=seed)
+    data = as_transitions(data)
+    if target is not None:  # before the minutes of training
+        upsampler.values_of(data, values).condition().asked(target, num_samples)
+    return upsampler.fit(data, values).sample(num_samples, target=target, guidance=guidance)

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
+from synther.diffusion.conditioning.condition import ConditionError, Target
+from synther.diffusion.conditioning.values import DISCOUNT
 from synther.diffusion.generation.consistency import CONSISTENCIES
 from synther.diffusion.generation.presets import SAMPLER_NAMES
+from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import SMALL_DATA_SET_ROWS
 from synther.runs.settings import ConfigError, nearest
 
@@ -38,6 +41,11 @@ class UpsampleConfig:
             leaves samples as the model gives them.
         held_out: share of the rows that the model does not see and is judged by (at least 50 rows,
             at most 10 000).
+        condition: what samples can be asked for by: ``return``, ``reward``, a column such as
+            ``observations[3]``, or any name, where values are given with the data; empty: nothing.
+        cond_dropout: share of the rows that a model with a condition is trained without it, so that
+            it gives rows as they come as well, and guidance has something to go away from.
+        discount: of ``return``.
     """
 
     width: int = 256
@@ -51,6 +59,9 @@ class UpsampleConfig:
     sample_batch_size: int = 10_000
     consistency: str = "ensemble"
     held_out: float = 0.1
+    condition: str = ""
+    cond_dropout: float = COND_DROPOUT
+    discount: float = DISCOUNT
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -60,6 +71,11 @@ class UpsampleConfig:
                 raise ConfigError(f"config: {field.name} is {value!r}, expected {field.type}")
             if not isinstance(value, str) and value <= 0:
                 raise ConfigError(f"config: {field.name} is {value}, expected more than 0")
+        for name, limit in (("cond_dropout", 0.99), ("discount", 1)):
+            if getattr(self, name) > limit:
+                raise ConfigError(
+                    f"config: {name} is {getattr(self, name)}, expected {limit} or less"
+                )
         if self.held_out > 0.5:
             raise ConfigError(f"config: held_out is {self.held_out}, expected 0.5 or less")
         if self.sampler not in SAMPLER_NAMES:
@@ -120,3 +136,36 @@ def resolve_config(
         if name not in names:
             raise ConfigError(f"config: no setting '{name}'{nearest(name, names)}")
     return replace(default_config(rows, device), **overrides)
+
+
+def with_condition(
+    config: UpsampleConfig | Mapping[str, Any] | None,
+    condition: str | None,
+    target: Target | None,
+    guidance: float | None,
+) -> UpsampleConfig | Mapping[str, Any] | None:
+    """The settings with ``condition`` in them, where one is given.
+
+    Raises:
+        ConditionError: one of condition, target and guidance without the other: before the minutes
+            of training.
+    """
+    if target is None and guidance not in (None, 0, 1):
+        raise ConditionError(f"guidance is {guidance}, and there is no target to guide to")
+    if config is not None and not isinstance(config, (UpsampleConfig, Mapping)):
+        return config  # which is refused with what it may be
+    if isinstance(config, UpsampleConfig):
+        config = replace(config, condition=condition or config.condition)
+        chosen = config.condition
+    else:
+        chosen = str(condition or dict(config or {}).get("condition", ""))
+        config = {**config, "condition": chosen} if config else {"condition": chosen}
+    if chosen and target is None:
+        raise ConditionError(
+            f"condition '{chosen}' has no target: say what to ask for, such as target='top 10%'"
+        )
+    if target is not None and not chosen:
+        raise ConditionError(
+            f"target {target!r} has no condition: say what it is of, such as condition='return'"
+        )
+    return config

@@ -11,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from synther.diffusion import model_io
+from synther.diffusion.conditioning.condition import Condition, Target
+from synther.diffusion.conditioning.values import Values, with_values
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_arguments
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.generation.asked import Asked
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.norm import TransitionSpace
 from synther.diffusion.successors import TransitionEnsemble, stored
@@ -29,16 +32,18 @@ def train(
     device: torch.device,
     seed: int,
     start: ElucidatedDiffusion | None = None,
+    values: Values | None = None,
 ) -> ElucidatedDiffusion:
     """The averaged model (EMA) after ``config.steps`` steps on ``transitions``.
 
     Args:
         start: a model whose weights training goes on from; its normaliser is fitted again.
+        values: of the condition that ``config`` names, one for each transition.
     """
-    rows = layout.pack(transitions)
+    rows, condition = with_values(layout.pack(transitions), values)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = _new_model(rows, layout, config)
+        model = _new_model(rows[:, : layout.row_dim], layout, config, condition)
     if start is not None:
         model.net.load_state_dict(start.net.state_dict())
     settings = {
@@ -51,6 +56,7 @@ def train(
         "device": str(device),
         "seed": seed,
         "layout": layout,
+        "cond_dropout": config.cond_dropout,
     }
     # Every argument is given, here and below, so that what gin is bound to has no say.
     trainer = Trainer(model, rows, **{**default_arguments(Trainer.__init__), **settings})
@@ -89,11 +95,25 @@ class FittedModel:
     provenance: dict[str, Any]
     ensemble: TransitionEnsemble | None = None
 
-    def draw(self, num_samples: int, seed: int) -> Transitions:
+    def draw(
+        self,
+        num_samples: int,
+        seed: int,
+        target: Target | None = None,
+        guidance: float | None = None,
+    ) -> Transitions:
         """New transitions, without metadata; the same seed gives the same ones."""
         with runtime.cpu_threads(runtime.threads_for(self.model)):
-            arrays = self._generator.sample(num_samples, seed=seed)
+            arrays = self._generator.sample(num_samples, seed, target, guidance)
         return Transitions(*arrays, source="synthetic transitions")
+
+    def asked(
+        self, target: Target | None, guidance: float | None, num_samples: int, seed: int
+    ) -> dict[str, Any]:
+        """What samples are asked for, as plain values; nothing where they are not."""
+        weight = 1.0 if guidance is None else guidance
+        asked = Asked.of(self.model, target, weight, num_samples, seed)
+        return {"asked": asked.settings()} if asked else {}
 
     def repairs(self) -> dict[str, Any]:
         """What the last stage does to samples, as plain values; nothing where it is off."""
@@ -150,17 +170,24 @@ class FittedModel:
 
 
 def _new_model(
-    rows: NDArray[np.float32], layout: TransitionLayout, config: UpsampleConfig
+    rows: NDArray[np.float32],
+    layout: TransitionLayout,
+    config: UpsampleConfig,
+    condition: Condition | None,
 ) -> ElucidatedDiffusion:
     network = {
         **default_arguments(ResidualMLPDenoiser.__init__),
         **{"d_in": layout.row_dim, "dim_t": config.dim_t},
         **{"mlp_width": config.width, "num_layers": config.num_layers},
+        "cond_dim": condition.dim if condition else None,
     }
     space = {**default_arguments(TransitionSpace.__init__), "layout": layout}
     return ElucidatedDiffusion(
         ResidualMLPDenoiser(**network),
         TransitionSpace(rows, **space),
         (layout.row_dim,),
-        **{**default_arguments(ElucidatedDiffusion.__init__), "layout": layout},
+        **{
+            **default_arguments(ElucidatedDiffusion.__init__),
+            **{"layout": layout, "condition": condition},
+        },
     )

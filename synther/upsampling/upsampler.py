@@ -16,6 +16,8 @@ import torch
 from tqdm.auto import tqdm
 
 from synther.datasets import as_transitions
+from synther.diffusion.conditioning.condition import ConditionError, Target
+from synther.diffusion.conditioning.values import Values, values_of
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS
 from synther.diffusion.successors import fit_ensemble
@@ -65,18 +67,24 @@ class Upsampler:
         """The provenance of the model as it is; None before the first fit."""
         return self._fitted.config if self._fitted else None
 
-    def fit(self, data: Any) -> Upsampler:
+    def fit(self, data: Any, values: Any = None) -> Upsampler:
         """Train a new model on ``data``, judge it, and return ``self``.
 
+        Args:
+            data: as :func:`synther.upsample` has them; for ``return`` in the order of their
+                episodes.
+            values: of the condition, a number or a label for each row ``[N]``, where its name does
+                not say them.
+
         Raises:
-            TransitionError: as :func:`synther.upsample`.
+            TransitionError, ConditionError: as :func:`synther.upsample`.
         """
         transitions = _enough(as_transitions(data))
         layout = TransitionLayout.of(transitions, terminals=bool(transitions.terminals.any()))
         config = self._config_for(transitions)
-        return self._learn(transitions, layout, config, None)
+        return self._learn(transitions, layout, config, None, values)
 
-    def refit(self, data: Any, steps: int | None = None) -> Upsampler:
+    def refit(self, data: Any, steps: int | None = None, values: Any = None) -> Upsampler:
         """Train on from the present model, on all of ``data`` as it is now.
 
         The normaliser is fitted to ``data``; weights go on from where they are. Which rows are held
@@ -85,6 +93,7 @@ class Upsampler:
         Args:
             data: of the same columns as before.
             steps: of training; None takes a quarter of those of a fit.
+            values: as :meth:`fit` has them.
 
         Raises:
             RuntimeError: nothing was fitted yet.
@@ -103,7 +112,7 @@ class Upsampler:
             steps = max(1, round(config.steps * REFIT_SHARE))
         network = {name: getattr(before.config, name) for name in ("width", "num_layers", "dim_t")}
         config = replace(config, steps=steps, **network)
-        return self._learn(transitions, layout, config, before.model)
+        return self._learn(transitions, layout, config, before.model, values)
 
     def can_refit(self, transitions: Transitions) -> bool:
         """Whether the present model has the columns of these rows; a model of rows without a true
@@ -116,15 +125,26 @@ class Upsampler:
         layout = TransitionLayout.of(transitions, terminals=own.terminals)
         return layout == own and (own.terminals or not transitions.terminals.any())
 
-    def sample(self, num_samples: int, seed: int | None = None) -> Transitions:
+    def sample(
+        self,
+        num_samples: int,
+        seed: int | None = None,
+        target: Target | None = None,
+        guidance: float | None = None,
+    ) -> Transitions:
         """New transitions.
 
         Args:
             num_samples: how many.
             seed: the same one gives the same rows; None gives other rows at every call.
+            target: what they are asked for, of the model's condition: a number, a label, a quantile
+                such as ``top 10%``, or one of these for each sample; None: rows as they come.
+            guidance: how strongly; 1, the default, gives the condition's own distribution, and more
+                than that goes beyond it, for twice the time.
 
         Raises:
             RuntimeError: nothing was fitted yet.
+            ConditionError: a target that cannot be, or of a model without a condition.
             ValueError: less than one row.
         """
         fitted = self._require_fitted()
@@ -139,9 +159,24 @@ class Upsampler:
             **repairs,
             "verdict": str(self.verdict),
             "sample_seed": seed,
+            **fitted.asked(target, guidance, num_samples, seed),
         }
         metadata = {**fitted.metadata, "source": "SynthER", "synther": provenance}
-        return replace(fitted.draw(num_samples, seed), metadata=metadata)
+        return replace(fitted.draw(num_samples, seed, target, guidance), metadata=metadata)
+
+    def values_of(self, transitions: Transitions, given: Any = None) -> Values:
+        """The values of the condition in each of ``transitions``; see :meth:`fit`.
+
+        Raises:
+            ConditionError: there is no condition, or values that cannot be its.
+        """
+        config = self._config_for(transitions)
+        if not config.condition:
+            raise ConditionError(
+                "values are given, and config names no condition that they are of, such as "
+                "{'condition': 'relevance'}"
+            )
+        return values_of(config.condition, transitions, given=given, discount=config.discount)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model, with all that it says of itself; whole or not at all.
@@ -207,16 +242,28 @@ class Upsampler:
         layout: TransitionLayout,
         config: UpsampleConfig,
         start: ElucidatedDiffusion | None,
+        given: Any,
     ) -> Upsampler:
+        values = None
+        if config.condition or given is not None:
+            values = self.values_of(transitions, given)
+            labels = values.condition().labels
+            if start and (start.condition is None or start.condition.labels != labels):
+                raise ConditionError(
+                    f"condition '{config.condition}' is not that of the present model, which a "
+                    "refit goes on from; use fit for a new model"
+                )
         split_seed, train_seed, judge_seed, ensemble_seed = (
             _seed(self.seed, use, self._rounds) for use in ("split", "train", "judge", "ensemble")
         )
         share = max(config.held_out, MIN_HELD_OUT / len(transitions))
-        training, held_out = transitions.split(
+        kept, apart = transitions.split_rows(
             min(share, HELD_OUT_ROWS / len(transitions)), split_seed
         )
+        training, held_out = transitions.subset(kept), transitions.subset(apart)
         device = runtime.resolve_device(self.device)
-        model = train(training, layout, config, device, train_seed, start)
+        values = values and values.subset(kept)
+        model = train(training, layout, config, device, train_seed, start, values)
         ensemble = fit_ensemble(training, seed=ensemble_seed, device=device, at_most=config.steps)
         self._rounds += 1
         counts = {"rows": len(transitions), "round": self._rounds, "seed": self.seed}

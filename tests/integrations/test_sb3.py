@@ -367,3 +367,13 @@ except ImportError as error:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     expected = "SynthERCallback needs Stable-Baselines3; run pip install -e '.[sb3]'"
     assert done.stdout.strip() == expected, done.stderr
+
+
+def test_rows_are_asked_for_a_condition() -> None:
+    config = {**TINY, "condition": "reward"}
+    asked = SynthERCallback(210, 300, config=config, device="cpu", target="top 10%", guidance=2.0)
+    buffer = agent(SAC).learn(215, callback=asked).replay_buffer
+    assert buffer.synthetic_rows == 300
+    assert buffer.upsampler._fitted.model.condition.name == "reward"
+    with pytest.raises(ValueError, match="condition 'reward' has no target"):
+        SynthERCallback(config=config)

@@ -38,9 +38,17 @@ class RealRows:
 def hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, Transitions | None]:
     """Split off held-out rows at random, ``share`` of all but at most ``HELD_OUT_ROWS``; return the
     training rows and these. A share of 0 holds none out, and gives None."""
+    kept, apart = rows_to_hold_out(data, share, seed)
+    return (data, None) if apart is None else (data.subset(kept), data.subset(apart))
+
+
+def rows_to_hold_out(
+    data: Transitions, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """The numbers of the rows of both parts of :func:`hold_out`."""
     if share == 0:
-        return data, None
-    return data.split(min(share, HELD_OUT_ROWS / len(data)), seed)
+        return np.arange(len(data)), None
+    return data.split_rows(min(share, HELD_OUT_ROWS / len(data)), seed)
 
 
 def draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gin
@@ -13,19 +13,21 @@ from einops import pack
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from synther.diffusion.conditioning.condition import Target
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.generation.asked import Asked
 from synther.diffusion.generation.consistency import (
-    ATTEMPTS,
     CONSISTENCIES,
     PROBE_SEED,
     Consistency,
     ConsistentRows,
     probe_rows,
 )
+from synther.diffusion.generation.drawing import Drawing, Sampling, SamplingError
 from synther.diffusion.generation.graphed_network import graphed
 from synther.diffusion.generation.npz_stream import NpzStream
 from synther.diffusion.generation.presets import prepared, sampling_settings
-from synther.diffusion.generation.row_noise import RowNoise
+from synther.diffusion.generation.rounds import rounds
 from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.utils import layout_of_model, split_diffusion_samples
 from synther.files.checkpoint import fingerprint
@@ -38,9 +40,7 @@ Array = NDArray[np.float32]
 ActionBounds = tuple[ArrayLike, ArrayLike]
 FiveArrays = tuple[Array, Array, Array, Array, Array]
 
-
-class SamplingError(RuntimeError):
-    """The model gave rows that are not finite."""
+__all__ = ["SamplingError", "SimpleDiffusionGenerator"]
 
 
 @gin.configurable
@@ -72,6 +72,9 @@ class SimpleDiffusionGenerator:
             and action, see ``consistency.py``.
         ensemble: what that is done with, fitted to the real rows that the model has learnt from.
             It may be set later, before the first row is drawn.
+        target: what all samples are asked for, see :meth:`sample`. None: rows as they come.
+        guidance: how strongly; but for 1, the condition's own distribution, and 0, as they come,
+            it costs twice the network calls. See ``conditioning/guidance.py``.
     """
 
     def __init__(
@@ -87,6 +90,8 @@ class SimpleDiffusionGenerator:
         action_bounds: ActionBounds | None = None,
         consistency: Consistency = "off",
         ensemble: TransitionEnsemble | None = None,
+        target: float | str | None = None,
+        guidance: float = 1.0,
     ) -> None:
         if sample_batch_size < 1:
             raise ValueError(f"sample_batch_size is {sample_batch_size}, expected 1 or more")
@@ -95,6 +100,8 @@ class SimpleDiffusionGenerator:
         self.consistency = consistency
         self.ensemble = ensemble
         self._stage: ConsistentRows | None = None
+        self.target, self.guidance = target, guidance
+        self._asked = Asked.of(ema_model, target, guidance, 1, 0)  # what cannot be shows now
         self.layout = layout_of_model(ema_model, env)
         self.sample_batch_size = sample_batch_size
         self.clip_actions = clip_actions
@@ -118,29 +125,22 @@ class SimpleDiffusionGenerator:
         return TransitionLayout(self.layout.observation_dim, self.layout.action_dim, True)
 
     @torch.no_grad()
-    def sample_rows(self, num_samples: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_rows(
+        self,
+        num_samples: int,
+        generator: torch.Generator | None = None,
+        cond: Target | None = None,
+        guidance: float | None = None,
+    ) -> Tensor:
         """Rows ``[num_samples, 2 O + A + 2]`` on the model's device, in one call of it: actions
-        clipped, terminals 0 or 1 (0 where the model has none).
+        clipped, terminals 0 or 1 (0 where the model has none). They are asked for ``cond`` as in
+        :meth:`sample`.
 
         Raises:
             SamplingError: a row is not finite.
         """
-
-        def sampled(count: int) -> Tensor:
-            return self._finished(
-                self.model.sample(count, self.num_sample_steps, generator=generator)
-            )
-
-        stage = self.last_stage()
-        if stage is None:
-            return sampled(num_samples)
-
-        def draw(attempt: int, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
-            rows = sampled(num_samples if numbers is None else len(numbers))
-            shape = (len(rows), stage.chances)
-            return rows, torch.rand(shape, generator=generator, device=rows.device)
-
-        return stage.rows(draw)
+        drawing = self.drawing(num_samples, lambda: _seed_or_drawn(None, generator), cond, guidance)
+        return drawing.at_once(num_samples, generator)
 
     @torch.no_grad()
     def last_stage(self) -> ConsistentRows | None:
@@ -152,24 +152,26 @@ class SimpleDiffusionGenerator:
         if self.consistency == "off":
             return None
         if self._stage is None:
-            batches = self._batches(0, probe_rows(self.ensemble))
-            self._stage = ConsistentRows(
-                self.ensemble,
-                self.full_layout,
-                torch.cat([self._sampled(*batch, PROBE_SEED) for batch in batches]),
-                terminals=self.layout.terminals,
-            )
+            self._stage = self._new_stage(self._asked)
         return self._stage
+
+    def _new_stage(self, asked: Asked | None) -> ConsistentRows:
+        count = probe_rows(self.ensemble)
+        probing = Drawing(self._sampling, asked and asked.of_probe(count, PROBE_SEED))
+        batches = self._batches(0, count)
+        return ConsistentRows(
+            self.ensemble,
+            self.full_layout,
+            torch.cat([probing.sampled(*batch, PROBE_SEED) for batch in batches]),
+            terminals=self.layout.terminals,
+        )
+
+    @property
+    def _sampling(self) -> Sampling:
+        return Sampling(self.model, self.num_sample_steps, self.precision, self._finished)
 
     def _finished(self, raw: Tensor) -> Tensor:
         """Turn what the model gave, ``[N, D]``, into rows of ``full_layout``."""
-        bad = ~raw.isfinite().all(dim=1)
-        if bad.any():
-            raise SamplingError(
-                f"{int(bad.sum())} of {len(raw)} generated rows are not finite, first row "
-                f"{int(bad.nonzero()[0])}; the model may have diverged in training: use an earlier "
-                "checkpoint, or fp32"
-            )
         observations, actions, rewards, next_observations, terminals = split_diffusion_samples(
             raw, self.layout
         )
@@ -178,19 +180,30 @@ class SimpleDiffusionGenerator:
         rows, _ = pack([observations, actions, rewards, next_observations, terminals], "row *")
         return rows
 
-    def sample(self, num_samples: int, seed: int | None = None) -> FiveArrays:
+    def sample(
+        self,
+        num_samples: int,
+        seed: int | None = None,
+        cond: Target | None = None,
+        guidance: float | None = None,
+    ) -> FiveArrays:
         """Observations ``[N, O]``, actions ``[N, A]``, rewards ``[N]``, next observations
         ``[N, O]``, terminals ``[N]``, float32; any N.
 
         Args:
             num_samples: N, the number of rows.
             seed: the seed of the noise; None draws one from torch's global generator.
+            cond: what samples are asked for: a number, a label or a quantile such as ``top 10%`` of
+                the model's condition, or a number or label for each sample ``[N]``. None: the
+                generator's own ``target``.
+            guidance: how strongly; None: the generator's own.
         """
         seed = _seed_or_drawn(seed)
+        drawing = self.drawing(num_samples, lambda: seed, cond, guidance)
         rows = np.empty((num_samples, self.full_layout.row_dim), np.float32)
         with progress_bar(num_samples, "sampling", unit="row") as bar:
             for start, stop in self._batches(0, num_samples):
-                rows[start:stop] = self._batch(start, stop, seed).cpu().numpy()
+                rows[start:stop] = drawing.batch(start, stop, seed).cpu().numpy()
                 bar.update(stop - start)
         fields = {name: rows[:, where] for name, where in self.full_layout.columns.items()}
         flat = ("rewards", "terminals")
@@ -207,6 +220,8 @@ class SimpleDiffusionGenerator:
         compress: bool = False,
         metadata: dict[str, Any] | None = None,
         processes: Processes = ALONE,
+        cond: Target | None = None,
+        guidance: float | None = None,
     ) -> None:
         """Write ``num_samples`` rows as an ``.npz`` of transitions, in memory that does not grow
         with their number; equal to :meth:`sample` with the same seed.
@@ -221,66 +236,51 @@ class SimpleDiffusionGenerator:
             SamplingError: a row is not finite; nothing of its batch is written.
         """
         seed = processes.decided_by_first(_seed_or_drawn(seed))
+        drawing = self.drawing(num_samples, lambda: seed, cond, guidance)
+
+        def drawn(first: int) -> Iterator[Tensor]:
+            batches = self._batches(processes.decided_by_first(first), num_samples)
+            size, width = min(self.sample_batch_size, num_samples), self.full_layout.row_dim
+            message = torch.empty(size, width, device=self.model.device)
+            return rounds(batches, lambda at, to: drawing.batch(at, to, seed), message, processes)
+
         if not processes.is_first:
-            for _ in self._rounds(processes.decided_by_first(0), num_samples, seed, processes):
+            for _ in drawn(0):
                 pass
             return
-        settings = {"rows": num_samples, "seed": seed, **self._settings()}
+        settings = {"rows": num_samples, "seed": seed, **self._settings(drawing)}
         with (
             NpzStream(path, self.full_layout, num_samples, settings) as stream,
             progress_bar(num_samples, "sampling", unit="row", initial=stream.done) as bar,
         ):
-            first = processes.decided_by_first(stream.done)
-            stream.extend(self._rounds(first, num_samples, seed, processes), bar.update)
+            stream.extend(drawn(stream.done), bar.update)
             stream.finish(compress=compress, metadata={**(metadata or {}), "generator": settings})
 
-    def _rounds(
-        self, first: int, num_samples: int, seed: int, processes: Processes
-    ) -> Iterator[Tensor]:
-        """Rows from ``first`` on, in order, on every process: a batch of each process a round."""
-        batches = self._batches(first, num_samples)
-        for at in range(0, len(batches), processes.count):
-            sizes = [stop - start for start, stop in batches[at : at + processes.count]]
-            mine = batches[at + processes.rank : at + processes.rank + 1]
-            # Messages have one size, that of the first batch: no other one is longer.
-            message = torch.empty(sizes[0], self.full_layout.row_dim, device=self.model.device)
-            for start, stop in mine:
-                message[: stop - start] = self._batch(start, stop, seed)
-            parts = zip(processes.gather(message), sizes, strict=False)
-            yield torch.cat([rows[:size] for rows, size in parts])
+    @torch.no_grad()
+    def drawing(
+        self,
+        count: int,
+        seed: Callable[[], int],
+        cond: Target | None = None,
+        guidance: float | None = None,
+    ) -> Drawing:
+        """What draws ``count`` rows, asked for ``cond`` as in :meth:`sample`; ``seed`` is that of a
+        quantile's values."""
+        if cond is None and guidance is None and self._asked is None:
+            return Drawing(self._sampling, None, self.last_stage())
+        target = self.target if cond is None else cond
+        weight = self.guidance if guidance is None else guidance
+        asked = Asked.of(self.model, target, weight, count, seed())
+        is_own = cond is None and weight == self.guidance
+        known = is_own or self.consistency == "off"
+        stage = self.last_stage() if known else self._new_stage(asked)
+        return Drawing(self._sampling, asked, stage)
 
     def _batches(self, first: int, num_samples: int) -> list[tuple[int, int]]:
         size = self.sample_batch_size
         return [(at, min(at + size, num_samples)) for at in range(first, num_samples, size)]
 
-    @torch.no_grad()
-    def _batch(self, start: int, stop: int, seed: int) -> Tensor:
-        stage = self.last_stage()
-        if stage is None:
-            return self._sampled(start, stop, seed)
-        # Drawn again, a row has noise that is its own as well: another seed's.
-        seeds = np.random.SeedSequence((seed, 1)).generate_state(2 * ATTEMPTS, np.uint64)
-        of_rows, of_chances = [seed, *map(int, seeds[1:ATTEMPTS])], seeds[ATTEMPTS:]
-        shape, device = (stage.chances,), self.model.device
-
-        def draw(attempt: int, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
-            rows = self._sampled(start, stop, of_rows[attempt], numbers)
-            noise = RowNoise(int(of_chances[attempt]), start, stop, shape, device)(0)
-            return rows, torch.special.ndtr(noise if numbers is None else noise[numbers])
-
-        return stage.rows(draw)
-
-    def _sampled(self, start: int, stop: int, seed: int, numbers: Tensor | None = None) -> Tensor:
-        """Rows ``start`` to ``stop`` as the model gives them, or of these the ``numbers``."""
-        whole = RowNoise(seed, start, stop, self.model.event_shape, self.model.device)
-        count, noise = stop - start, whole.__call__
-        if numbers is not None:
-            count, noise = len(numbers), lambda step: whole(step)[numbers]
-        with runtime.float32_products(self.model.device, self.precision):
-            raw = self.model.sample(count, self.num_sample_steps, noise=noise)
-        return self._finished(raw)
-
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, drawing: Drawing) -> dict[str, Any]:
         settings = {
             **sampling_settings(self.model),
             "steps": self.num_sample_steps,
@@ -290,10 +290,11 @@ class SimpleDiffusionGenerator:
         }
         if self.action_bounds is not None:
             settings["action_bounds"] = [self._low.tolist(), self._high.tolist()]
-        if stage := self.last_stage():
-            settings["consistency"] = stage.settings()
-        return settings
+        return {**settings, **drawing.settings()}
 
 
-def _seed_or_drawn(seed: int | None) -> int:
-    return int(torch.randint(2**62, ())) if seed is None else seed
+def _seed_or_drawn(seed: int | None, source: torch.Generator | None = None) -> int:
+    if seed is not None:
+        return seed
+    device = "cpu" if source is None else source.device
+    return int(torch.randint(2**62, (), generator=source, device=device))

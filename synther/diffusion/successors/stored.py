@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from synther.diffusion.successors.ensemble import TransitionEnsemble
+from synther.diffusion.successors.fitting import MIN_ROWS
 from synther.files import checkpoint
+from synther.transitions import TransitionError, Transitions
 
 KEY = "ensemble"
 
@@ -37,3 +39,13 @@ def load(
 def add(path: str | os.PathLike[str], ensemble: TransitionEnsemble) -> None:
     """Write an ensemble into ``model-{step}.pt``, whole or not at all."""
     checkpoint.save(path, {**checkpoint.load(path), KEY: ensemble.payload()})
+
+
+def require_rows(consistency: str | None, training: Transitions) -> None:
+    """Raise TransitionError where samples are to be consistent, and no regression can be fitted to
+    so few rows."""
+    if consistency == "ensemble" and len(training) < MIN_ROWS:
+        raise TransitionError(
+            f"{training.source}: {len(training)} rows to train on, expected {MIN_ROWS} or more for "
+            "the regressions that make samples consistent; --consistency off does without"
+        )

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Literal
 
 import gin
+import torch
 from torch import Tensor
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import Trainer
 from synther.learning.replay import RowBuffer
 from synther.runs import runtime
@@ -65,6 +67,7 @@ class REDQTrainer(Trainer):
         seed: int | None = None,
         model_terminals: bool = False,
         logger: Logger | None = None,
+        cond_dropout: float = COND_DROPOUT,
     ) -> None:
         super().__init__(
             diffusion_model,
@@ -91,6 +94,7 @@ class REDQTrainer(Trainer):
             seed=seed,
             layout=None,
             logger=logger,
+            cond_dropout=cond_dropout,
         )
         self.model_terminals = model_terminals
 
@@ -103,13 +107,24 @@ class REDQTrainer(Trainer):
         fitted = self.diffusion_model.normalizer.state_dict()
         self.ema.ema_model.normalizer.load_state_dict(fitted)
 
-    def train_from_redq_buffer(self, buffer: RowBuffer, num_steps: int | None = None) -> None:
+    def train_from_redq_buffer(
+        self,
+        buffer: RowBuffer,
+        num_steps: int | None = None,
+        conditions: Tensor | None = None,
+    ) -> None:
         """Train on uniform batches of the rows that the buffer holds; see :meth:`Trainer.train`.
+
+        Args:
+            buffer: the rows.
+            num_steps: how many steps.
+            conditions: of a model with a condition, its columns for each row, ``[size, columns]``.
 
         Raises:
             ValueError: an empty buffer, or rows of another width than the model's.
         """
-        self.rows.replace(self._rows_of(buffer))
+        rows = self._rows_of(buffer)
+        self.rows.replace(rows if conditions is None else torch.cat([rows, conditions], dim=1))
         for model in (self.diffusion_model, self.ema.ema_model):
             model.layout = modelled_layout(buffer, self.model_terminals)
         self.train(num_steps)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:  # accelerate takes seconds to import
     from accelerate import Accelerator
 
 
+COND_DROPOUT = 0.25
+"""Share of the rows that a conditional model is trained without their condition."""
+
+
 class TrainingDivergedError(DivergedError):
     """The loss, its gradient or a weight is no longer a finite number."""
 
@@ -52,6 +56,7 @@ class TrainingStep:
         ema_update_every, ema_decay: steps between updates of the average, and its final decay.
         precision: ``bf16`` takes products in bfloat16, ``tf32`` those of a GPU in TF32; weights
             and sums stay float32.
+        cond_dropout: of a model with a condition, the share of the rows that are trained without.
     """
 
     def __init__(
@@ -69,12 +74,16 @@ class TrainingStep:
         ema_update_every: int,
         ema_decay: float,
         precision: runtime.Precision,
+        cond_dropout: float = COND_DROPOUT,
     ) -> None:
         self.accelerator, self.processes = accelerator, Processes(accelerator)
         self.device = accelerator.device
         self.num_steps, self.schedule = num_steps, schedule
         self.initial_rate, self.max_grad_norm = learning_rate, max_grad_norm
         self.precision = settled(precision, self.device)
+        if not 0 <= cond_dropout < 1:
+            raise ValueError(f"cond_dropout is {cond_dropout}, expected 0 or more, less than 1")
+        self.cond_dropout = cond_dropout
         self.diffusion_model = diffusion_model.to(self.device)
         # Where there are several processes, this gives all of them the first one's weights.
         self.model = accelerator.prepare_model(diffusion_model)
@@ -91,8 +100,13 @@ class TrainingStep:
         self.steps_in_totals = 0
 
     def update(self, batches: Sequence[Tensor]) -> Tensor:
-        """Take one step on the mean loss of ``batches``, each ``[B, D]`` in data space, and return
-        that loss, a scalar on the device. The host does not wait for the device."""
+        """Take one step on the mean loss of ``batches`` and return that loss, a scalar on the
+        device. The host does not wait for the device.
+
+        Args:
+            batches: each ``[B, D]`` in data space, with the columns of the model's condition, where
+                it has one, after them: ``[B, D + columns]``.
+        """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.device)
@@ -112,15 +126,32 @@ class TrainingStep:
         return loss
 
     def loss(self, batch: Tensor, weight: float) -> Tensor:
-        """``weight`` times the loss on this process's share of a batch ``[B, D]``, scaled such that
-        the mean over the processes is that of the whole batch."""
+        """``weight`` times the loss on this process's share of a batch, scaled such that the mean
+        over the processes is that of the whole batch."""
         share = self.processes.share(len(batch))
+        batch, cond = self._conditions(batch)
         sigma = self.diffusion_model.noise_distribution(len(batch), self.generator)
         noise = torch.randn(batch.shape, device=self.device, generator=self.generator)
         rows = batch[share]
+        asked = {} if cond is None else {"cond": cond[share]}
         with runtime.autocast(self.device, self.precision):
-            loss = self.model(rows, sigma=sigma[share], noise=noise[share])
+            loss = self.model(rows, sigma=sigma[share], noise=noise[share], **asked)
         return loss * (weight * len(rows) * self.processes.count / len(batch))
+
+    def _conditions(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The rows ``[B, D]`` of a batch, and their conditions ``[B, C]`` as the network sees them,
+        those of a share ``cond_dropout`` left out; None of a model without."""
+        condition = self.diffusion_model.condition
+        if condition is None:
+            return batch, None
+        (width,) = self.diffusion_model.event_shape
+        if batch.shape[1] != width + condition.columns:
+            raise ValueError(
+                f"rows have {batch.shape[1]} columns, expected {width} and {condition.columns} "
+                f"more, the columns of the condition '{condition.name}'"
+            )
+        chance = torch.rand(len(batch), device=self.device, generator=self.generator)
+        return batch[:, :width], condition.encode(batch[:, width:], chance >= self.cond_dropout)
 
     def learning_rate(self, step: int) -> float:
         """The rate of the update that follows ``step`` updates: a function without state."""
@@ -192,7 +223,9 @@ class TrainingStep:
         """
         row = torch.zeros(1, *self.diffusion_model.event_shape, device=self.device)
         sigma = torch.ones(1, device=self.device)
-        self.accelerator.backward(self.model(row, sigma=sigma, noise=row))
+        condition = self.diffusion_model.condition
+        asked = {} if condition is None else {"cond": condition.nothing(row)}
+        self.accelerator.backward(self.model(row, sigma=sigma, noise=row, **asked))
         self.model.zero_grad(set_to_none=True)
 
 

@@ -16,7 +16,12 @@ from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.training.row_source import RowSource
 from synther.diffusion.training.run_files import RunFiles
-from synther.diffusion.training.step import TrainingDivergedError, TrainingStep, load_generator
+from synther.diffusion.training.step import (
+    COND_DROPOUT,
+    TrainingDivergedError,
+    TrainingStep,
+    load_generator,
+)
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.runs import runtime
@@ -45,7 +50,8 @@ class Trainer:
     Args:
         diffusion_model: the model, which is moved to the device and trained in place.
         dataset: the rows ``[N, D]`` in data space: a tensor, an array, or a ``TensorDataset`` of
-            one; None where ``rows.replace`` brings them.
+            one; None where ``rows.replace`` brings them. Of a model with a condition, each row has
+            its value in further columns at the end (``model.condition.raw(values)``).
         train_batch_size: rows a step, of all processes together, where N is 800 000 or more;
             ``small_batch_size`` where it is less.
         train_num_steps: the length of the run, and of the learning rate's schedule.
@@ -71,6 +77,7 @@ class Trainer:
         layout: which columns of the rows hold what, which the model then keeps and checkpoints
             hold; None leaves what the model says.
         logger: takes ``loss``, ``gradient_norm``, ``learning_rate`` and ``steps_per_second``.
+        cond_dropout: of a model with a condition, the share of the rows that are trained without.
     """
 
     def __init__(
@@ -99,6 +106,7 @@ class Trainer:
         seed: int | None = None,
         layout: TransitionLayout | None = None,
         logger: Logger | None = None,
+        cond_dropout: float = COND_DROPOUT,
     ) -> None:
         if lr_scheduler not in ("cosine", None):
             raise ValueError(f"lr_scheduler '{lr_scheduler}': expected 'cosine' or None")
@@ -122,6 +130,7 @@ class Trainer:
             ema_update_every=ema_update_every,
             ema_decay=ema_decay,
             precision=precision,
+            cond_dropout=cond_dropout,
         )
         self.gradient_accumulate_every = gradient_accumulate_every
         self.save_and_sample_every = save_and_sample_every

@@ -1,0 +1,27 @@
+"""These arguments of a command say what samples can be asked for, and what they are asked for."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_condition(group: argparse._ActionsContainer) -> None:
+    """``--condition``, of training."""
+    text = "what samples can be asked for by: return, reward, a column such as 'observations[3]', "
+    text += "or an .npy of a number or a label for each row"
+    group.add_argument("--condition", metavar="NAME", help=text)
+
+
+def add_target(group: argparse._ActionsContainer) -> None:
+    """``--target`` and ``--guidance``, of sampling."""
+    text = "what samples are asked for, of the model's condition: a number, or 'top 10%%'"
+    group.add_argument("--target", type=_target, help=text)
+    text = "how strongly they follow it (default: 1; any other but 0 costs twice the time)"
+    group.add_argument("--guidance", type=float, help=text)
+
+
+def _target(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word

@@ -1,0 +1,190 @@
+"""A condition is a number, or one label of several, that the rows of a model are asked for by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LEVELS = 1001
+"""Quantiles of a condition that the checkpoint holds, those of 0, 0.1, ... 100 %."""
+ROUNDING = 1e-5
+"""Values may lie outside of the trained range by this share of it, which is rounding."""
+
+Target = float | str | Sequence[Any] | NDArray[Any]
+"""What samples are asked for: a number, a label, ``"top 10%"``, ``"bottom 10%"``, or a number or
+a label for each sample."""
+
+_QUANTILE = re.compile(r"\s*(top|bottom)\s+(\d+(?:\.\d*)?|\.\d+)\s*%\s*", re.IGNORECASE)
+
+
+class ConditionError(ValueError):
+    """A condition that cannot be learnt from, or asked for; the message says why."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition of a model, with the map of its values, which the checkpoint holds.
+
+    The network sees ``[m * c, m]``: c, standardised or one-hot, and m, 1 where the row has the
+    condition and 0 where it was left out, so that one network is conditional and unconditional
+    (classifier-free guidance, Ho and Salimans 2022, arXiv 2207.12598).
+
+    Args:
+        name: of the condition, such as ``return``.
+        about: a sentence on what it is.
+        mean, scale: of the values that the model was trained with: ``c = (value - mean) / scale``.
+        quantiles: of the same values, ``[LEVELS]``, the lowest first.
+        labels: the names of the sources, where the condition is one of these; it then has no map.
+    """
+
+    name: str
+    about: str = ""
+    mean: float = 0.0
+    scale: float = 1.0
+    quantiles: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, values: NDArray[Any] | Tensor, about: str = "") -> Condition:
+        """The condition whose values in the training rows are ``values [N]``, numbers or labels.
+
+        Raises:
+            ConditionError: not ``[N]``, or numbers that are not finite.
+        """
+        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        if array.ndim != 1 or len(array) == 0:
+            raise ConditionError(f"condition '{name}': shape {array.shape}, expected [rows]")
+        if array.dtype.kind in "USO":
+            return cls(name, about, labels=tuple(sorted({str(each) for each in array})))
+        if array.dtype.kind not in "fiub":
+            raise ConditionError(f"condition '{name}': type {array.dtype}, expected numbers")
+        wide = array.astype(np.float64)
+        if not (finite := np.isfinite(wide)).all():
+            raise ConditionError(f"condition '{name}' is not finite in row {np.argmin(finite)}")
+        quantiles = np.quantile(wide, np.linspace(0, 1, LEVELS)).tolist()
+        scale = float(wide.std())
+        constant = scale <= 1e-9 * max(1.0, float(np.abs(wide).max()))
+        return cls(name, about, float(wide.mean()), 1.0 if constant else scale, tuple(quantiles))
+
+    @property
+    def columns(self) -> int:
+        """The columns of c: 1 for a number, one for each label."""
+        return max(1, len(self.labels))
+
+    @property
+    def dim(self) -> int:
+        """C, the columns that the network sees: those of c, and m."""
+        return self.columns + 1
+
+    def raw(self, values: Any) -> Tensor:
+        """Values ``[N]`` as columns ``[N, columns]`` float32: numbers as they are, labels one-hot.
+
+        Raises:
+            ConditionError: a label that the model does not know, or numbers where it knows labels.
+        """
+        if not self.labels:
+            try:
+                numbers = torch.tensor(np.asarray(values), dtype=torch.float32)
+            except (TypeError, ValueError) as error:
+                raise ConditionError(
+                    f"condition '{self.name}': {values!r} are no numbers"
+                ) from error
+            return numbers.reshape(-1, 1)
+        given = [str(label) for label in np.atleast_1d(np.asarray(values))]
+        places = {label: place for place, label in enumerate(self.labels)}
+        for label in given:
+            if label not in places:
+                raise ConditionError(
+                    f"condition '{self.name}' has no label '{label}', it has "
+                    f"{', '.join(self.labels)}"
+                )
+        chosen = torch.tensor([places[label] for label in given])
+        return torch.nn.functional.one_hot(chosen, self.columns).float()
+
+    def encode(self, raw: Tensor, kept: Tensor | None = None) -> Tensor:
+        """What the network sees, ``[m * c, m] [N, C]``.
+
+        Args:
+            raw: columns ``[N, columns]`` of :meth:`raw`.
+            kept: m ``[N]``, whether each row has its condition; None: all have.
+        """
+        c = raw if self.labels else (raw - self.mean) / self.scale
+        m = c.new_ones(len(c), 1) if kept is None else kept.to(c.dtype).unsqueeze(1)
+        return torch.cat([c * m, m], dim=1)
+
+    def nothing(self, like: Tensor) -> Tensor:
+        """What the network sees of rows ``like [N, D]`` without a condition: zeros ``[N, C]``."""
+        return like.new_zeros(len(like), self.dim)
+
+    def asked(self, target: Target, count: int, seed: int = 0) -> Tensor:
+        """What ``count`` samples are asked for, ``[count, columns]`` of :meth:`raw`.
+
+        A quantile such as ``"top 10%"`` gives each sample a value of its own, drawn from those of
+        the training rows in it. The first rows are the same whatever ``count`` is.
+
+        Raises:
+            ConditionError: nothing that can be asked for, or out of the trained range.
+        """
+        if isinstance(target, str) and not self.labels:
+            values: NDArray[Any] = self._of_quantile(target, count, seed)
+        else:
+            values = np.asarray(target)
+            if values.ndim == 0:
+                values = np.broadcast_to(values, (count,))
+            if values.shape != (count,):
+                raise ConditionError(
+                    f"target of condition '{self.name}' has shape {values.shape}, expected a "
+                    f"number or [{count}], one for each sample"
+                )
+        raw = self.raw(values)
+        if not self.labels:
+            self._require_trained(raw.double().numpy())
+        return raw
+
+    def _of_quantile(self, target: str, count: int, seed: int) -> NDArray[np.float64]:
+        found = _QUANTILE.fullmatch(target)
+        share = float(found[2]) / 100 if found else 0.0
+        if found is None or not 0 < share <= 1:
+            raise ConditionError(
+                f"target '{target}' of condition '{self.name}': expected a number, or a quantile "
+                "such as 'top 10%' or 'bottom 10%'"
+            )
+        levels = share * np.random.default_rng((seed, 2)).random(count)
+        levels = 1 - levels if found[1].lower() == "top" else levels
+        return np.interp(levels, np.linspace(0, 1, LEVELS), self.quantiles)
+
+    def _require_trained(self, raw: NDArray[np.float64]) -> None:
+        """Refuse what the model has never seen: it would answer with anything."""
+        if not np.isfinite(raw).all():
+            row = int(np.argmin(np.isfinite(raw).all(axis=1)))
+            raise ConditionError(
+                f"target of condition '{self.name}' is {raw[row, 0]} for sample {row}"
+            )
+        low, high = self.quantiles[0], self.quantiles[-1]
+        tolerance = ROUNDING * max(high - low, abs(low), abs(high))
+        beyond = np.maximum(low - raw, raw - high)
+        if (worst := int(beyond.argmax())) >= 0 and beyond.flat[worst] > tolerance:
+            value = raw.flat[worst]
+            side, end = ("above", high) if value > high else ("below", low)
+            raise ConditionError(
+                f"target {value:.6g} of condition '{self.name}' is {beyond.flat[worst]:.4g} "
+                f"{side} the trained range, which ends at {end:.6g} (it is {low:.6g} to "
+                f"{high:.6g}); ask for a value in it, or for a quantile such as 'top 1%'"
+            )
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return {**asdict(self), "quantiles": list(self.quantiles), "labels": list(self.labels)}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Condition:
+        """The condition that :meth:`to_plain` described."""
+        lists = {name: tuple(plain[name]) for name in ("quantiles", "labels")}
+        return cls(**{**plain, **lists})

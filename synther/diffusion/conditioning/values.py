@@ -1,0 +1,161 @@
+"""What a condition is in each real row: a column of it, the return that followed, or given values.
+
+A function of a row that is not here is given as its values: ``[N]`` numbers, or ``[N]`` labels that
+say which source each row is from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gin
+import numpy as np
+from numpy.typing import NDArray
+
+from synther.datasets.episodes import known_ends
+from synther.diffusion.conditioning.condition import Condition, ConditionError
+from synther.runs.settings import nearest
+from synther.transitions import TransitionLayout, Transitions
+
+DISCOUNT = 0.99
+"""Of returns, where nothing else is said."""
+
+
+class Values(NamedTuple):
+    """The values of a condition in the rows of a data set.
+
+    Args:
+        name: of the condition.
+        values: of each row ``[N]``, numbers or labels.
+        about: a sentence on what they are.
+    """
+
+    name: str
+    values: NDArray[Any]
+    about: str
+
+    def subset(self, rows: NDArray[Any]) -> Values:
+        """Those of some rows."""
+        return self._replace(values=self.values[rows])
+
+    def condition(self) -> Condition:
+        """The condition whose values these are.
+
+        Raises:
+            ConditionError: the same value everywhere, so that there is nothing to ask for.
+        """
+        condition = Condition.of(self.name, self.values, self.about)
+        low, high = condition.quantiles[:1], condition.quantiles[-1:]
+        if len(condition.labels) == 1 or (low and low == high):
+            raise ConditionError(
+                f"condition '{self.name}' is {self.values[0]} in every row, so that there is "
+                "nothing to ask for"
+            )
+        return condition
+
+
+def with_values(
+    rows: NDArray[np.float32], values: Values | None
+) -> tuple[NDArray[np.float32], Condition | None]:
+    """What a trainer takes: rows ``[N, D]``, where there is a condition with its columns after
+    those of the rows; and the condition."""
+    if values is None:
+        return rows, None
+    condition = values.condition()
+    return np.concatenate([rows, condition.raw(values.values).numpy()], axis=1), condition
+
+
+def values_of(
+    name: str, transitions: Transitions, *, given: Any = None, discount: float = DISCOUNT
+) -> Values:
+    """The values of a condition in rows that lie in the order of their episodes.
+
+    Args:
+        name: ``return``, ``reward``, a column such as ``observations[3]``, or of ``given``, any.
+        transitions: N rows.
+        given: values ``[N]``, numbers or labels, in place of those that the name stands for; or the
+            path of an ``.npy`` that holds them.
+        discount: of ``return``.
+
+    Raises:
+        ConditionError: no such condition, or given values that do not fit the rows.
+        TransitionError: ``return`` of rows whose episodes cannot be known.
+    """
+    if given is not None:
+        return Values(name, _checked(name, given, len(transitions)), "values that were given")
+    if name == "return":
+        about = f"the sum of rewards to the end of the episode, discounted by {discount:g}"
+        return Values(name, return_to_go(transitions, discount), about)
+    column = {"reward": "rewards", "terminal": "terminals"}.get(name, name)
+    layout = TransitionLayout.of(transitions)
+    names = layout.column_names
+    if column not in names:
+        known = ["return", "reward", "terminal", *names]
+        raise ConditionError(
+            f"no condition '{name}'{nearest(name, known)}; any other is given as values [N], one "
+            "for each row"
+        )
+    field, _, place = column.partition("[")
+    array = getattr(transitions, field)
+    values = array[:, int(place[:-1])] if place else array
+    return Values(name, values, f"the column {column} of the row")
+
+
+@gin.configurable("condition")
+def named_values(
+    transitions: Transitions, name: str = "", discount: float = DISCOUNT
+) -> Values | None:
+    """The values of the condition that a run has; None where it has none.
+
+    Args:
+        transitions: rows in the order of their episodes.
+        name: as in :func:`values_of`, or the path of an ``.npy`` of values, which it is named by.
+        discount: of ``return``.
+    """
+    if not name:
+        return None
+    if name.endswith(".npy"):
+        return values_of(Path(name).stem, transitions, given=name)
+    return values_of(name, transitions, discount=discount)
+
+
+def return_to_go(transitions: Transitions, discount: float = DISCOUNT) -> NDArray[np.float64]:
+    """``sum_k discount^k r_(t+k)`` to the end of each row's episode, ``[N]``.
+
+    Where an episode was cut off, and where the data end, the sum ends as well.
+
+    Raises:
+        TransitionError: rows that do not lie in the order of their episodes.
+        ValueError: a discount outside of [0, 1].
+    """
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount is {discount}, expected 0 to 1")
+    goes_on = ~known_ends(transitions)
+    rewards = transitions.rewards.astype(np.float64)
+    returns = np.empty_like(rewards)
+    following = 0.0
+    for row in range(len(rewards) - 1, -1, -1):
+        following = rewards[row] + discount * following * goes_on[row]
+        returns[row] = following
+    return returns
+
+
+def _checked(name: str, given: Any, rows: int) -> NDArray[Any]:
+    where = f"condition '{name}'"
+    if isinstance(given, (str, Path)):
+        where = str(given)
+        try:
+            with open(given, "rb") as file:
+                given = np.lib.format.read_array(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ConditionError(
+                f"{given}: not an .npy of numbers or labels, one for each row ({error})"
+            ) from error
+    values = np.asarray(given)
+    if values.shape != (rows,):
+        raise ConditionError(
+            f"{where}: values of shape {values.shape}, expected [{rows}], one for each row of the "
+            "data"
+        )
+    return values

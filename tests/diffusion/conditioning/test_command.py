@@ -1,0 +1,69 @@
+"""``train_diffuser.py`` asked for a condition."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synther.diffusion.model_io import load_model
+from synther.diffusion.train_diffuser import main
+from synther.transitions import Transitions
+from tests.diffusion.test_train_diffuser import arguments
+
+from .test_values import episodes
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = episodes([50, 60, 40, 50], ["terminal", "timeout", "terminal", "timeout"])
+    return data.save(tmp_path_factory.mktemp("data") / "data.npz")
+
+
+def test_the_command_trains_a_condition_and_asks_for_it(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--target", "top 20%", "--guidance", "1.5")
+    main(arguments(dataset, tmp_path, "--condition", "return", *asked))
+    samples = Transitions.load(tmp_path / "samples.npz")
+    assert samples.metadata["generator"]["asked"] == {
+        "condition": "return", "target": "top 20%", "guidance": 1.5,
+    }  # fmt: skip
+    condition = load_model(tmp_path / "model-60.pt").model.condition
+    assert condition is not None
+    assert condition.name == "return"
+    assert "asked for top 20%" in capsys.readouterr().out
+    # Gin asks for the same.
+    bindings = (
+        "SimpleDiffusionGenerator.target='top 20%'",
+        "SimpleDiffusionGenerator.guidance=1.5",
+        "condition.name='return'",
+    )
+    main(arguments(dataset, tmp_path / "gin", gin=bindings))
+    same = Transitions.load(tmp_path / "gin" / "samples.npz")
+    np.testing.assert_array_equal(samples.observations, same.observations)
+    # The checkpoint is asked for something else later.
+    main(arguments(dataset, tmp_path, "--load_checkpoint", "--target", "0.5"))
+    later = Transitions.load(tmp_path / "samples.npz")
+    assert later.metadata["generator"]["asked"]["target"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--condition", "retrun"), "no condition 'retrun'; did you mean return?"),
+        (("--condition", "return", "--target", "1e6"), "above the trained range"),
+        (("--target", "1"), "the model has no condition"),
+        (("--condition", "return", "--guidance", "2"), "there is no target to guide to"),
+    ],
+)
+def test_what_cannot_be_is_said_before_training(
+    dataset: Path,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments(dataset, tmp_path / "run", *words))
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run").exists()

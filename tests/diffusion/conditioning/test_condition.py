@@ -1,0 +1,115 @@
+"""The map of a condition's values, and what can be asked for."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from synther.diffusion.conditioning.condition import LEVELS, Condition, ConditionError
+
+VALUES = np.random.default_rng(0).gamma(2.0, 3.0, size=4000) - 5
+
+
+@pytest.fixture
+def condition() -> Condition:
+    return Condition.of("return", VALUES, "what followed")
+
+
+def test_numbers_are_standardised_and_masked(condition: Condition) -> None:
+    raw = condition.raw(VALUES[:5])
+    kept = torch.tensor([True, False, True, True, False])
+    expected = (VALUES[:5] - VALUES.mean()) / VALUES.std()
+    mask = kept.numpy().astype(float)
+    np.testing.assert_allclose(
+        condition.encode(raw, kept).numpy(),
+        np.column_stack([expected * mask, mask]),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert condition.dim == 2
+    assert torch.equal(condition.encode(raw)[:, 1], torch.ones(5))
+    assert torch.equal(condition.nothing(torch.ones(3, 7)), torch.zeros(3, 2))
+
+
+def test_labels_are_one_hot_and_masked() -> None:
+    condition = Condition.of("source", np.array(["online", "offline", "online", "b"]))
+    assert condition.labels == ("b", "offline", "online")
+    raw = condition.raw(["online", "b"])
+    assert condition.encode(raw, torch.tensor([True, False])).tolist() == [
+        [0, 0, 1, 1],
+        [0, 0, 0, 0],
+    ]
+    assert condition.asked("offline", 2).tolist() == [[0, 1, 0], [0, 1, 0]]
+    with pytest.raises(ConditionError, match="no label 'expert', it has b, offline, online"):
+        condition.asked("expert", 2)
+
+
+@pytest.mark.parametrize(("target", "low", "high"), [("top 10%", 0.9, 1), ("bottom 25 %", 0, 0.25)])
+def test_a_quantile_has_the_distribution_of_the_rows_in_it(
+    condition: Condition, target: str, low: float, high: float
+) -> None:
+    drawn = condition.asked(target, 20_000, seed=1).numpy()[:, 0]
+    ordered = np.sort(VALUES)
+    part = ordered[round(low * len(ordered)) : round(high * len(ordered))]
+    # Between neighbouring quantiles values are interpolated, and 20 000 draws err by 1 / 140.
+    spread = part.std()
+    assert abs(drawn.mean() - part.mean()) < 0.05 * spread
+    assert abs(drawn.std() - spread) < 0.05 * spread
+    assert drawn.min() >= part.min() - 0.01 * np.ptp(VALUES)
+    assert drawn.max() <= part.max() + 0.01 * np.ptp(VALUES)
+    assert np.array_equal(condition.asked(target, 50, seed=1)[:, 0], drawn[:50])
+    assert not np.array_equal(condition.asked(target, 50, seed=2)[:, 0], drawn[:50])
+
+
+@pytest.mark.parametrize("side", ["above", "below"])
+def test_a_target_beyond_the_trained_range_says_by_how_much(
+    condition: Condition, side: str
+) -> None:
+    end = VALUES.max() if side == "above" else VALUES.min()
+    beyond = end + (2.5 if side == "above" else -2.5)
+    message = f"is 2.5 {side} the trained range, which ends at {end:.6g}"
+    with pytest.raises(ConditionError, match=re.escape(message)):
+        condition.asked(beyond, 3)
+    one_of_three = np.array([0.0, beyond, 1.0])
+    with pytest.raises(ConditionError, match=re.escape(message)):
+        condition.asked(one_of_three, 3)
+    assert condition.asked(float(np.float32(end)), 1).item() == pytest.approx(end)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("best", "target 'best' of condition 'return': expected a number, or a quantile"),
+        ("top 0%", "expected a number, or a quantile"),
+        ("top 101%", "expected a number, or a quantile"),
+        ([1.0, 2.0], r"has shape \(2,\), expected a number or \[3\]"),
+        ([1.0, np.nan, 2.0], "is nan for sample 1"),
+        ([1.0, "x", 2.0], "are no numbers"),
+    ],
+)
+def test_what_cannot_be_asked_for(condition: Condition, target: object, message: str) -> None:
+    with pytest.raises(ConditionError, match=message):
+        condition.asked(target, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((3, 2)), r"shape \(3, 2\), expected \[rows\]"),
+        (np.array([0.0, np.inf]), "not finite in row 1"),
+        (np.zeros(0), "expected"),
+    ],
+)
+def test_what_cannot_be_learnt_from(values: np.ndarray, message: str) -> None:
+    with pytest.raises(ConditionError, match=message):
+        Condition.of("own", values)
+
+
+def test_it_goes_through_plain_values(condition: Condition) -> None:
+    labelled = Condition.of("source", np.array(["a", "b"]))
+    for each in (condition, labelled):
+        plain = each.to_plain()
+        assert Condition.from_plain(plain) == each
+        assert all(type(value) in (str, float, list) for value in plain.values())
+    assert len(condition.quantiles) == LEVELS

@@ -1,0 +1,92 @@
+"""What a condition is in real rows, against sums written out in float64."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synther.diffusion.conditioning.condition import ConditionError
+from synther.diffusion.conditioning.values import named_values, return_to_go, values_of, with_values
+from synther.transitions import TransitionError, Transitions
+from tests.data import random_transitions
+
+
+def episodes(lengths: list[int], ends: list[str], seed: int = 0) -> Transitions:
+    """Episodes in their order; each ends in a terminal, a time-out or where the next one begins."""
+    rng = np.random.default_rng(seed)
+    parts: dict[str, list[np.ndarray]] = {}
+    for length, end in zip(lengths, ends, strict=True):
+        states = rng.normal(size=(length + 1, 2)).astype(np.float32)
+        last = np.arange(length) == length - 1
+        fields = {
+            "observations": states[:-1],
+            "actions": rng.uniform(-1, 1, (length, 1)),
+            "rewards": rng.normal(size=length),
+            "next_observations": states[1:],
+            "terminals": last & (end == "terminal"),
+            "timeouts": last & (end == "timeout"),
+        }
+        for name, array in fields.items():
+            parts.setdefault(name, []).append(array)
+    return Transitions.from_arrays({name: np.concatenate(each) for name, each in parts.items()})
+
+
+def test_return_to_go_is_the_sum_of_what_follows_in_the_episode() -> None:
+    lengths = [5, 1, 7, 4]
+    data = episodes(lengths, ["terminal", "timeout", "timeout", "open"])
+    expected, start = [], 0
+    for length in lengths:
+        rewards = data.rewards[start : start + length].astype(np.float64)
+        expected += [
+            sum(0.9 ** (k - t) * rewards[k] for k in range(t, length)) for t in range(length)
+        ]
+        start += length
+    np.testing.assert_allclose(return_to_go(data, 0.9), expected, rtol=1e-12)
+    undiscounted = return_to_go(data, 1.0)
+    assert undiscounted[0] == pytest.approx(data.rewards[:5].astype(np.float64).sum())
+    np.testing.assert_array_equal(return_to_go(data, 0.0), data.rewards.astype(np.float64))
+
+
+def test_rows_out_of_order_have_no_return() -> None:
+    with pytest.raises(TransitionError, match="do not lie in the order of their episodes"):
+        values_of("return", random_transitions(50))
+    with pytest.raises(ValueError, match=r"discount is 1\.5"):
+        return_to_go(episodes([3], ["terminal"]), 1.5)
+
+
+def test_columns_have_names() -> None:
+    data = episodes([30], ["terminal"])
+    for name, expected in [
+        ("reward", data.rewards),
+        ("rewards", data.rewards),
+        ("observations[1]", data.observations[:, 1]),
+        ("actions[0]", data.actions[:, 0]),
+        ("terminal", data.terminals),
+    ]:
+        found = values_of(name, data)
+        np.testing.assert_array_equal(found.values, expected)
+        assert found.condition().name == name
+    with pytest.raises(ConditionError, match=r"no condition 'rewrad'; did you mean reward\?"):
+        values_of("rewrad", data)
+
+
+def test_given_values_have_one_for_each_row(tmp_path: Path) -> None:
+    data = episodes([6], ["terminal"])
+    labels = np.array(["a"] * 4 + ["b"] * 2)
+    assert values_of("source", data, given=labels).condition().labels == ("a", "b")
+    np.save(tmp_path / "novelty.npy", np.arange(6.0))
+    found = named_values(data, str(tmp_path / "novelty.npy"))
+    assert found is not None
+    assert found.name == "novelty"
+    rows = np.ones((6, 3), np.float32)
+    joined, condition = with_values(rows, found)
+    np.testing.assert_array_equal(joined, np.column_stack([rows, np.arange(6)]))
+    assert condition == found.condition()
+    assert with_values(rows, None) == (rows, None)
+    assert named_values(data) is None
+    with pytest.raises(ConditionError, match=r"shape \(5,\), expected \[6\], one for each row"):
+        values_of("own", data, given=np.arange(5))
+    with pytest.raises(ConditionError, match="numbers or labels, one for each row"):
+        named_values(data, str(tmp_path / "missing.npy"))
+    with pytest.raises(ConditionError, match=r"'own' is 2\.0 in every row"):
+        values_of("own", data, given=np.full(6, 2.0)).condition()

@@ -1,0 +1,115 @@
+"""The short way to samples that are asked for something."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import synther
+from synther.diffusion.conditioning.values import return_to_go
+from synther.transitions import TransitionError, Transitions
+from synther.upsampling import ConditionError, UpsampleConfig, Upsampler
+from tests.data import random_transitions
+from tests.diffusion.conditioning.test_values import episodes
+from tests.test_upsample import TINY, assert_equal
+
+pytestmark = pytest.mark.filterwarnings("ignore::synther.upsampling.verdict.FidelityWarning")
+OPTIONS = {"config": TINY, "device": "cpu", "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def data() -> Transitions:
+    return episodes([60, 80, 70, 90], ["terminal", "timeout", "terminal", "timeout"])
+
+
+@pytest.fixture(scope="module")
+def fitted(data: Transitions) -> Upsampler:
+    return Upsampler({**TINY, "condition": "return"}, device="cpu", seed=3).fit(data)
+
+
+def test_one_call_asks_for_a_return(data: Transitions, fitted: Upsampler) -> None:
+    samples = synther.upsample(data, 20, condition="return", target="top 10%", **OPTIONS)
+    asked = samples.metadata["synther"]["asked"]
+    assert asked == {"condition": "return", "target": "top 10%", "guidance": 1.0}
+    again = fitted.sample(20, samples.metadata["synther"]["sample_seed"], target="top 10%")
+    assert_equal(samples, again)
+
+
+def test_the_condition_is_of_all_rows_in_their_order(data: Transitions, fitted: Upsampler) -> None:
+    """A part of the rows is held out at random, and the return is nevertheless that of whole
+    episodes: the trained range is that of the training rows' returns."""
+    assert fitted._fitted is not None
+    condition = fitted._fitted.model.condition
+    assert condition is not None
+    returns = return_to_go(data, 0.99)
+    nearest = np.abs(returns[:, None] - np.array(condition.quantiles)[[0, -1]]).min(axis=0)
+    np.testing.assert_allclose(nearest, 0, atol=1e-12)
+    assert "discounted by 0.99" in condition.about
+
+
+def test_weights_of_guidance(fitted: Upsampler) -> None:
+    free = fitted.sample(15, 7)
+    assert_equal(free, fitted.sample(15, 7, target=0.0, guidance=0.0))
+    plain = fitted.sample(15, 7, target=0.0)
+    assert_equal(plain, fitted.sample(15, 7, target=np.zeros(15), guidance=1.0))
+    for other in (free, fitted.sample(15, 7, target=0.0, guidance=2.0)):
+        assert not np.array_equal(plain.observations, other.observations)
+    assert "asked" not in free.metadata["synther"]
+
+
+def test_it_is_saved_with_its_condition(fitted: Upsampler, tmp_path) -> None:
+    expected = fitted.sample(9, 1, target=0.5, guidance=2.0)
+    loaded = Upsampler.load(fitted.save(tmp_path / "model.pt"), device="cpu")
+    for twin in (loaded, pickle.loads(pickle.dumps(fitted))):
+        assert_equal(expected, twin.sample(9, 1, target=0.5, guidance=2.0))
+
+
+def test_labels_and_values_of_ones_own(data: Transitions) -> None:
+    labels = np.array(["offline"] * 140 + ["online"] * 160)
+    upsampler = Upsampler({**TINY, "condition": "source"}, device="cpu").fit(data, labels)
+    assert len(upsampler.sample(5, target="online")) == 5
+    with pytest.raises(ConditionError, match="no label 'expert', it has offline, online"):
+        upsampler.sample(5, target="expert")
+    with pytest.raises(ConditionError, match="is not that of the present model"):
+        copy.deepcopy(upsampler).refit(data, 3, values=np.arange(300.0))
+    upsampler.refit(data, 3, values=labels)
+    config = UpsampleConfig(**TINY)
+    samples = synther.upsample(
+        data, 5, config=config, device="cpu", condition="row", target=3.0, values=np.arange(300)
+    )
+    assert samples.metadata["synther"]["asked"]["condition"] == "row"
+
+
+def test_a_model_without_a_condition_is_what_it_was(data: Transitions) -> None:
+    """Neither its description nor its weights say a word of conditions."""
+    payload = Upsampler(TINY, device="cpu", seed=3).fit(data).__getstate__()
+    assert "condition" not in payload["config"]
+    assert payload["config"]["network_arguments"]["cond_dim"] is None
+    assert not any("condition" in name for name in payload["ema"])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"condition": "return"}, ConditionError, "has no target: say what to ask for"),
+        ({"target": 1.0}, ConditionError, "has no condition: say what it is of"),
+        ({"condition": "retrun", "target": 1.0}, ConditionError, "did you mean return"),
+        ({"condition": "reward", "target": 1e6}, ConditionError, "above the trained range"),
+        ({"values": np.zeros(300)}, ConditionError, "config names no condition"),
+        ({"guidance": 2.0}, ConditionError, "no target to guide to"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said_before_training(
+    data: Transitions, options: dict, error: type, message: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("synther.upsampling.upsampler.train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(error, match=message):
+        synther.upsample(data, 3, **OPTIONS, **options)
+
+
+def test_returns_of_rows_without_order() -> None:
+    with pytest.raises(TransitionError, match="do not lie in the order of their episodes"):
+        synther.upsample(
+            random_transitions(300), 3, condition="return", target="top 10%", **OPTIONS
+        )
