@@ -49,6 +49,12 @@ DMC = {
 }
 MODELLED = ("modelled_terminals", "redq_sac.model_terminals",
             "split_diffusion_samples.modelled_terminals")  # fmt: skip
+PGR = {
+    "redq_sac.relevance": "curiosity",
+    "redq_sac.prompt_fraction": 0.25,
+    "redq_sac.guidance": 2.0,
+    "REDQTrainer.cond_dropout": 0.25,
+}
 FILES = {
     "sac": SAC,
     "redq": {**SAC, "redq_sac.utd_ratio": 20, "redq_sac.num_Q": 10},
@@ -58,6 +64,9 @@ FILES = {
         "redq_sac.skip_reward_norm": False,
         **dict.fromkeys(MODELLED, True),
     },
+}
+FILES |= {
+    f"sac_pgr_{suite}": {**FILES[f"sac_synther_{suite}"], **PGR} for suite in ("dmc", "openai")
 }
 
 
@@ -92,13 +101,13 @@ def test_the_small_files_change_costs_model_space_and_the_agents_size_only(name)
     others = {key for key in changed if key.split(".")[0] not in of_cost}
     space = {"normalizer_type": "transitions", "disable_terminal_norm": False}
     space = {f"construct_diffusion_model.{key}": value for key, value in space.items()}
-    if "synther" in name:
+    if "synther" in name or "pgr" in name:
         assert {key: small[key] for key in space} == space
         others -= set(space)
-    if name == "sac_synther_dmc":
+    if name in ("sac_synther_dmc", "sac_pgr_dmc"):
         others.remove("redq_sac.skip_reward_norm")  # so little training needs rewards of unit scale
     assert others <= {"redq_sac.retrain_diffusion_every", "redq_sac.num_samples", *agent}
-    assert {key: small[key] for key in agent} == agent  # the same agent for all four
+    assert {key: small[key] for key in agent} == agent  # the same agent for all
 
 
 @pytest.mark.parametrize("size", ["", "_small"])

@@ -10,7 +10,7 @@ stack axes, so that gradients, and the optimiser's state, stay per member.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -78,6 +78,18 @@ class StackedLinear(nn.Module):
         return flat.unflatten(0, stack)
 
 
+class StackedLayerNorm(nn.Module):
+    """Layer norm with a gain and a shift of each member (Ba et al. 2016, arXiv 1607.06450).
+
+    ``weight`` and ``bias`` are ``[*stack, 1, width]``.
+    """
+
+    def __init__(self, stack: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(*stack, 1, width))
+        self.bias = nn.Parameter(torch.zeros(*stack, 1, width))
+
+
 class StackedMLP(nn.Module):
     """Linear layers with ``activation`` between them; the last one's output is left as it is.
 
@@ -90,9 +102,10 @@ class StackedMLP(nn.Module):
         precision: with bf16 the products between hidden layers, nearly all of the work, are taken
             in bfloat16, in the gradient too; the first and the last layer, biases, activations and
             the weights themselves stay in float32.
+        layer_norm: normalise each hidden layer before its activation.
 
-    With ReLU, forward and backward are one autograd node (``fused``, see ``relu_mlp.py``). It
-    cannot be differentiated twice: set ``fused`` to False for that.
+    With ReLU and without layer norm, forward and backward are one autograd node (``fused``, see
+    ``relu_mlp.py``). It cannot be differentiated twice: set ``fused`` to False for that.
     """
 
     def __init__(
@@ -105,6 +118,7 @@ class StackedMLP(nn.Module):
         init: Initializer = torch_linear_init,
         last_init: Initializer | None = None,
         precision: Precision = "fp32",
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         layers = len(widths) - 1
@@ -115,7 +129,10 @@ class StackedMLP(nn.Module):
         )
         self.activation = activation
         self.precision = precision
-        self.fused = activation is F.relu
+        if layer_norm:
+            self.norms = nn.ModuleList(StackedLayerNorm(stack, each) for each in widths[1:-1])
+        self.layer_norm = layer_norm
+        self.fused = activation is F.relu and not layer_norm
 
     def forward(
         self,
@@ -140,9 +157,14 @@ class StackedMLP(nn.Module):
         hidden, weights = inputs.flatten(0, -3), [each.flatten(0, -3) for each in weights]
         if self.fused:
             return ReluMLP.apply(hidden, *weights).unflatten(0, stack)
+        norms = self._norms(frozen=frozen, first=first, members=members)
         for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
             product = torch.bmm(hidden.to(weight.dtype), weight)
-            hidden = self.activation(product.to(bias.dtype) + bias)
+            hidden = product.to(bias.dtype) + bias
+            if self.layer_norm:
+                gain, shift = (each.flatten(0, -3) for each in next(norms))
+                hidden = F.layer_norm(hidden, hidden.shape[-1:]) * gain + shift
+            hidden = self.activation(hidden)
         return torch.baddbmm(weights[-1], hidden, weights[-2]).unflatten(0, stack)
 
     def weights(
@@ -154,15 +176,29 @@ class StackedMLP(nn.Module):
         """
         layers = cast(Sequence[StackedLinear], self.layers)
         weights: list[Tensor] = [each for layer in layers for each in (layer.weight, layer.bias)]
-        if first:
-            weights = [each.select(each.ndim - 3, 0) for each in weights]
-        if members is not None:
-            weights = [each.index_select(each.ndim - 3, members) for each in weights]
-        if frozen:
-            weights = [each.detach() for each in weights]
+        weights = _chosen(weights, frozen, first, members)
         if self.precision == "bf16":
             weights[2:-2:2] = [each.bfloat16() for each in weights[2:-2:2]]
         return weights
+
+    def _norms(
+        self, *, frozen: bool, first: bool, members: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Gain and shift of each hidden layer; none without layer norm."""
+        for norm in cast(Sequence[StackedLayerNorm], self.norms if self.layer_norm else ()):
+            gain, shift = _chosen([norm.weight, norm.bias], frozen, first, members)
+            yield gain, shift
+
+
+def _chosen(
+    parameters: list[Tensor], frozen: bool, first: bool, members: Tensor | None
+) -> list[Tensor]:
+    """Of stacked parameters what :meth:`StackedMLP.forward` takes."""
+    if first:
+        parameters = [each.select(each.ndim - 3, 0) for each in parameters]
+    if members is not None:
+        parameters = [each.index_select(each.ndim - 3, members) for each in parameters]
+    return [each.detach() for each in parameters] if frozen else parameters
 
 
 class StackedCritic(nn.Module):
@@ -182,6 +218,7 @@ class StackedCritic(nn.Module):
         init: Initializer = torch_linear_init,
         last_init: Initializer | None = None,
         precision: Precision = "fp32",
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.mlp = StackedMLP(
@@ -192,6 +229,7 @@ class StackedCritic(nn.Module):
             init=init,
             last_init=last_init,
             precision=precision,
+            layer_norm=layer_norm,
         )
 
     def forward(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import gin
+import torch
 
+from synther.diffusion.utils import construct_diffusion_model
 from synther.learning.learner import Dims
 from synther.online.redq_sac import AgentConfig, TargetMode
+from synther.online.relevance import RELEVANCE
 from synther.runs.runtime import CompileMode, Precision
+from synther.transitions import TransitionLayout
 
 MBPO_EPOCHS = {"Hopper": 125, "HalfCheetah": 400, "Walker2d": 300, "Ant": 300, "Humanoid": 300}
 MBPO_TARGET_ENTROPIES = {"Hopper": -1, "HalfCheetah": -3, "Walker2d": -3, "Ant": -4, "Humanoid": -2}
@@ -58,6 +62,7 @@ class OnlineConfig:
     num_min: float = 2
     q_target_mode: TargetMode = "min"
     policy_update_delay: int = 20
+    critic_layer_norm: bool = False  # in the critics' hidden layers, as RLPD and DroQ have it
     precision: Precision = "fp32"  # of the agent's products: fp32, tf32 (CUDA), bf16 or auto
     compile: CompileMode = "off"
     # SynthER.
@@ -71,6 +76,11 @@ class OnlineConfig:
     diffusion_warm_start_steps: int | None = None  # training steps of such a model
     skip_reward_norm: bool = True
     model_terminals: bool = False
+    # Prioritised generative replay (PGR): samples that are like the most relevant rows.
+    relevance: str = "none"  # curiosity, td_error, q_value, reward, return, density or random
+    prompt_fraction: float = 0.1  # of the rows, those whose relevance is asked for
+    guidance: float = 2.0  # how strongly; 0: samples as they come, of the same network
+    curiosity_hidden: int = 128  # width of its networks
     print_buffer_stats: bool = True  # real against synthetic columns, at each refill
     # Checkpoints, from which a killed run goes on.
     checkpoint_every: float = 60.0  # seconds, more where writing one is slow
@@ -81,12 +91,19 @@ class OnlineConfig:
             *("steps_per_epoch", "max_ep_len", "n_evals_per_epoch", "n_mc_eval", "n_mc_cutoff"),
             *("replay_size", "batch_size", "lr", "utd_ratio", "num_Q", "policy_update_delay"),
             *("diffusion_buffer_size", "retrain_diffusion_every", "num_samples", "alpha"),
+            "curiosity_hidden",
         ):
             self._require(name, 0 < getattr(self, name) < math.inf, "more than 0")
         for name in ("seed", "start_steps", "diffusion_start", "checkpoint_every"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in ("gamma", "polyak", "diffusion_sample_ratio"):
             self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        self._require("prompt_fraction", 0 < self.prompt_fraction <= 1, "more than 0, at most 1")
+        self._require("guidance", math.isfinite(self.guidance), "a number, such as 2.0")
+        known = ("none", *RELEVANCE)
+        self._require("relevance", self.relevance in known, f"one of {', '.join(known)}")
+        asked = self.relevance != "none" and self.disable_diffusion
+        self._require("relevance", not asked, "none with disable_diffusion")
         widths = isinstance(self.hidden_sizes, Sequence) and all(map(_positive, self.hidden_sizes))
         self._require("hidden_sizes", widths, "widths, such as (256, 256)")
         self._require("epochs", self.epochs == "mbpo" or _positive(self.epochs), "a count or mbpo")
@@ -208,3 +225,21 @@ class OnlineConfig:
 
 def _positive(value: Any) -> bool:
     return isinstance(value, int) and value > 0
+
+
+def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:
+    """Build a diffusion model for rows of ``layout``, so that what gin lacks shows at once and not
+    at the first refill.
+
+    Raises:
+        ValueError: gin has no network or no normaliser for it, or one that cannot be made.
+    """
+    modelled = replace(layout, terminals=model_terminals)
+    try:
+        construct_diffusion_model(inputs=torch.zeros(2, modelled.row_dim), layout=modelled)
+    except (TypeError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"the diffusion model is not configured ({first_line}); a file such as "
+            "config/online/sac_synther_dmc.gin does that"
+        ) from error

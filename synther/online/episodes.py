@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from synther.datasets.episodes import episode_ends
 from synther.envs import make_env
@@ -94,14 +95,18 @@ class Episodes:
     def transitions(self, replay: RowBuffer) -> tuple[Transitions, NDArray[np.bool_]]:
         """The last steps, which ``replay`` holds, oldest first, and after which of them an episode
         was cut off."""
-        order = torch.arange(self._steps - len(replay), self._steps, device=replay.device)
-        rows = replay.gather_rows(order % replay.capacity).cpu().numpy()
+        rows = replay.gather_rows(self.stored_at(replay)).cpu().numpy()
         transitions = replay.layout.unpack(rows, metadata={"env_id": self.env_name})
         # What a checkpoint of an earlier version did not store, the rows mostly tell.
         ended = episode_ends(transitions)
         ended[-1:] = self.episode_length == 0
         timeouts = (ended | self.cut_off(len(rows))) & (transitions.terminals == 0)
         return replace(transitions, timeouts=timeouts), timeouts
+
+    def stored_at(self, replay: RowBuffer) -> Tensor:
+        """Where ``replay`` holds the last steps, oldest first, ``[size]``."""
+        order = torch.arange(self._steps - len(replay), self._steps, device=replay.device)
+        return order % replay.capacity
 
     def take_finished(self) -> dict[str, list[float]]:
         """``EpRet`` and ``EpLen`` of the episodes that ended since the last call."""

@@ -20,6 +20,7 @@ from synther.files import checkpoint
 from synther.online.config import OnlineConfig
 from synther.online.episodes import Episodes
 from synther.online.epoch_statistics import MetricTotals, statistics_of
+from synther.online.prompts import Prompting
 from synther.online.q_bias import BiasEvaluation
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from synther.online.refill import SyntheticRefill
@@ -30,10 +31,8 @@ from synther.runs.clock import Clock, Pace
 from synther.runs.runtime import RL_THREADS, cpu_threads, float32_products, keep_freed_memory
 from synther.transitions import Transitions
 
-_COUNTS = ("step", "epochs", "refills", "seconds")
-"""The attributes of a run that its checkpoint has under their own names."""
-# Numbers that keep the seeds of different purposes apart.
-_EPISODES, _EVALUATION, _BIAS, _STREAMS, _LOST = range(5)
+_COUNTS = ("step", "epochs", "refills", "seconds")  # of a run, as its checkpoint names them
+_EPISODES, _EVALUATION, _BIAS, _STREAMS, _LOST, _PROMPTS = range(6)  # purposes of seeds
 
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
@@ -83,6 +82,7 @@ class OnlineRun:
             warm_start_steps=config.diffusion_warm_start_steps,
             threads=threads,
         )
+        self.prompting = Prompting(config, dims, device)
         self.totals = MetricTotals(device)
         self.step = self.epochs = self.refills = 0
         self.seconds, self.reseed_next_episode = 0.0, False
@@ -117,6 +117,7 @@ class OnlineRun:
             while self.step < config.total_steps:
                 self._interact()
                 self.totals.add(self.agent.train_block())
+                self.prompting.learn(self.agent.replay)
                 bar.update()
                 if self._do_what_is_due(bar) or pace.is_due():
                     with pace.writing():
@@ -172,10 +173,10 @@ class OnlineRun:
 
     def _refill(self) -> None:
         """Train a diffusion model on all real rows; put its samples into the synthetic buffer."""
-        # Training the model takes long: a run that is killed in it continues inside it.
-        self._save()
+        self._save()  # training takes long: a run that is killed in it continues inside it
         with self.clock.paused():
-            record = self.refill(self.refills, self.agent.replay, self.agent.synthetic)
+            prompts = self.prompting(self.agent, self.episodes, self._seed(_PROMPTS, self.refills))
+            record = self.refill(self.refills, self.agent.replay, self.agent.synthetic, prompts)
         self.refills += 1
         if self.config.print_buffer_stats:
             console.print(record.table, soft_wrap=False)
@@ -229,6 +230,7 @@ class OnlineRun:
             "agent": self.agent.training_state(),
             "generators": self.agent.streams_state(),
             "refill": self.refill.state_dict(),
+            **self.prompting.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -239,6 +241,7 @@ class OnlineRun:
         self.episodes.load_state_dict(state)
         self.totals.load_state_dict(state["totals"])
         self.refill.load_state_dict(state["refill"])
+        self.prompting.load_state_dict(state)
         self.agent.load_training_state(state["agent"])
         self.agent.load_streams_state(state["generators"])
 

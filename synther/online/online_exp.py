@@ -36,9 +36,8 @@ from synther.diffusion.generation.generator import SamplingError
 from synther.diffusion.utils import layout_of
 from synther.envs import make_env, use_backend
 from synther.files import atomic
-from synther.online.config import MBPO_EPOCHS, OTHER_EPOCHS, OnlineConfig
+from synther.online.config import MBPO_EPOCHS, OTHER_EPOCHS, OnlineConfig, require_configured
 from synther.online.loop import OnlineRun
-from synther.online.refill import require_configured
 from synther.runs import commands, gin_config
 from synther.runs.commands import add_backend, add_deterministic
 from synther.runs.folder import PREFIX, RunFolder

@@ -57,6 +57,7 @@ class AgentConfig:
     num_min: float = 2  # targets in the minimum; 1.5 is 1 or 2 with equal chances
     q_target_mode: TargetMode = "min"
     policy_update_delay: int = 20  # critic updates for each of policy and temperature
+    critic_layer_norm: bool = False
     precision: Precision = "fp32"
     compile: CompileMode = "off"
 
@@ -118,7 +119,7 @@ class REDQSACAgent(Learner):
         ).to(device)  # fmt: skip
         self.critics = StackedCritic(
             1, config.num_Q, *dims, hidden, generators,
-            init=xavier_init, precision=config.precision,
+            init=xavier_init, precision=config.precision, layer_norm=config.critic_layer_norm,
         ).to(device)  # fmt: skip
         self.target_critics = copy.deepcopy(self.critics).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.zeros(1, device=device))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,10 @@ from synther.diffusion.utils import construct_diffusion_model
 from synther.files.checkpoint import fingerprint
 from synther.learning.replay import RowBuffer
 from synther.online.column_statistics import as_metrics, as_table, compare_columns
+from synther.online.prompts import Prompts
 from synther.runs import runtime
 from synther.runs.folder import RunFolder, RunFolderError
 from synther.runs.loggers import progress_bar
-from synther.transitions import TransitionLayout
 
 LOSS_ROWS = 8192
 """The finished model's loss is measured on this many rows."""
@@ -48,7 +48,8 @@ class RefillRecord:
             ``sample_seconds`` of this call (less than the round took, where it was resumed),
             ``real_rows``, ``synthetic_rows``, and the columns' statistics as
             :func:`synther.online.column_statistics.as_metrics` names them. Where rows are made
-            consistent, ``replaced_columns`` and ``drawn_again``, the share of rows.
+            consistent, ``replaced_columns`` and ``drawn_again``, the share of rows. With prompts,
+            ``relevance``, the mean of all real rows, and ``relevance_asked``, of the top ones.
         table: the statistics, real against synthetic, for a terminal.
     """
 
@@ -108,18 +109,28 @@ class SyntheticRefill:
         self.warm_start = warm_start
         self.warm_start_steps = warm_start_steps
         self.threads = threads
+        self._prompts: Prompts | None = None  # of the round under way
         self._weights: dict[str, Tensor] | None = None  # of the round before, for a warm start
 
-    def __call__(self, round_index: int, real: RowBuffer, synthetic: RowBuffer) -> RefillRecord:
-        """Take a round: train, empty ``synthetic``, fill it with ``num_samples`` rows.
+    def __call__(
+        self,
+        round_index: int,
+        real: RowBuffer,
+        synthetic: RowBuffer,
+        prompts: Prompts | None = None,
+    ) -> RefillRecord:
+        """Take a round: train, empty ``synthetic``, fill it with ``num_samples`` rows, asked for by
+        ``prompts`` where they are given.
 
-        ``real`` has to be what it was, if the round was cut off and is asked for again.
+        ``real`` and ``prompts`` have to be what they were, if the round was cut off and is asked
+        for again.
 
         Raises:
             ValueError: nothing stored, buffers of different rows, or one too small for the samples.
             TrainingDivergedError, SamplingError: of the trainer and the generator.
         """
         self._check(real, synthetic)
+        self._prompts = prompts
         seeds = np.random.SeedSequence((self.seed, round_index)).generate_state(5, np.uint64)
         init_seed, train_seed, sample_seed, loss_seed, ensemble_seed = (
             int(each) % 2**63 for each in seeds
@@ -149,6 +160,9 @@ class SyntheticRefill:
                 "real_rows": float(len(real)),
                 "synthetic_rows": float(len(synthetic)),
             }
+            if prompts:
+                numbers["relevance"] = float(prompts.scores.double().mean())
+                numbers["relevance_asked"] = float(prompts.top().mean())
             if stage := generator.last_stage():
                 numbers["replaced_columns"] = float(len(stage.replaced))
                 numbers["drawn_again"] = stage.drawn_again
@@ -178,13 +192,15 @@ class SyntheticRefill:
     def _new_model(self, real: RowBuffer, seed: int) -> ElucidatedDiffusion:
         """A model whose normaliser is fitted to all rows that ``real`` holds."""
         layout = modelled_layout(real, self.model_terminals)
-        skipped: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if self.skip_reward_norm:
-            skipped["skip_dims"] = [layout.columns["rewards"].start]
+            given["skip_dims"] = [layout.columns["rewards"].start]
+        if self._prompts:
+            given["condition"] = self._prompts.condition
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             rows = modelled_rows(real, self.model_terminals)
-            model = construct_diffusion_model(inputs=rows, layout=layout, **skipped)
+            model = construct_diffusion_model(inputs=rows, layout=layout, **given)
         if self._weights is not None:
             model_io.load_weights(model.net, self._weights, "warm start from the round before")
         return model
@@ -197,6 +213,7 @@ class SyntheticRefill:
         if self.folder is not None:
             folder = self.folder / f"round-{round_index}"
             settings = {"model": fingerprint(model), "rows": _digest(real), "seed": seed}
+            settings |= self._prompts.settings() if self._prompts else {}
             _claim(RunFolder(folder, "round.json", settings | {"gin": gin.config_str()}))
         shorter: dict[str, Any] = {}
         if self._weights is not None:
@@ -210,7 +227,8 @@ class SyntheticRefill:
             **shorter,
         )
         trainer.load_latest()
-        trainer.train_from_redq_buffer(real)
+        columns = self._prompts.columns if self._prompts else None
+        trainer.train_from_redq_buffer(real, conditions=columns)
         if folder is not None:
             for other in folder.parent.glob("round-*"):
                 if other != folder:
@@ -223,6 +241,10 @@ class SyntheticRefill:
         return fit_ensemble(rows, seed=seed, device=self.device, at_most=steps)
 
     def _fill(self, synthetic: RowBuffer, sampler: SimpleDiffusionGenerator, seed: int) -> None:
+        asked: tuple[Any, ...] = ()
+        if self._prompts:
+            asked = self._prompts.drawn(self.num_samples, seed), self._prompts.guidance
+        drawing = sampler.drawing(self.num_samples, lambda: seed, *asked)
         generator = torch.Generator(self.device).manual_seed(seed)
         synthetic.clear()
         with (
@@ -230,7 +252,8 @@ class SyntheticRefill:
             progress_bar(self.num_samples, "sampling", unit="row") as bar,
         ):
             while (missing := self.num_samples - len(synthetic)) > 0:
-                rows = sampler.sample_rows(min(sampler.sample_batch_size, missing), generator)
+                count = min(sampler.sample_batch_size, missing)
+                rows = drawing.at_once(count, generator, start=len(synthetic))
                 synthetic.insert(rows)
                 bar.update(len(rows))
 
@@ -240,25 +263,10 @@ class SyntheticRefill:
             min(LOSS_ROWS, len(real)), [torch.Generator(real.device).manual_seed(seed)]
         )
         rows = modelled_rows(real, self.model_terminals)[chosen[0]].to(self.device)
-        return float(model(rows, generator=torch.Generator(self.device).manual_seed(seed)))
-
-
-def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:
-    """Build a diffusion model for rows of ``layout``, so that what gin lacks shows at once and not
-    at the first refill.
-
-    Raises:
-        ValueError: gin has no network or no normaliser for it, or one that cannot be made.
-    """
-    modelled = replace(layout, terminals=model_terminals)
-    try:
-        construct_diffusion_model(inputs=torch.zeros(2, modelled.row_dim), layout=modelled)
-    except (TypeError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"the diffusion model is not configured ({first_line}); a file such as "
-            "config/online/sac_synther_dmc.gin does that"
-        ) from error
+        cond = None
+        if prompts := self._prompts:
+            cond = prompts.condition.encode(prompts.columns[chosen[0]].to(self.device))
+        return float(model(rows, cond, generator=torch.Generator(self.device).manual_seed(seed)))
 
 
 def _claim(folder: RunFolder) -> None:

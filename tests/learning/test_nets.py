@@ -211,3 +211,55 @@ def test_chosen_members_answer_in_the_order_asked_for() -> None:
     chosen = torch.tensor([3, 0])
     some = critic(states, actions, members=chosen)
     torch.testing.assert_close(some, every[:, [3, 0]])
+
+
+@pytest.mark.parametrize("stack", [(3,), (2, 4)])
+def test_layer_norm_is_each_members_own(stack: tuple[int, ...]) -> None:
+    """Linear, norm, ReLU, with a gain and a shift that are learnt, against torch.nn."""
+    mlp = StackedMLP(stack, [5, 16, 8, 2], generators(stack[0]), layer_norm=True).double()
+    with torch.no_grad():
+        for norm in mlp.norms:
+            norm.weight.uniform_(0.5, 2)
+            norm.bias.uniform_(-1, 1)
+    inputs = torch.randn(*stack, 7, 5, dtype=torch.float64)
+    outputs = mlp(inputs)
+    gradients = torch.autograd.grad(outputs.square().sum(), list(mlp.norms.parameters()))
+    for index in torch.cartesian_prod(*map(torch.arange, stack)).reshape(-1, len(stack)).tolist():
+        place = tuple(index)
+        linears = list(member(mlp, *index)[::2])
+        norms = []
+        for norm in mlp.norms:
+            own = nn.LayerNorm(norm.weight.shape[-1], dtype=torch.float64)
+            values = {"weight": norm.weight[place][0], "bias": norm.bias[place][0]}
+            own.load_state_dict({name: value.detach() for name, value in values.items()})
+            norms.append(own)
+        hidden = inputs[place]
+        for linear, norm in zip(linears[:-1], norms, strict=True):
+            hidden = norm(linear(hidden)).relu()
+        expected = linears[-1](hidden)
+        torch.testing.assert_close(outputs[place], expected)
+        expected.square().sum().backward()
+        ours = [each[place][0] for each in gradients]
+        theirs = [parameter.grad for norm in norms for parameter in (norm.weight, norm.bias)]
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+def test_layer_norm_of_frozen_first_and_chosen_members() -> None:
+    critic = StackedCritic(2, 3, 4, 2, [8, 8], generators(2), layer_norm=True)
+    with torch.no_grad():
+        for norm in critic.mlp.norms:
+            norm.weight.uniform_(0.5, 2)
+    states, actions = torch.randn(2, 5, 4), torch.randn(2, 5, 2, requires_grad=True)
+    whole = critic(states, actions)
+    torch.testing.assert_close(critic(states, actions, first=True), whole[:, 0])
+    order = torch.tensor([2, 0])
+    torch.testing.assert_close(critic(states, actions, members=order), whole[:, order])
+    critic(states, actions, frozen=True).sum().backward()
+    assert actions.grad is not None
+    assert all(parameter.grad is None for parameter in critic.parameters())
+
+
+def test_without_layer_norm_there_are_no_further_parameters() -> None:
+    names = set(dict(StackedMLP((1,), [2, 4, 1], generators(1)).named_parameters()))
+    assert names == {f"layers.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}

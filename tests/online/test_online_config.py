@@ -122,6 +122,8 @@ BAD: dict[str, list[Any]] = {
     "q_target_mode": ["max"], "precision": ["fp16"], "compile": ["cudagraph", "on"],
     "target_entropy": ["mbp0", None],
     "retrain_diffusion_every": [0], "diffusion_buffer_size": [0], "checkpoint_every": [-1],
+    "relevance": ["novelty", None], "prompt_fraction": [0, 1.5], "guidance": [float("nan"), "2"],
+    "curiosity_hidden": [0], "critic_layer_norm": [1],
     "auto_alpha": ["False"], "disable_diffusion": ["no", None],
 }  # fmt: skip
 
@@ -139,6 +141,9 @@ def test_combinations_that_cannot_be() -> None:
         config(disable_diffusion=False, num_samples=30, diffusion_buffer_size=20)
     with pytest.raises(OnlineConfigError, match="diffusion_warm_start_steps is None"):
         config(disable_diffusion=False, diffusion_warm_start=True)
+    with pytest.raises(OnlineConfigError, match="relevance is 'curiosity', expected none with"):
+        config(relevance="curiosity")
+    assert config(disable_diffusion=False, relevance="curiosity").guidance == 2
     config(num_samples=30, diffusion_buffer_size=20)  # no matter without diffusion
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.model_io import load_model
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.replay import RowBuffer
+from synther.online.prompts import Prompts
 from synther.online.refill import SyntheticRefill
 from synther.runs import gin_config
 from synther.transitions import TransitionLayout
@@ -129,17 +131,17 @@ import os, signal, sys
 from pathlib import Path
 from synther.runs import clock
 from synther.runs import gin_config
-from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.generation.drawing import Drawing
 from tests.online.test_refill import SMALL, make_refill, refilled
 folder, where = Path(sys.argv[1]), sys.argv[2]
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 gin_config.parse(bindings=[*SMALL, "REDQTrainer.resume_every = 1e-9"])
 if where == "sampling":
-    calls, sample = [], SimpleDiffusionGenerator.sample_rows
-    def sample_or_die(*args):
+    calls, sample = [], Drawing.at_once
+    def sample_or_die(*args, **keys):
         calls.append(args)
-        return die() if len(calls) == 2 else sample(*args)
-    SimpleDiffusionGenerator.sample_rows = sample_or_die
+        return die() if len(calls) == 2 else sample(*args, **keys)
+    Drawing.at_once = sample_or_die
 else:
     clock.WRITING_SHARE = 1e9  # a resume point at every step
     writes, replace = [], os.replace
@@ -278,3 +280,32 @@ def test_rows_are_made_consistent_where_gin_says_so(tmp_path):
     assert left < 0.2 * wrong
     again, _, _ = synthetic(tmp_path)  # the model is there; it is sampled anew
     assert torch.equal(found, again)
+
+
+def test_samples_are_asked_for_the_scores_of_the_most_relevant_rows(monkeypatch):
+    """The model's condition is the relevance; what each sample is asked for is one of the top."""
+    real = real_buffer()
+    scores = real.valid_rows()[:, 0].double() ** 2
+    prompts = Prompts("own", scores, fraction=0.2, guidance=2.0)
+    seen = []
+    sample = ElucidatedDiffusion.sample
+
+    def watch(self, count, *arguments, cond, guidance, **options):
+        seen.append((cond.cpu(), guidance, self.condition))
+        return sample(self, count, *arguments, cond=cond, guidance=guidance, **options)
+
+    monkeypatch.setattr(ElucidatedDiffusion, "sample", watch)
+    synthetic = RowBuffer(LAYOUT, 120, DEVICE)
+    record = make_refill()(0, real, synthetic, prompts)
+    assert len(synthetic) == 100
+    assert sum(len(cond) for cond, _, _ in seen) == 100
+    assert {guidance for _, guidance, _ in seen} == {2.0}
+    condition = seen[0][2]
+    assert condition.name == "own"
+    asked = torch.cat([cond for cond, _, _ in seen])
+    assert bool((asked[:, 1] == 1).all())
+    values = asked[:, 0].double() * condition.scale + condition.mean
+    top = scores.cpu().sort().values[-30:]
+    assert float((values[:, None] - top).abs().amin(dim=1).max()) < 1e-4 * float(top[-1])
+    assert record.metrics["relevance_asked"] == pytest.approx(float(top.mean()))
+    assert record.metrics["relevance"] == pytest.approx(float(scores.mean()))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.generation.drawing import Drawing
 from synther.diffusion.training.step import TrainingStep
 from synther.envs import EnvironmentFaultError, Evaluator
 from synther.files import checkpoint
@@ -19,6 +19,7 @@ from synther.files.checkpoint import CheckpointError
 from synther.online.loop import OnlineRun
 from synther.online.run_files import RunFiles
 from synther.runs import clock
+from synther.runs.loggers import read_metrics
 from synther.runs.runtime import seed_everything
 from tests.online.helpers import Faulty, bind_tiny_diffusion, logs, tiny_run
 
@@ -103,7 +104,7 @@ MOMENTS: dict[str, tuple[Any, str, int, bool]] = {
     "in the first evaluation": (Evaluator, "play", 1, False),
     "in the second evaluation": (Evaluator, "play", 2, False),
     "while a model trains": (TrainingStep, "update", 31, False),  # of the second refill
-    "while rows are sampled": (SimpleDiffusionGenerator, "sample_rows", 5, False),
+    "while rows are sampled": (Drawing, "at_once", 5, False),
     "while a refill is saved": (RunFiles, "_checkpoint_path", 5, False),
 }
 SETTINGS = {**SYNTHER, "evaluate_bias": True, "n_mc_eval": 5, "replay_size": 50}
@@ -139,6 +140,27 @@ def test_resumed_is_uninterrupted(
     assert not list(tmp_path.rglob("*.partial"))
     for pattern in ("checkpoint-*", "synthetic-*", "replay/*", "diffusion/*"):
         assert len(list(tmp_path.glob(pattern))) == 1, pattern
+
+
+@pytest.mark.parametrize("relevance", ["curiosity", "td_error", "return", "random"])
+def test_resumed_is_uninterrupted_with_relevance(
+    relevance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two refills, and while the model of the second one trains."""
+    keys = {**SYNTHER, "relevance": relevance, "replay_size": 50, "critic_layer_norm": True}
+    whole = tiny_run(tmp_path / "whole", "Seeded-v0", **keys)
+    whole.train()
+    for number, call in enumerate([(OnlineRun, "_interact", 34), (TrainingStep, "update", 31)]):
+        folder = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            dies_at_call(patch, *call)
+            with pytest.raises(Killed):
+                tiny_run(folder, "Seeded-v0", checkpoint_every=1e9, **keys).train()
+        resumed = tiny_run(folder, "Seeded-v0", resume=True, checkpoint_every=1e9, **keys)
+        resumed.train()
+        assert_equal(everything(resumed, folder), everything(whole, tmp_path / "whole"))
+    refills = read_metrics(tmp_path / "whole" / "refills.jsonl")
+    assert all(each["relevance_asked"] > each["relevance"] for each in refills)
 
 
 @pytest.mark.parametrize("step", [3, 22, 41])
