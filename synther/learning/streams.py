@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Purpose = Literal["init", "data", "noise", "synthetic", "explore", "relevance"]
+Purpose = Literal["init", "data", "noise", "synthetic", "explore", "relevance", "mix"]
 _PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 Draw = Callable[[torch.Generator, int], tuple[Tensor, ...]]

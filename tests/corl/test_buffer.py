@@ -233,3 +233,49 @@ def test_rows_whose_episodes_are_unknown_are_not_normalised_by_them() -> None:
         RewardNormalizer.of(DATA, "hopper-medium-v2")
     stated = dataclasses.replace(DATA, metadata={"return_range": [-10.0, 30.0]})
     assert RewardNormalizer.of(stated, "hopper-medium-v2").scale == 25.0
+
+
+@pytest.mark.parametrize("path", ["samples.npz", "model.pt"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_every_batch_is_the_data_set_s(
+    path: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly so many rows, the real ones first; all of both are drawn, and uniformly."""
+    recorded_model(monkeypatch, SAMPLES)
+    SAMPLES.save(tmp_path / "samples.npz")
+    source = source_of(DiffusionConfig(str(tmp_path / path), mix=share), [0, 1])
+    real, seen = round(10 * share), []
+    for _ in range(300):
+        batch = source.sample()
+        assert batch.states.shape == (2, 10, 3)
+        seen.append(batch.actions)
+    actions = torch.stack(seen)  # [300, 2, 10, 2]
+    for part, rows in ((actions[:, :, :real], DATA), (actions[:, :, real:], SAMPLES)):
+        if part.numel():
+            found, counts = part.flatten(0, 2).unique(dim=0, return_counts=True)
+            assert torch.equal(found, torch.from_numpy(rows.actions).unique(dim=0))
+            mean = part[..., 0].numel() / len(rows)
+            assert float((counts - mean).abs().max()) < 6 * mean**0.5
+    if share == 0:
+        plain = source_of(DiffusionConfig(str(tmp_path / "samples.npz")), [0, 1])
+        again = source_of(DiffusionConfig(str(tmp_path / "samples.npz"), mix=0.0), [0, 1])
+        assert equal(plain.sample(), again.sample())
+
+
+def test_a_mixed_source_goes_on_and_no_seed_minds_the_others(tmp_path: Path) -> None:
+    SAMPLES.save(tmp_path / "samples.npz")
+    diffusion = DiffusionConfig(str(tmp_path / "samples.npz"), mix=0.5)
+    together, alone = source_of(diffusion, [3, 8]), source_of(diffusion, [8])
+    for _ in range(3):
+        batch = together.sample()
+        assert equal(Batch(*(each[1:] for each in batch)), alone.sample())
+    resumed = source_of(diffusion, [3, 8])
+    resumed.load_state_dict(together.state_dict())
+    assert equal(resumed.sample(), together.sample())
+
+
+def test_what_cannot_be_mixed() -> None:
+    with pytest.raises(ConfigError, match=r"diffusion\.mix is 1\.5, expected 0 to 1"):
+        DiffusionConfig("samples.npz", mix=1.5)
+    with pytest.raises(ConfigError, match=r"no synthetic rows to mix with"):
+        DiffusionConfig(mix=0.5)

@@ -21,9 +21,12 @@ from synther.learning.sources import (
     BatchSource,
     DiffusionGenerator,
     GenerateRows,
+    MixedSource,
     ReplayBuffer,
+    RowFunction,
+    RowSource,
 )
-from synther.learning.streams import generators_for
+from synther.learning.streams import Purpose, generators_for
 from synther.runs.loggers import progress_bar
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout, Transitions
@@ -49,14 +52,15 @@ def prepare_replay_buffer(
     state_normalizer: StateNormalizer | None = None,
     reward_normalizer: RewardNormalizer | None = None,
     cache: Path | None = None,
-) -> ReplayBuffer | DiffusionGenerator:
+) -> RowSource:
     """The source that ``diffusion`` asks for.
 
     Args:
         dataset: the real data, which says how wide a row is.
         diffusion: no path: the data set; an ``.npz``: its first ``sample_limit`` rows in place of
             the data set; a ``.pt``: rows of that model, generated on the fly, or where
-            ``sample_limit`` is given, that many rows (of each seed) generated now and kept.
+            ``sample_limit`` is given, that many rows (of each seed) generated now and kept. With
+            ``mix``, so large a share of every batch, in whole rows, is the data set's all the same.
         batch_size: rows in a batch, for each seed.
         seeds: of the agents; each has its own batches.
         device: where rows are held and batches appear.
@@ -70,32 +74,56 @@ def prepare_replay_buffer(
     """
     layout = TransitionLayout.of(dataset)
     normalise = row_function(layout, state_normalizer, reward_normalizer)
-    order = generators_for(seeds, "data", device)
-    if diffusion.path is not None and diffusion.path.endswith(".pt"):
-        # Not at the top: agents that train on files need neither the model's code nor gin.
-        from synther.diffusion.generation.on_the_fly import rows_of_model
+    real = round(diffusion.mix * batch_size)
 
-        generate = rows_of_model(
-            diffusion.path,
-            layout,
-            device,
-            num_steps=diffusion.num_steps,
-            sampler=diffusion.sampler,
-            consistency=diffusion.consistency,
+    def stored(rows: Transitions, count: int, purpose: Purpose) -> ReplayBuffer:
+        buffer = RowBuffer.holding(
+            layout, normalise(torch.from_numpy(layout.pack(rows)).to(device))
         )
-        noise = generators_for(seeds, "synthetic", device)
-        if diffusion.sample_limit is None:
-            return DiffusionGenerator(
-                generate, normalise, layout, batch_size, noise, diffusion.batch_parallelism
-            )
-        chunk = batch_size * diffusion.batch_parallelism
-        kept = _kept_rows(generate, diffusion.sample_limit, noise, chunk, cache)
-        pools = rearrange(normalise(kept.to(device)), "seeds rows columns -> (seeds rows) columns")
-        buffer = RowBuffer.holding(layout, pools)
-        return ReplayBuffer(buffer, batch_size, order, pools=len(seeds))
-    source = dataset if diffusion.path is None else _samples(diffusion, layout)
-    rows = torch.from_numpy(layout.pack(source)).to(device)
-    return ReplayBuffer(RowBuffer.holding(layout, normalise(rows)), batch_size, order)
+        return ReplayBuffer(buffer, count, generators_for(seeds, purpose, device))
+
+    if diffusion.path is None or real == batch_size:
+        return stored(dataset, batch_size, "data")
+    if diffusion.path.endswith(".npz"):
+        synthetic: RowSource = stored(_samples(diffusion, layout), batch_size - real, "data")
+    else:
+        synthetic = _of_model(diffusion, layout, normalise, batch_size - real, seeds, device, cache)
+    return MixedSource([stored(dataset, real, "mix"), synthetic]) if real else synthetic
+
+
+def _of_model(
+    diffusion: DiffusionConfig,
+    layout: TransitionLayout,
+    normalise: RowFunction,
+    batch_size: int,
+    seeds: Sequence[int],
+    device: torch.device | str,
+    cache: Path | None,
+) -> ReplayBuffer | DiffusionGenerator:
+    """Rows of a model: generated when needed, or so many kept."""
+    assert diffusion.path is not None
+    # Not at the top: agents that train on files need neither the model's code nor gin.
+    from synther.diffusion.generation.on_the_fly import rows_of_model
+
+    generate = rows_of_model(
+        diffusion.path,
+        layout,
+        device,
+        num_steps=diffusion.num_steps,
+        sampler=diffusion.sampler,
+        consistency=diffusion.consistency,
+    )
+    noise = generators_for(seeds, "synthetic", device)
+    if diffusion.sample_limit is None:
+        return DiffusionGenerator(
+            generate, normalise, layout, batch_size, noise, diffusion.batch_parallelism
+        )
+    chunk = batch_size * diffusion.batch_parallelism
+    kept = _kept_rows(generate, diffusion.sample_limit, noise, chunk, cache)
+    pools = rearrange(normalise(kept.to(device)), "seeds rows columns -> (seeds rows) columns")
+    buffer = RowBuffer.holding(layout, pools)
+    order = generators_for(seeds, "data", device)
+    return ReplayBuffer(buffer, batch_size, order, pools=len(seeds))
 
 
 def _samples(diffusion: DiffusionConfig, layout: TransitionLayout) -> Transitions:

@@ -28,6 +28,7 @@ class DiffusionConfig:
     batch_parallelism: int = 100  # training batches generated at a time, on the fly
     sampler: Optional[str] = None  # paper, fast (with steps of their own) or a sampler, on the fly
     consistency: Optional[Consistency] = None  # off, ensemble; None: where the model has one
+    mix: float = 0.0  # share of every batch that are rows of the data set, as in the online agent
 
     def __post_init__(self) -> None:
         if self.sample_limit == -1:  # how the 2023 release wrote "no limit"
@@ -37,6 +38,13 @@ class DiffusionConfig:
         )
         if self.path is not None and not self.path.endswith((".npz", ".pt")):
             raise ConfigError(f"diffusion.path: '{self.path}' is neither an .npz nor a .pt file")
+        if not 0 <= self.mix <= 1:
+            raise ConfigError(f"diffusion.mix is {self.mix}, expected 0 to 1")
+        if self.mix and self.path is None:
+            raise ConfigError(
+                f"diffusion.mix is {self.mix}, and there are no synthetic rows to mix with: name "
+                "them with diffusion.path"
+            )
 
 
 @dataclass
