@@ -14,6 +14,7 @@ from synther.datasets import load_dataset
 from synther.diffusion import evaluate_samples, train_diffuser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, legacy, make_env
 from synther.envs.snapshots import Snapshots
+from synther.installed import install_hint
 from synther.online import online_exp
 from synther.runs.settings import ConfigError
 
