@@ -8,7 +8,6 @@ real transitions and once on the synthetic ones, and it shows the command of eac
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from synther.datasets import load_dataset
+from synther.runs.command_line import CommandParser
 from synther.runs.commands import speak_anywhere
 
 DATASET = "hopper-demo-v0"
@@ -61,10 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(f"  {path}", soft_wrap=True, markup=False)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line; see ``--help``."""
-    parser = argparse.ArgumentParser(
-        description="Train, sample, measure and learn on the data set that ships inside."
+    parser = CommandParser(
+        "Train, sample, measure and learn on the data set that ships inside.",
+        "synther demo --steps 1000 --num_samples 10000 --updates 1000",
     )
     add = parser.add_argument
     text = "folder of all that it makes (default: ./%(default)s)"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other imports quietly
 
 # isort: split
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,17 +18,28 @@ from rich.console import Console
 
 from synther.reports.render import render
 from synther.reports.runs import read_runs
+from synther.runs.command_line import CommandParser
 from synther.runs.commands import command_errors
 
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
+def build_parser() -> CommandParser:
+    """The command line; see ``--help``."""
+    parser = CommandParser(
+        "Tables and curves of finished runs.",
+        "synther report sweeps/tiny corl_logs --output report",
+    )
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of studies, or of runs")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="default: report/ in the first folder"
+    )
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
-    parser = argparse.ArgumentParser(description="Tables and curves of finished runs.")
-    parser.add_argument("folders", type=Path, nargs="+", help="folders of studies, or of runs")
-    parser.add_argument("--output", type=Path, help="(default: report/ in the first folder)")
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     with command_errors(resume=False):
         runs = read_runs(args.folders)
         if not runs.finished and not runs.unfinished:

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from synther.reports.render import render
 from synther.reports.runs import read_runs
+from synther.runs.command_line import CommandParser
 from synther.runs.commands import Exit, command_errors
 from synther.sweeps.board import live_table, print_plan
 from synther.sweeps.checks import check
@@ -39,8 +40,11 @@ from synther.sweeps.study import Study, load_study
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Do all the runs of a study, or what is left.")
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        "Do all the runs of a study, or what is left of them.",
+        "synther sweep --study config/sweeps/tiny.yaml --dry_run",
+    )
     add = parser.add_argument
     add("--study", type=Path, required=True, help="YAML file, see config/sweeps")
     add(

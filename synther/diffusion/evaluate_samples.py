@@ -34,6 +34,7 @@ from synther.diffusion.generation.generator import SamplingError, SimpleDiffusio
 from synther.diffusion.model_io import load_model
 from synther.envs import use_backend
 from synther.files import atomic
+from synther.runs.command_line import CommandParser
 from synther.runs.commands import (
     SEED,
     THREADS,
@@ -61,9 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(args)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="Compare samples with real rows: similarity, dynamics, novelty."
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        "Compare samples with real rows: similarity, dynamics, novelty.",
+        "synther evaluate --real hopper-demo-v0 --synthetic results/5m_samples.npz",
     )
     add = parser.add_argument
     add(
@@ -122,9 +124,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="of the held-out rows under each model (.pt), into log_likelihood.json; minutes for "
         "a large one",
     )
-    add("--seed", type=SEED, default=0, help="default: 0")
+    add("--seed", type=SEED, default=0, help="of all that is random (default: 0)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
-    add("--threads", type=THREADS, default=0, help="of the CPU; 0, the default, takes every core")
+    add("--threads", type=THREADS, default=0, help="CPU threads; 0, the default, is every core")
     add_deterministic(parser)
     add_backend(parser)
     return parser

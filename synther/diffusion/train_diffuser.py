@@ -46,6 +46,7 @@ from synther.envs import use_backend
 from synther.files import atomic, checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.runs import commands, gin_config
+from synther.runs.command_line import CommandParser
 from synther.runs.commands import SEED, THREADS, add_backend, add_deterministic
 from synther.runs.folder import RunFolder, whole_number
 from synther.runs.lock import FolderLock
@@ -80,21 +81,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(args)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line; see ``--help``."""
-    parser = argparse.ArgumentParser(
-        description="Train a diffusion model on transitions and sample new ones from it."
+    parser = CommandParser(
+        "Train a diffusion model on transitions, sample new ones from it, and measure them.",
+        "synther train --dataset hopper-demo-v0 --save_num_samples 50000 \\\n"
+        "      --gin_config_files config/resmlp_demo_denoiser.gin",
     )
     add = parser.add_argument
     text = "D4RL name, name of a shipped set, Minari id, or path of an .hdf5 or .npz"
     add("--dataset", default="halfcheetah-medium-replay-v2", help=f"{text} (default: %(default)s)")
     gin_file = "config/resmlp_denoiser.gin"
-    text = f"default: {gin_file}"
+    text = f"settings; later files win (default: {gin_file})"
     add("--gin_config_files", nargs="*", default=[gin_file], metavar="FILE", help=text)
     text = "bindings that go over the files, such as Trainer.train_num_steps=2000"
     add("--gin_params", nargs="*", default=[], metavar="NAME=VALUE", help=text)
-    add("--results_folder", type=Path, default=Path("results"), help="default: ./results")
-    add("--seed", type=SEED, default=0, help="default: 0")
+    text = "folder of all that the run makes (default: ./results)"
+    add("--results_folder", type=Path, default=Path("results"), metavar="FOLDER", help=text)
+    add("--seed", type=SEED, default=0, help="of all that is random (default: 0)")
     text = f"rows kept from training to measure the samples against, at most {HELD_OUT_ROWS}; "
     text += "0 trains on all (default: %(default)s)"
     add("--held_out", type=float, default=0.1, metavar="SHARE", help=text)
@@ -117,7 +121,7 @@ def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
     for flag, device in (("--use_gpu", "auto"), ("--no_use_gpu", "cpu")):
         text = f"the same as --device {device}"
         add(flag, action="store_const", const=device, dest="device", help=text)
-    add("--threads", type=THREADS, default=0, help="of the CPU; 0, the default, takes every core")
+    add("--threads", type=THREADS, default=0, help="CPU threads; 0, the default, is every core")
     add_deterministic(group)
     add_backend(group)
 
@@ -125,7 +129,7 @@ def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
 def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--save_samples", action="store_true", default=True, help="write samples (the default)")
-    add("--no_save_samples", action="store_false", dest="save_samples")
+    add("--no_save_samples", action="store_false", dest="save_samples", help="write no samples")
     add("--save_num_samples", type=int, default=5_000_000, help="rows (default: %(default)s)")
     text = "in --results_folder (default: %(default)s)"
     add("--save_file_name", default="5m_samples.npz", help=text)

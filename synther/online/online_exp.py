@@ -39,6 +39,7 @@ from synther.files import atomic
 from synther.online.config import MBPO_EPOCHS, OTHER_EPOCHS, OnlineConfig, require_configured
 from synther.online.loop import OnlineRun
 from synther.runs import commands, gin_config
+from synther.runs.command_line import WITHOUT_DATA, CommandParser
 from synther.runs.commands import add_backend, add_deterministic
 from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.lock import FolderLock
@@ -70,12 +71,15 @@ OWN = (
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description="SAC, REDQ or SynthER on an environment; which of them, the gin files say."
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        "SAC, REDQ or SynthER on an environment; which of them, the gin files say.",
+        "synther online --env cheetah-run-v0 --exp_name SynthER \\\n"
+        "      --gin_config_files config/online/sac_synther_dmc_small.gin",
+        synonyms=WITHOUT_DATA,
     )
     add = parser.add_argument
-    add("--env", help="over redq_sac.env_name (default: quadruped-walk-v0)")
+    add("--env", help="environment, over redq_sac.env_name (default: quadruped-walk-v0)")
     add("--seed", type=int, help="over redq_sac.seed (default: 0)")
     add("--exp_name", default="redq_sac", help="first part of the run's name (default: redq_sac)")
     add("--results_folder", type=Path, help="where runs go (default: --data_dir)")
@@ -85,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         default=["config/online/sac.gin"],
         metavar="FILE",
-        help="default: config/online/sac.gin",
+        help="settings; later files win (default: config/online/sac.gin)",
     )
     add(
         "--gin_params",
@@ -105,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--threads",
         type=commands.THREADS,
         default=0,
-        help="of the CPU for the diffusion model; 0, the default, takes every core "
+        help="CPU threads of the diffusion model; 0, the default, is every core "
         "(the agent's small networks are fastest on one)",
     )
     add(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from synther.envs.pixels import PixelSettings, Rendering
 from synther.runs.loggers import WandbMode
@@ -24,24 +24,24 @@ class DiffusionSource:
 
     path: str | None = None  # latents (.npz), real or sampled, or a model (.pt), on the fly
     num_steps: int = 128  # sampler steps, on the fly
-    sampler: str | None = None  # paper, fast or a sampler's name, on the fly
-    batch_parallelism: int = 100  # batches generated at a time, on the fly
+    sampler: str | None = None  # on the fly: paper, fast, or another by name
+    batch_parallelism: int = 100  # training batches made at a time, on the fly
 
 
 @dataclass
 class RecipeConfig:
     """The steps of ``--recipe``; see :mod:`synther.pixels.recipe`."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
-    collect_agent: str | None = None  # online_exp.py run that renders the data; None: data is there
-    collect_frames: int = 10_000
-    collect_noise: float = 0.5
-    collect_random: float = 0.2
+    seeds: tuple[int, ...] = (0, 1, 2)  # a run of all steps for each seed
+    collect_agent: str | None = None  # online_exp.py run that plays; None: data are there
+    collect_frames: int = 10_000  # frames to render
+    collect_noise: float = 0.5  # standard deviation of the noise on its actions
+    collect_random: float = 0.2  # share of actions that are random
     gin_config_files: tuple[str, ...] = ("config/resmlp_denoiser.gin",)  # of train_diffuser.py
     # No episode of DeepMind Control's tasks truly ends, so that every discount is gamma^n.
-    gin_params: tuple[str, ...] = ("modelled_terminals = False",)
+    gin_params: tuple[str, ...] = ("modelled_terminals = False",)  # bindings over these files
     num_samples: int = 5_000_000  # synthetic latents
-    finetune_timesteps: int = 250_000  # of each fine-tuning
+    finetune_timesteps: int = 250_000  # steps of each fine-tuning
     mix: float = 0.5  # share of real latents in the third fine-tuning; 0 leaves it out
 
 
@@ -49,54 +49,62 @@ class RecipeConfig:
 class PixelConfig:
     """Keys and defaults of DrQ+BC (V-D4RL, arXiv 2206.04779) and of BC."""
 
-    algo: Algorithm = "drq_bc"
+    algo: Algorithm = "drq_bc"  # DrQ+BC, or behaviour cloning alone
     root: str = "vd4rl"  # folder that holds V-D4RL's main/
-    task: str = "walker_walk"
-    level: str = "medium"
-    image_size: int = 84
-    env: str | None = None  # of evaluation; by default the task's own
+    task: str = "walker_walk"  # domain and task, such as walker_walk
+    level: str = "medium"  # which of V-D4RL's sets
+    image_size: int = 84  # pixels of a side
+    env: str | None = None  # environment of evaluation; None: the task's own
     rendering: Rendering = "full"  # of evaluation; plain is faster, for data rendered so
-    folder: str | None = None  # of the run; nothing is written without
+    folder: str | None = None  # folder of the run; None writes nothing
     resume: bool = False  # continue this run; with more max_timesteps also one that is done
-    seed: int = 0
+    seed: int = 0  # of all that is random
     device: str = "auto"  # auto, cpu, cuda or cuda:<n>
-    threads: int = 1  # of the CPU; 0: all cores
+    threads: int = 1  # CPU threads; 0: all cores
     compile: Literal["off", "default"] = "off"  # default: torch.compile of the encoder
-    precision: Precision = "fp32"  # fp32; tf32 (CUDA); bf16: of the encoder, channels last; auto
+    precision: Precision = "fp32"  # tf32 on CUDA; bf16 of the encoder, channels last; auto
     max_timesteps: int = 500_000  # steps; there is an update at every update_every-th
-    update_every: int = 2
-    eval_freq: int = 10_000  # steps; 0: at the end alone
-    n_episodes: int = 10
-    log_every: int = 1000
-    checkpoint_every: int = 10_000
-    batch_size: int = 256
-    n_step: int = 3
-    frame_stack: int = 3
-    action_repeat: int = 2
-    discount: float = 0.99
-    learning_rate: float = 3e-4  # Adam
+    update_every: int = 2  # steps from one update to the next
+    eval_freq: int = 10_000  # steps between evaluations; 0: at the end alone
+    n_episodes: int = 10  # episodes of an evaluation
+    log_every: int = 1000  # steps from one record of metrics to the next
+    checkpoint_every: int = 10_000  # steps between checkpoints
+    batch_size: int = 256  # rows of an update
+    n_step: int = 3  # steps of the return before the value
+    frame_stack: int = 3  # frames in an observation
+    action_repeat: int = 2  # frames that an action lasts
+    discount: float = 0.99  # gamma, of one step
+    learning_rate: float = 3e-4  # of Adam
     tau: float = 0.01  # target <- target + tau * (network - target)
     bc_weight: float = 2.5  # lambda = bc_weight / mean |Q|
-    std_start: float = 1.0  # of the policy's noise, linear to
-    std_end: float = 0.1  # this, over
-    std_steps: int = 250_000  # so many steps
-    noise_clip: float = 0.3
-    pad: int = 4  # pixels of the random shift, at most
+    std_start: float = 1.0  # the policy's noise at the beginning
+    std_end: float = 0.1  # the policy's noise at the end
+    std_steps: int = 250_000  # steps over which the noise goes from one to the other
+    noise_clip: float = 0.3  # bound of the noise in the target policy
+    pad: int = 4  # largest random shift of a picture, in pixels
     channels: int = 32  # of each convolution
-    latent_dim: int = 50  # of each trunk
-    hidden_width: int = 1024  # of the heads' two hidden layers
-    ram_gb: float = 8.0  # compressed pictures beyond that are decoded into a file
-    frames_cache: str | None = None  # folder of that file; .frames beside the data by default
-    tensorboard: bool = False  # its events, in the run's folder
-    project: str = "SynthER"  # wandb
-    group: str = "pixels"  # wandb
-    entity: str | None = None  # wandb
-    wandb_mode: WandbMode | None = None  # offline where an entity or key is set, else disabled
+    latent_dim: int = 50  # outputs of each trunk
+    hidden_width: int = 1024  # units of the heads' two hidden layers
+    ram_gb: float = 8.0  # GB of compressed pictures in memory; more are decoded into a file
+    frames_cache: str | None = None  # folder of that file; None: .frames beside the data
+    tensorboard: bool = False  # write TensorBoard's events, in the run's folder
+    project: str = "SynthER"  # project in wandb
+    group: str = "pixels"  # group in wandb
+    entity: str | None = None  # account in wandb
+    wandb_mode: WandbMode | None = None  # None: offline with entity or key, else disabled
     load_agent: str | None = None  # folder or checkpoint: fine-tune its heads on latents
-    latents: str | None = None  # the real latents of mix
+    latents: str | None = None  # file of the real latents of mix
     mix: float = 0.0  # share of real latents in each batch
     diffusion: DiffusionSource = field(default_factory=DiffusionSource)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
+
+    GROUPS: ClassVar[Mapping[str, str]] = {
+        "algo": "data and environment", "folder": "the run", "max_timesteps": "length",
+        "batch_size": "learning", "ram_gb": "memory", "tensorboard": "logs",
+        "load_agent": "heads on latents", "diffusion.path": "synthetic latents",
+        "recipe.seeds": "the steps of --recipe",
+    }  # fmt: skip
+    """The first key of each group of flags: key -> title."""
 
     def __post_init__(self) -> None:
         positive = (

@@ -19,16 +19,29 @@ from synther.diffusion.generation.generator import SamplingError
 from synther.pixels.config import PixelConfig
 from synther.pixels.recipe import run_recipe
 from synther.pixels.stages import train
+from synther.runs.command_line import WITHOUT_DATA, CommandParser
 from synther.runs.commands import UsageError, command_errors
-from synther.runs.settings import ConfigError, configured, flags_of
+from synther.runs.flags import flags_of
+from synther.runs.settings import ConfigError, configured
+
+
+def build_parser() -> CommandParser:
+    """The command line; see ``--help``."""
+    parser = flags_of(
+        PixelConfig,
+        "DrQ+BC and BC from pixels, and their heads on (synthetic) latents.",
+        "synther pixels --config config/pixels/walker_walk_medium.yaml --folder runs/w",
+        WITHOUT_DATA,
+    )
+    parser.add_argument(
+        "--recipe", action="store_true", help="do all steps from the data to the comparison"
+    )
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
-    about = "DrQ+BC and BC from pixels, and their heads on (synthetic) latents."
-    parser = flags_of(PixelConfig, about)
-    parser.add_argument("--recipe", action="store_true", help="all steps: see the README")
-    given = vars(parser.parse_args(argv))
+    given = vars(build_parser().parse_args(argv))
     recipe = given.pop("recipe", False)
     with command_errors(SamplingError):
         try:

@@ -9,7 +9,6 @@ otherwise.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from synther.files.checkpoint import fingerprint
 from synther.pixels.latents import encode_replay
 from synther.pixels.stages import load_agent, open_replay
+from synther.runs.command_line import CommandParser
 from synther.runs.commands import command_errors
 from synther.runs.runtime import cpu_threads, resolve_device
 
@@ -57,18 +57,26 @@ def encode(
     return replace(latents, metadata=described).save(out)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command; see ``--help``."""
-    parser = argparse.ArgumentParser(description="Encode pictures as latent transitions.")
+def build_parser() -> CommandParser:
+    """The command line; see ``--help``."""
+    parser = CommandParser(
+        "Encode pictures as latent transitions, with the encoder of a trained agent.",
+        "synther encode --load_agent runs/walker --out runs/latents.npz",
+    )
     add = parser.add_argument
     add("--load_agent", required=True, help="folder or checkpoint of drq_bc.py")
     add("--out", type=Path, default=Path("latents.npz"), help="default: ./latents.npz")
     for key in ("root", "task", "level"):
         add(f"--{key}", help="by default the agent's own")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
-    add("--threads", type=int, default=1, help="of the CPU; 0: all cores")
+    add("--threads", type=int, default=1, help="CPU threads; 0: all cores (default: 1)")
     add("--batch_size", type=int, default=256, help="pictures at a time (default: 256)")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    args = build_parser().parse_args(argv)
     with command_errors(resume=False):
         path = encode(
             args.load_agent,

@@ -207,10 +207,16 @@ def add_logging_arguments(
         "--tensorboard", action="store_true", help="TensorBoard's events, in the run's folder"
     )
     places.add_argument(
-        "--wandb-project", *names, dest="project", metavar="PROJECT", default=project
+        "--wandb-project",
+        *names,
+        dest="project",
+        metavar="PROJECT",
+        default=project,
+        help="in wandb (default: %(default)s)",
     )
-    places.add_argument("--wandb-entity", dest="entity", metavar="ENTITY")
-    places.add_argument("--wandb-group", dest="group", metavar="GROUP", default=group)
+    places.add_argument("--wandb-entity", dest="entity", metavar="ENTITY", help="account of wandb")
+    text = "of the run, in wandb (default: %(default)s)"
+    places.add_argument("--wandb-group", dest="group", metavar="GROUP", default=group, help=text)
     places.add_argument(
         "--wandb-mode",
         choices=("disabled", "offline", "online"),

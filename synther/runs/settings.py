@@ -1,12 +1,12 @@
 """Dataclasses of settings are read strictly from YAML files and command lines, and written back.
 
 A value of the wrong type is an error, an unknown key names the nearest one, and each error is one
-line. Nested dataclasses have flat keys: ``diffusion.path``.
+line. Nested dataclasses have flat keys: ``diffusion.path``. Flags for them are made in
+:mod:`synther.runs.flags`.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import os
@@ -186,29 +186,6 @@ def _number(value: Any) -> int | float | None:
     return None
 
 
-def flags_of(config_class: type, description: str) -> argparse.ArgumentParser:
-    """A parser with ``--config FILE`` and a flag for each key. What is not given is not in its
-    namespace, whose ``vars`` :func:`configured` takes."""
-    parser = argparse.ArgumentParser(description=description, argument_default=argparse.SUPPRESS)
-    parser.add_argument("--config", metavar="FILE", help="YAML with the same keys")
-    defaults = as_dict(config_class())
-    for key, kind in types_of(config_class).items():
-        inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
-        several: dict[str, Any] = {"nargs": "*"} if inner is not kind else {}
-        bare: dict[str, Any] = {"nargs": "?", "const": "true"} if kind is bool else {}
-        # As the other commands spell it.
-        names = ("--wandb-mode", "--wandb_mode") if key == "wandb_mode" else (f"--{key}",)
-        parser.add_argument(
-            *names,
-            dest=key,
-            metavar=_metavar(inner),
-            help=f"default: {defaults[key]}",
-            **several,
-            **bare,
-        )
-    return parser
-
-
 def configured(config_class: type[ConfigT], given: Mapping[str, Any]) -> ConfigT:
     """Defaults, then the file that ``config`` names, then the other words of a command line.
 
@@ -222,14 +199,6 @@ def configured(config_class: type[ConfigT], given: Mapping[str, Any]) -> ConfigT
     words = {key: value for key, value in given.items() if key != "config"}
     values = read_settings(config_class, given["config"]) if "config" in given else {}
     return build(config_class, values | typed(config_class, words, "--"))
-
-
-def _metavar(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return "|".join(get_args(kind))
-    if get_origin(kind) in (Union, types.UnionType):
-        return _metavar(get_args(kind)[0])
-    return NAMES[kind]
 
 
 def require_positive(config: Any, *names: str, prefix: str = "") -> None:

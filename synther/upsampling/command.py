@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synther.datasets import as_transitions
+from synther.runs.command_line import CommandParser
 from synther.runs.commands import SEED, command_errors, whole_number
 from synther.transitions import TransitionError
 from synther.upsampling.config import UpsampleConfig
 from synther.upsampling.upsampler import Upsampler
 
-EXAMPLE = "example:\n  synther upsample data.npz --num 100000 --output samples.npz"
 SETTINGS = {
     "steps": "training steps",
     "width": "of the denoiser's layers",
@@ -34,22 +34,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(args)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line; see ``--help``."""
-    parser = argparse.ArgumentParser(
-        description="Train a diffusion model on transitions and write new ones, with a verdict.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = CommandParser(
+        "Train a diffusion model on transitions and write new ones, with a verdict.",
+        "synther upsample data.npz --num 100000 --output samples.npz",
     )
     add = parser.add_argument
     add("data", help="an .npz or .hdf5 file, or a data set's name, such as hopper-demo-v0")
     rows = whole_number(1, 10**10)
     text = "new transitions (default: as many as the data have)"
-    add("--num", "--num_samples", "--num-samples", type=rows, metavar="ROWS", help=text)
+    add("--num", type=rows, metavar="ROWS", help=text)
     text = "file of the new transitions (default: NAME-OF-THE-DATA-synthetic.npz, here)"
     add("--output", type=Path, metavar="FILE", help=text)
     text = "keep the model too; --diffusion.path of the offline commands takes it"
-    add("--save_model", "--save-model", type=Path, metavar="FILE", help=text)
+    add("--save_model", type=Path, metavar="FILE", help=text)
     add("--seed", type=SEED, default=0, help="of all that is random (default: 0)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
     group = parser.add_argument_group(
@@ -57,8 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for name, text in SETTINGS.items():
         kind = {"int": int, "float": float, "str": str}[str(UpsampleConfig.__annotations__[name])]
-        flags = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-        group.add_argument(*flags, type=kind, help=text)
+        group.add_argument(f"--{name}", type=kind, metavar=name.upper(), help=text)
     return parser
 
 

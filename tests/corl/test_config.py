@@ -13,7 +13,7 @@ from synther.corl.algorithms.edac import EDACConfig
 from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BCConfig
 from synther.corl.shared.config import DiffusionConfig, RunConfig
-from synther.corl.shared.parsing import parse, usage
+from synther.corl.shared.parsing import flags, parse
 from synther.runs.settings import ConfigError, as_dict, coerce
 from tests.conftest import GOLDEN
 
@@ -181,7 +181,7 @@ def test_files_of_the_project_are_found_from_any_folder(
 
 @pytest.mark.parametrize("config_class", CONFIGS.values())
 def test_help_names_every_key(config_class: type[RunConfig]) -> None:
-    text = usage(config_class)
+    text = flags(config_class).format_help()
     for key in as_dict(config_class()):
         assert f"--{key} " in text
     assert "--config FILE" in text

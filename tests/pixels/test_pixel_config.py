@@ -6,12 +6,12 @@ import pytest
 
 from synther.datasets.vd4rl import LEVELS, TASKS
 from synther.pixels.config import PixelConfig
+from synther.runs.flags import flags_of
 from synther.runs.settings import (
     ConfigError,
     as_dict,
     build,
     configured,
-    flags_of,
     read_mapping,
     typed,
 )

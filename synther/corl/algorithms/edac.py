@@ -40,21 +40,21 @@ class EDACConfig(RunConfig):
     """
 
     name: str = "EDAC"
-    env: str = "halfcheetah-medium-v2"  # data set: a name, or a path to .hdf5 or .npz
+    env: str = "halfcheetah-medium-v2"  # data set: its name, or the path of an .hdf5 or .npz
     hidden_dim: int = 256  # width of the three hidden layers
-    num_critics: int = 10  # N
+    num_critics: int = 10  # critics in the ensemble, the paper's N
     eta: float = 1.0  # weight of the gradients' diversity; 0 is SAC-N
     tau: float = 0.005  # target <- target + tau * (critic - target)
-    actor_learning_rate: float = 3e-4
-    critic_learning_rate: float = 3e-4
-    alpha_learning_rate: float = 3e-4
-    num_epochs: int = 3000
-    num_updates_on_epoch: int = 1000
+    actor_learning_rate: float = 3e-4  # of Adam
+    critic_learning_rate: float = 3e-4  # of Adam
+    alpha_learning_rate: float = 3e-4  # of Adam, for the temperature
+    num_epochs: int = 3000  # epochs in all
+    num_updates_on_epoch: int = 1000  # updates of an epoch
     eval_every: int = 5  # epochs from one evaluation to the next
     max_timesteps: int = 0  # updates in all; 0: num_epochs * num_updates_on_epoch
     eval_freq: int = 0  # updates between evaluations; 0: eval_every * num_updates_on_epoch
-    eval_seed: int = 42  # of the evaluation's episodes, the same for every agent
-    normalize: bool = False  # states, by mean and standard deviation of the data set
+    eval_seed: int = 42  # seed of the evaluation's episodes, the same for every agent
+    normalize: bool = False  # scale states by mean and standard deviation of the data set
 
     ALIASES: ClassVar[Mapping[str, str]] = {
         "env_name": "env", "gamma": "discount", "eval_episodes": "n_episodes",

@@ -43,8 +43,8 @@ class IQLConfig(RunConfig):
     iql_tau: float = 0.7  # expectile that V is of Q; 0.5 is the mean
     iql_deterministic: bool = False  # clone by squared error, in place of a Gaussian's likelihood
     tanh_mean: bool = True  # the Gaussian's mean goes through tanh; the 2023 release: false
-    network_width: int = 256
-    network_depth: int = 2  # hidden layers
+    network_width: int = 256  # units of a hidden layer
+    network_depth: int = 2  # hidden layers of each network
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -31,14 +31,14 @@ class TD3BCConfig(RunConfig):
     name: str = "TD3_BC"
     algorithm: str = "TD3+BC"
     tau: float = 0.005  # target <- target + tau * (network - target)
-    learning_rate: float = 3e-4
+    learning_rate: float = 3e-4  # of Adam, for actor and critics
     policy_noise: float = 0.2  # std of the target policy's smoothing noise, times max_action
     noise_clip: float = 0.5  # its bound, times max_action
     policy_freq: int = 2  # actor and targets move at every policy_freq-th update
     alpha: float = 2.5  # weight of Q against cloning in the actor's loss
     expl_noise: float = 0.1  # std of TD3BC.explore, times max_action; training never explores
-    network_width: int = 256
-    network_depth: int = 2  # hidden layers
+    network_width: int = 256  # units of a hidden layer
+    network_depth: int = 2  # hidden layers of each network
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from synther.corl.shared.config import RunConfig
-from synther.corl.shared.parsing import parse, usage
+from synther.corl.shared.parsing import flags, parse
 from synther.corl.shared.result import summary
 from synther.corl.shared.runner import BuildAgent, run
 from synther.runs.commands import UsageError, command_errors
@@ -19,7 +19,7 @@ def command(
     """The command of an algorithm: read the arguments, train, say the result in one line."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if "--help" in words or "-h" in words:
-        sys.stdout.write(usage(config_class))
+        sys.stdout.write(flags(config_class).format_help())
         return
     with command_errors():
         try:

@@ -23,11 +23,11 @@ class DiffusionConfig:
     """Synthetic transitions come from ``path``; without one the data set itself is used."""
 
     path: Optional[str] = None  # samples (.npz), or a model (.pt) that generates them on the fly
-    num_steps: int = 128  # sampler steps, on the fly
-    sample_limit: Optional[int] = None  # use the first n rows only, and re-use them for good
-    batch_parallelism: int = 100  # training batches generated at a time, on the fly
-    sampler: Optional[str] = None  # paper, fast (with steps of their own) or a sampler, on the fly
-    consistency: Optional[Consistency] = None  # off, ensemble; None: where the model has one
+    num_steps: int = 128  # sampler steps, of rows made on the fly
+    sample_limit: Optional[int] = None  # take the first N rows only, and use them again and again
+    batch_parallelism: int = 100  # training batches made at a time, on the fly
+    sampler: Optional[str] = None  # on the fly: paper and fast have their own steps, others not
+    consistency: Optional[Consistency] = None  # on the fly; None: where the model has one
     mix: float = 0.0  # share of every batch that are rows of the data set, as in the online agent
 
     def __post_init__(self) -> None:
@@ -54,37 +54,43 @@ class RunConfig:
     device: str = "auto"  # auto, cpu, cuda or cuda:<n>
     seed: int = 0  # of the first agent
     num_seeds: int = 1  # independent agents (seed, seed + 1, ...) that train as one stack
-    env: str = "halfcheetah-medium-expert-v2"  # data set: a name, or a path to .hdf5 or .npz
-    eval_env: Optional[str] = None  # environment of evaluation; the data set's own by default
+    env: str = "halfcheetah-medium-expert-v2"  # data set: its name, or the path of an .hdf5 or .npz
+    eval_env: Optional[str] = None  # environment of evaluation; None: the data set's own
     eval_freq: int = 5000  # updates from one evaluation to the next
-    n_episodes: int = 10  # of an evaluation, for each seed
-    max_episode_steps: Optional[int] = None  # the environment's time limit; its own or 1000 if None
+    n_episodes: int = 10  # episodes of an evaluation, for each seed
+    max_episode_steps: Optional[int] = None  # None: the environment's limit, else 1000
     max_timesteps: int = 1_000_000  # updates in all
-    checkpoints_path: Optional[str] = None  # folder of run folders; nothing is written without
+    checkpoints_path: Optional[str] = None  # folder of runs; without, corl_logs
     save_checkpoints: bool = True  # keep the checkpoint of every evaluation, not the latest alone
     resume: bool = False  # continue this run; with more max_timesteps also one that is done
     load_model: Optional[str] = None  # start from the weights of this checkpoint
     log_every: int = 1000  # updates from one record of metrics to the next
     buffer_size: int = 10_000_000  # rows; a larger data set is refused
-    batch_size: int = 256  # of each seed
-    discount: float = 0.99  # gamma
+    batch_size: int = 256  # rows of an update, for each seed
+    discount: float = 0.99  # gamma, the discount of the return
     max_action: float = 1.0  # bound of every action; environments here take [-1, 1]
-    normalize: bool = True  # states, by mean and standard deviation of the data set
-    normalize_reward: bool = False  # rewards, by the data set's returns (antmaze: minus 1)
-    compile: CompileMode = "off"  # of the update: off, default (torch.compile), cudagraph
-    precision: Precision = "fp32"  # of products: fp32, tf32 (CUDA), bf16 (hidden layers), auto
-    backend: Optional[Backend] = None  # of environments: gymnasium or gym; None: $SYNTHER_BACKEND
+    normalize: bool = True  # scale states by mean and standard deviation of the data set
+    normalize_reward: bool = False  # scale rewards by the data set's returns (antmaze: minus 1)
+    compile: CompileMode = "off"  # by torch.compile (default), or a CUDA graph
+    precision: Precision = "fp32"  # of products: tf32 on CUDA, bf16 in hidden layers, auto
+    backend: Optional[Backend] = None  # of environments; None: $SYNTHER_BACKEND, else gymnasium
     deterministic: bool = False  # the same bits every time on CUDA too, where it costs some speed
     threads: int = 1  # CPU threads of the update; 0: all cores. More than 1 rarely pays
-    tensorboard: bool = False  # its events, in the run's folder
-    project: str = "SynthER"  # wandb
-    group: str = "offline"  # wandb
-    entity: Optional[str] = None  # wandb
-    wandb_mode: Optional[WandbMode] = None  # offline where an entity or key is set, else disabled
+    tensorboard: bool = False  # write TensorBoard's events, in the run's folder
+    project: str = "SynthER"  # project in wandb
+    group: str = "offline"  # group in wandb
+    entity: Optional[str] = None  # account in wandb
+    wandb_mode: Optional[WandbMode] = None  # None: offline with entity or key, else disabled
     name: str = "run"  # first part of the run folder's name
-    algorithm: str = ""  # what reports call it: each algorithm's own, its default name or better
+    algorithm: str = ""  # name of the algorithm in reports; it cannot be changed
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
 
+    GROUPS: ClassVar[Mapping[str, str]] = {
+        "device": "agents", "env": "data, evaluation, length", "checkpoints_path": "files",
+        "buffer_size": "learning", "compile": "how the run is computed", "tensorboard": "logs",
+        "name": "names", "diffusion.path": "synthetic rows",
+    }  # fmt: skip
+    """The first key of each group of flags: key -> title."""
     ALIASES: ClassVar[Mapping[str, str]] = {}
     """Other names of keys: alias -> key."""
 

@@ -1,18 +1,20 @@
 """The configuration of an offline run is read from a YAML file and a command line.
 
-Types are those of :mod:`synther.runs.settings`: pyrallis' own reading, which is left nothing but
-``--help``, makes True of ``3e-5`` where a bool is expected, and looks up any name a file asks for.
+Types are those of :mod:`synther.runs.settings`: pyrallis' own reading makes True of ``3e-5`` where
+a bool is expected, and looks up any name that a file asks for.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
-import pyrallis
-
 from synther.corl.shared.config import RunConfig
-from synther.runs.settings import ConfigError, configured
+from synther.runs.command_line import CommandParser, canonical
+from synther.runs.flags import flags_of
+from synther.runs.settings import ConfigError, configured, types_of
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
@@ -28,13 +30,17 @@ def parse(config_class: type[ConfigT], arguments: Sequence[str]) -> ConfigT:
     Raises:
         ConfigError: an unknown key, a value that does not fit, or an unreadable file.
     """
-    return configured(config_class, _arguments_by_key(arguments))
+    known = [*types_of(config_class), *config_class.ALIASES, "config"]
+    given = _arguments_by_key(arguments)
+    return configured(config_class, {canonical(key, known): given[key] for key in given})
 
 
-def usage(config_class: type[RunConfig]) -> str:
-    """The text of ``--help``: every key with its default and its comment."""
-    parser = pyrallis.argparsing.ArgumentParser(config_class)
-    return str(parser.format_help()).replace("--config_path str", "--config FILE")
+def flags(config_class: type[RunConfig]) -> CommandParser:
+    """The parser that explains the keys; :func:`parse` reads them."""
+    own = config_class.algorithm or config_class.name
+    command = Path(sys.argv[0]).name
+    example = f"{command} --env hopper-demo-v0 --max_timesteps 4000 --diffusion.path samples.npz"
+    return flags_of(config_class, f"Train {own} offline, on real or synthetic rows.", example)
 
 
 def _arguments_by_key(arguments: Sequence[str]) -> dict[str, str]:
