@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--held_out {args.held_out}: expected a share, 0 or more and less than 1")
         if args.save_num_samples < 1:
             parser.error(f"--save_num_samples {args.save_num_samples}: expected 1 or more")
+    args.save_file_name = args.save_file_name or samples_name(args.save_num_samples)
     with commands.command_errors(SamplingError, launched=True), one_report():
         run(args)
 
@@ -131,8 +132,8 @@ def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
     add("--save_samples", action="store_true", default=True, help="write samples (the default)")
     add("--no_save_samples", action="store_false", dest="save_samples", help="write no samples")
     add("--save_num_samples", type=int, default=5_000_000, help="rows (default: %(default)s)")
-    text = "in --results_folder (default: %(default)s)"
-    add("--save_file_name", default="5m_samples.npz", help=text)
+    text = "in --results_folder (default: by their number, such as 5m_samples.npz)"
+    add("--save_file_name", metavar="NAME", help=text)
     text = (
         "paper: 128 steps of the stochastic sampler; fast: indistinguishable, for fewer network "
         "calls; or a sampler with the steps and schedule of the gin files, which also have the "
@@ -146,6 +147,14 @@ def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
     add("--consistency", choices=CONSISTENCIES, help=text)
     add_target(group)
     add("--compress", action="store_true", help="a smaller file that takes longer to write")
+
+
+def samples_name(rows: int) -> str:
+    """The file of so many samples: ``5m_samples.npz``, ``50k_samples.npz``, ``123_samples.npz``."""
+    for unit, letter in ((1_000_000, "m"), (1000, "k")):
+        if rows % unit == 0:
+            return f"{rows // unit}{letter}_samples.npz"
+    return f"{rows}_samples.npz"
 
 
 def run(args: argparse.Namespace) -> None:

@@ -161,6 +161,22 @@ def test_a_killed_process_can_be_resumed(make: Callable[..., Any], tmp_path: Pat
     assert same(final_state(folder), final_state(tmp_path / "whole" / "TD3_BC-data-s0"))
 
 
+def test_resume_finds_the_runs_of_its_own_algorithm(
+    make: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two algorithms with one --name; the keys of one are unknown to the other."""
+    short = {"name": "both", "max_timesteps": 2, "eval_freq": 2}
+    iql = run(make("iql", **short), ALGORITHMS["iql"][1])
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, TD3BC, 1)
+        with pytest.raises(Interrupted):
+            run(make("td3_bc", **short), TD3BC)
+    found = run(make("td3_bc", **short, resume=True), TD3BC)
+    assert found["config"]["algorithm"] == "TD3+BC"
+    assert (tmp_path / "runs/both-data-s0-2/result.json").is_file()
+    assert run(make("iql", **short, resume=True), ALGORITHMS["iql"][1]) == iql
+
+
 def test_the_same_command_again_gets_a_folder_of_its_own(
     make: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -339,20 +355,26 @@ def test_generated_rows_that_are_not_finite_are_an_error_of_one_line(
 
 
 def test_the_command_prints_one_line_at_the_end_and_one_at_a_mistake(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     env = str(write_dataset(tmp_path / "data.npz"))
     words = ["--env", env, "--max_timesteps", "2", "--n_episodes", "1", "--device", str(DEVICE)]
-    command(TD3BCConfig, TD3BC, words)
+    command(TD3BCConfig, TD3BC, [*words, "--checkpoints-path", "none"])
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert out.startswith("TD3_BC on Pendulum-v1, trained on the data set")
+    assert out.endswith("; nothing is written without --checkpoints_path\n")
+    assert not (tmp_path / "corl_logs").exists()
+    command(TD3BCConfig, TD3BC, words)
+    assert capsys.readouterr().out.endswith("; corl_logs/TD3_BC-data-s0\n")
+    assert (tmp_path / "corl_logs/TD3_BC-data-s0/result.json").is_file()
     with pytest.raises(SystemExit) as stop:
         command(TD3BCConfig, TD3BC, [*words, "--alhpa", "1"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: --alhpa: no such key; did you mean alpha?\n"
     command(TD3BCConfig, TD3BC, ["--help"])
-    assert "--alpha float" in capsys.readouterr().out
+    assert "--alpha X" in capsys.readouterr().out
 
 
 def test_importing_the_algorithms_pulls_in_no_simulator_and_no_other_room() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from synther.diffusion.generation.on_the_fly import rows_of_model
-from synther.diffusion.train_diffuser import main
+from synther.diffusion.train_diffuser import main, samples_name
 from synther.files import checkpoint
 from synther.runs.loggers import read_metrics
 from synther.runs.settings import ConfigError
@@ -275,3 +275,16 @@ def test_without_an_ensemble_on_the_fly_says_how_to_get_one(dataset: Path, tmp_p
     main(arguments(dataset, tmp_path / "run", "--no_save_samples"))
     with pytest.raises(ConfigError, match=r"no ensemble in .*model-60\.pt: sample from it once"):
         _on_the_fly(tmp_path / "run", consistency="ensemble")
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [
+        (5_000_000, "5m_samples.npz"),
+        (50_000, "50k_samples.npz"),
+        (12_345, "12345_samples.npz"),
+        (1, "1_samples.npz"),
+    ],
+)
+def test_the_file_of_samples_is_named_by_their_number(rows: int, name: str) -> None:
+    assert samples_name(rows) == name

@@ -237,7 +237,7 @@ def test_offline_ends_with_usage_code(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: object) -> None:
         raise Started
 
-    monkeypatch.setattr(offline_command, "run", started)
+    monkeypatch.setattr(offline_command, "run_in_folder", started)
     for given_words in (["--env"], ["x"], ["--alhpa", "1"], ["--config", "none.yaml"]):
         ends_with_a_message(
             lambda each: offline_command.command(TD3BCConfig, TD3BC, each), given_words

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import flags, parse
 from synther.corl.shared.result import summary
-from synther.corl.shared.runner import BuildAgent, run
+from synther.corl.shared.runner import BuildAgent, run_in_folder
 from synther.runs.commands import UsageError, command_errors
 from synther.runs.settings import ConfigError
+
+_DEFAULTS = {"checkpoints_path": "corl_logs"}
+"""A run leaves its result somewhere; ``--checkpoints_path none`` is nowhere."""
 
 
 def command(
@@ -23,7 +26,9 @@ def command(
         return
     with command_errors():
         try:
-            config = parse(config_class, words)
+            config = parse(config_class, words, _DEFAULTS)
         except ConfigError as error:
             raise UsageError(str(error)) from error
-        sys.stdout.write(summary(run(config, build)) + "\n")
+        result, folder = run_in_folder(config, build)
+        where = folder or "nothing is written without --checkpoints_path"
+        sys.stdout.write(f"{summary(result)}; {where}\n")

@@ -7,32 +7,41 @@ a bool is expected, and looks up any name that a file asks for.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from synther.corl.shared.config import RunConfig
 from synther.runs.command_line import CommandParser, canonical
 from synther.runs.flags import flags_of
-from synther.runs.settings import ConfigError, configured, types_of
+from synther.runs.settings import ConfigError, configured, read_settings, types_of
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 
-def parse(config_class: type[ConfigT], arguments: Sequence[str]) -> ConfigT:
+def parse(
+    config_class: type[ConfigT],
+    arguments: Sequence[str],
+    defaults: Mapping[str, str] = MappingProxyType({}),
+) -> ConfigT:
     """Defaults, then ``--config FILE``, then the other arguments.
 
     Args:
         config_class: a RunConfig.
         arguments: ``--key value``, ``--key=value``, or ``--key`` alone for a bool. ``--wandb-mode``
             and ``--wandb_mode`` are the same; nested keys are written ``--diffusion.path``.
+        defaults: texts of keys that stand where neither file nor arguments have the key.
 
     Raises:
         ConfigError: an unknown key, a value that does not fit, or an unreadable file.
     """
     known = [*types_of(config_class), *config_class.ALIASES, "config"]
-    given = _arguments_by_key(arguments)
-    return configured(config_class, {canonical(key, known): given[key] for key in given})
+    words = _arguments_by_key(arguments)
+    given = {canonical(key, known): words[key] for key in words}
+    in_file = read_settings(config_class, given["config"]) if "config" in given else {}
+    left = {key: value for key, value in defaults.items() if key not in in_file}
+    return configured(config_class, {**left, **given})
 
 
 def flags(config_class: type[RunConfig]) -> CommandParser:

@@ -17,7 +17,7 @@ from synther.files import checkpoint
 from synther.learning.learner import Agent
 from synther.runs.folder import RunFolder, checkpoint_in, console
 from synther.runs.lock import FolderLock
-from synther.runs.settings import ConfigError
+from synther.runs.settings import ConfigError, read_mapping
 
 
 class NumberedFolder(RunFolder):
@@ -115,12 +115,21 @@ def _numbered(config: RunConfig, number: int) -> Path:
     return Path(config.checkpoints_path or ".") / (name if number == 1 else f"{name}-{number}")
 
 
+def _algorithm_of(file: Path, unknown: str) -> str:
+    """The algorithm of the run with this file of settings; ``unknown`` where it does not say."""
+    try:
+        return str(read_mapping(file).get("algorithm") or unknown)
+    except ConfigError:
+        return unknown  # whoever goes on with the run says what is wrong with its file
+
+
 def _existing(config: RunConfig) -> list[Path]:
-    """The folders of all runs of this name, env and seed, oldest first."""
+    """The folders of all runs of this algorithm, name, env and seed, oldest first."""
     first = _numbered(config, 1)
     name = re.compile(re.escape(first.name) + r"(?:-(\d+))?")
     found = {}
     for path in first.parent.glob("*/config.yaml"):
-        if match := name.fullmatch(path.parent.name):
+        match = name.fullmatch(path.parent.name)
+        if match and _algorithm_of(path, config.algorithm) == config.algorithm:
             found[int(match[1] or 1)] = path.parent
     return [found[number] for number in sorted(found)]

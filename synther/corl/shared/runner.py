@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -45,10 +46,19 @@ class Prepared(NamedTuple):
 
 
 def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
-    """Train as ``config`` says and return what ``result.json`` holds (see ``result_of``).
+    """Train as ``config`` says and return what ``result.json`` holds; see :func:`run_in_folder`."""
+    return run_in_folder(config, build)[0]
+
+
+def run_in_folder(config: RunConfig, build: BuildAgent) -> tuple[dict[str, Any], Path | None]:
+    """Train as ``config`` says.
 
     With ``resume``, a run that has finished is not trained again: its result is returned. With more
     updates than it was trained for, it goes on with the rest of them.
+
+    Returns:
+        What ``result.json`` holds (see ``result_of``), and the run's folder; None where nothing is
+        written.
 
     Raises:
         ConfigError, TransitionError, CheckpointError: of what it was given.
@@ -65,7 +75,7 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
             stack.callback(folder.lock.release)
             finished = folder.result() if folder.lengthened() is None else None
             if finished is not None:
-                return finished
+                return finished, folder.path
         if config.deterministic:
             use_deterministic_kernels()
         use_backend(config.backend)
@@ -88,7 +98,7 @@ def run(config: RunConfig, build: BuildAgent) -> dict[str, Any]:
         result = result_of(config, env_id, training.evaluations, training.seconds)
         if folder:
             folder.finish(result)
-    return result
+    return result, folder.path if folder else None
 
 
 def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> Prepared:
