@@ -61,9 +61,7 @@ def test_a_command_is_understood(words, monkeypatch):
     if script.startswith(("tests", "examples/demo")):
         assert (ROOT / script).exists()
         return
-    monkeypatch.setattr(
-        offline_command, "run_in_folder", do_not_run
-    )  # no argparse
+    monkeypatch.setattr(offline_command, "run_in_folder", do_not_run)  # no argparse
     monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", only_parse)
     run = runpy.run_path if script.endswith(".py") else runpy.run_module
     with pytest.raises(Understood):

@@ -129,7 +129,9 @@ class Training:
             stack.enter_context(float32_products(self.device, self.precision))
             logger = self._open_logger(stack)
             bar = stack.enter_context(
-                loggers.progress_bar(table.total, self.name, initial=self.step, unit=self.unit)
+                loggers.progress_bar(
+                    table.total, self.name, initial=self.step, unit=self.unit, work="offline"
+                )
             )
             clock = Clock(self.step, self.seconds)
             metrics: Metrics = {}

@@ -108,7 +108,9 @@ class OnlineRun:
             self.bias = self._open_bias(stack)
             self.logs = self._open_logs(stack)
             bar = stack.enter_context(
-                loggers.progress_bar(config.total_steps, config.env_name, initial=self.step)
+                loggers.progress_bar(
+                    config.total_steps, config.env_name, initial=self.step, work="online"
+                )
             )
             self.clock = Clock(self.step, self.seconds)
             pace = Pace(config.checkpoint_every)

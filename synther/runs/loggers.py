@@ -12,10 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from tqdm.auto import tqdm
-
 from synther.files import atomic
 from synther.installed import install_hint
+from synther.runs.bars import ADVICE, Bar, in_notebook
 
 WandbMode = Literal["disabled", "offline", "online"]
 
@@ -268,18 +267,20 @@ def open_adapters(
     return tuple(adapters)
 
 
-def progress_bar(total: int, description: str, *, initial: int = 0, unit: str = "step") -> tqdm:
-    """A bar with rate and time left on stderr; one line every 30 s where that is not a terminal."""
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        desc=description,
-        initial=initial,
-        unit=unit,
-        unit_scale=total >= 100_000,
-        mininterval=0.2 if terminal else 30.0,
-        ascii=not terminal,
-        dynamic_ncols=terminal,
-        ncols=None if terminal else 90,
-        smoothing=0.1,
-    )
+def progress_bar(
+    total: int, description: str, *, initial: int = 0, unit: str = "step", work: str = ""
+) -> Bar:
+    """A bar with rate and time left on stderr; one line every 30 s where that is neither a terminal
+    nor a notebook. ``work``, by default the description, is the key of what is said of hours of it,
+    see :mod:`synther.runs.bars`."""
+    options: dict[str, Any] = {"unit_scale": total >= 100_000, "smoothing": 0.1}
+    if not in_notebook():
+        terminal = sys.stderr.isatty()
+        options |= {
+            "mininterval": 0.2 if terminal else 30.0,
+            "ascii": not terminal,
+            "dynamic_ncols": terminal,
+            "ncols": None if terminal else 90,
+        }
+    options["advice"] = ADVICE.get(work or description, "")
+    return Bar(total=total, desc=description, initial=initial, unit=unit, **options)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
@@ -15,6 +21,42 @@ from synther.learning.sources import GenerateRows
 from synther.runs.runtime import cpu_threads
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout
+
+_SILENT = contextlib.nullcontext()
+DEAR = 0.5
+"""Seconds for a thousand rows, from which on a file of samples is advised."""
+
+
+class _FirstRows:
+    """Shows the making of the first rows on a CPU, which may take a minute, and says its cost."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    @contextlib.contextmanager
+    def making(self, count: int, network: torch.nn.Module) -> Iterator[None]:
+        began = time.perf_counter()
+        bar = tqdm(desc=f"{count} rows of {self.path.name}", unit="call", file=sys.stderr)
+
+        def count_call(*_: object) -> None:  # what a hook returns takes the output's place
+            bar.update()
+
+        hook = network.register_forward_hook(count_call)
+        try:
+            with bar:
+                yield
+        finally:
+            hook.remove()
+        thousand = 1000 * (time.perf_counter() - began) / count
+        if thousand > DEAR:
+            tqdm.write(
+                f"{self.path}: a thousand rows take {thousand:.2g} s on this CPU, and each of them "
+                "is used once. Samples in a file are made once and used as often as you like: "
+                f"synther train --load_checkpoint --results_folder {self.path.parent} "
+                "--save_num_samples 1000000 (with the --dataset of the model), then "
+                "--diffusion.path with that file.",
+                file=sys.stderr,
+            )
 
 
 def rows_of_model(
@@ -61,10 +103,15 @@ def rows_of_model(
     except ValueError as error:
         raise ConfigError(f"diffusion.sampler: {error}") from None
 
+    said = _FirstRows(path) if torch.device(device).type == "cpu" else None
+
     def generate(count: int, noise: torch.Generator) -> Tensor:
+        nonlocal said
         try:
-            with cpu_threads(threads):
-                return generator.sample_rows(count, noise)
+            with cpu_threads(threads), said.making(count, loaded.model.net) if said else _SILENT:
+                rows = generator.sample_rows(count, noise)
+            said = None
+            return rows
         except SamplingError as error:
             raise TransitionError(f"{path}: {error}") from error
 

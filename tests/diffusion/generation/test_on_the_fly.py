@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from synther.diffusion.generation import on_the_fly
 from synther.diffusion.generation.on_the_fly import rows_of_model
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
@@ -45,6 +46,23 @@ def test_a_model_is_not_fitted_to_the_columns_that_it_happens_to_have(
         CheckpointError, match=rf"{path.name}: .*{layout.row_dim} columns, expected"
     ):
         rows_of_model(path, as_wide, "cpu", num_steps=3)
+
+
+def test_the_first_rows_have_a_bar_and_a_price(
+    written: tuple[Path, TransitionLayout],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(on_the_fly, "DEAR", 0.0)
+    generate = rows_of_model(written[0], AGENTS, "cpu", num_steps=3)
+    noise = torch.Generator().manual_seed(0)
+    generate(40, noise)
+    said = capsys.readouterr().err
+    assert "40 rows of model-0.pt: 5call" in said  # Heun: two calls a step, less one
+    assert "--load_checkpoint" in said
+    assert f"--results_folder {written[0].parent} " in said
+    generate(40, noise)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_unknown_sampler_is_named(written: tuple[Path, TransitionLayout]) -> None:
