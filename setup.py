@@ -12,6 +12,7 @@ CORE = [
     "numpy>=1.26",
     "scipy>=1.11",
     "gymnasium>=1.2",
+    "cloudpickle>=2.2",
     "h5py>=3.11",
     "gin-config>=0.5.0",
     "pyrallis>=0.3.1",

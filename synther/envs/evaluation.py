@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from synther.envs.faults import EnvironmentFaultError, checked_observation, checked_step
-from synther.envs.randomness import reseed_own, shared_apart
+from synther.envs.randomness import reseed_own, same_states, shared_apart, take_shared
 from synther.envs.registry import make_env
 from synther.envs.simulators import require
 
@@ -31,6 +32,8 @@ class Evaluator:
             several episodes in turn.
         max_episode_steps: the environment's time limit; None for its own. One that has none gets
             ``DEFAULT_LIMIT``, with a warning: its episodes might never end.
+        part: ``(k, n)``: of its slots the Evaluator plays every n-th from the k-th on, and opens no
+            environments for the others, whose episodes count 0. n Evaluators play the whole.
         env_kwargs: passed to ``make_env``.
 
     An episode's start depends on its agent's seed and its own number alone, neither on the other
@@ -47,6 +50,7 @@ class Evaluator:
         *,
         max_envs: int = 128,
         max_episode_steps: int | None = None,
+        part: tuple[int, int] = (0, 1),
         **env_kwargs: Any,
     ) -> None:
         if episodes < 1 or num_seeds < 1 or max_envs < 1:
@@ -57,19 +61,24 @@ class Evaluator:
         self.env_id = env_id
         self.episodes = episodes
         self.num_seeds = num_seeds
+        self.options = {"max_envs": max_envs, "max_episode_steps": max_episode_steps, **env_kwargs}
         self.slots = min(episodes, max(1, max_envs // num_seeds))
-        # The vector environment makes, checks and closes its parts. They are stepped one by one:
-        # its own step would go on simulating episodes that are over.
-        self._vector = require("gymnasium.vector").SyncVectorEnv(
-            [lambda: make_env(env_id, max_episode_steps=max_episode_steps, **env_kwargs)]
-            * (num_seeds * self.slots)
+        self._own = list(np.ndindex(num_seeds, self.slots))[part[0] :: part[1]]
+        self._make = functools.partial(
+            make_env, env_id, max_episode_steps=max_episode_steps, **env_kwargs
         )
-        self.observation_dim = int(self._vector.single_observation_space.shape[0])
-        self.action_dim = int(self._vector.single_action_space.shape[0])
-        spec = self._vector.envs[0].spec
+        self._first = self._make()
+        self._vector: Any = None  # of all of them, made when they are needed
+        self.observation_dim = _width(self._first.observation_space)
+        self.action_dim = _width(self._first.action_space)
+        spec = self._first.spec
         self.max_episode_steps: int | None = spec.max_episode_steps if spec else None
         """The time limit, None where the environment has none of its own."""
-        self._longest = self.max_episode_steps or DEFAULT_LIMIT
+        self.longest = self.max_episode_steps or DEFAULT_LIMIT
+        """Steps after which an episode is cut off."""
+        self.drew_shared = False
+        """Whether an environment drew from generators that environments share: what it drew then
+        depends on which others are stepped beside it."""
         if self.max_episode_steps is None:
             warnings.warn(
                 f"{env_id} has no time limit; episodes of an evaluation are cut off after "
@@ -102,16 +111,19 @@ class Evaluator:
         """
         if len(seeds) != self.num_seeds or min(seeds) < 0:
             raise ValueError(f"expected {self.num_seeds} seeds that are not negative, got {seeds}")
-        with shared_apart(self._vector.envs[0], list(seeds)):
-            return self._play(policy, seeds)
+        self._open()
+        with shared_apart(self._first, list(seeds)):
+            before = take_shared(self._first)
+            played = self._play(policy, seeds)
+            self.drew_shared |= not same_states(before, take_shared(self._first))
+            return played
 
     def _play(
         self, policy: Policy, seeds: Sequence[int]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        shape = (self.num_seeds, self.slots)
         returns = np.zeros((self.num_seeds, self.episodes))
         lengths = np.zeros(returns.shape, np.int64)
-        observations = np.empty((*shape, self.observation_dim), np.float32)
+        observations = np.zeros((self.num_seeds, self.slots, self.observation_dim), np.float32)
         playing: dict[tuple[int, ...], int] = {}  # slot -> number of its episode
 
         def begin(slot: tuple[int, ...], episode: int) -> None:
@@ -124,7 +136,7 @@ class Evaluator:
                     returns[slot[0], episode] = _not_counted(fault)
                     episode += self.slots
 
-        for slot in np.ndindex(*shape):
+        for slot in self._own:
             begin(slot, slot[1])
         while playing:
             actions = self._act(policy, observations)
@@ -141,20 +153,25 @@ class Evaluator:
                     begin(slot, episode + self.slots)
         return returns, lengths
 
+    def _open(self) -> None:
+        """Open the environments. The vector environment makes, checks and closes its parts. They
+        are stepped one by one: its own step would go on simulating episodes that are over."""
+        if self._vector is None:
+            makers = [lambda: self._first, *[self._make] * (len(self._own) - 1)]
+            self._vector = require("gymnasium.vector").SyncVectorEnv(makers)
+            self._envs = dict(zip(self._own, self._vector.envs, strict=True))
+
     def _step(
         self, slot: tuple[int, ...], action: NDArray[Any], number: int
     ) -> tuple[NDArray[np.float32], float, bool]:
         """Observation, reward, and whether the episode is over."""
-        env = self._env(slot)
+        env = self._envs[slot]
         when = f"step {number} of an evaluation"
         seen, reward, terminated, truncated = checked_step(env, env.step(action), when)
-        return seen, reward, terminated or truncated or number >= self._longest
-
-    def _env(self, slot: tuple[int, ...]) -> Any:
-        return self._vector.envs[slot[0] * self.slots + slot[1]]
+        return seen, reward, terminated or truncated or number >= self.longest
 
     def _begin(self, slot: tuple[int, ...], seeds: Sequence[int], episode: int) -> Any:
-        env, seed = self._env(slot), episode_seed(seeds[slot[0]], episode)
+        env, seed = self._envs[slot], episode_seed(seeds[slot[0]], episode)
         reseed_own(env, seed)
         return checked_observation(env, env.reset(seed=seed)[0], "the start of an evaluation")
 
@@ -166,12 +183,12 @@ class Evaluator:
                 f"{self.env_id}: the policy gave actions {list(actions.shape)} for observations "
                 f"{list(observations.shape)}, expected {list(expected)}"
             )
-        if not np.isfinite(actions).all():
+        if not all(np.isfinite(actions[slot]).all() for slot in self._own):
             raise ValueError(f"{self.env_id}: the policy gave an action that is not finite")
         return actions
 
     def close(self) -> None:
-        self._vector.close()
+        (self._first if self._vector is None else self._vector).close()
 
     def __enter__(self) -> Evaluator:
         return self
@@ -183,6 +200,10 @@ class Evaluator:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _width(space: Any) -> int:
+    return int(space.shape[0])
 
 
 def _not_counted(fault: EnvironmentFaultError) -> float:

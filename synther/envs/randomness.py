@@ -91,15 +91,16 @@ def drawn_from(before: States, now: States) -> States:
     return {
         key: each
         for key, each in now.items()
-        if key not in _GLOBAL or not _same(each, before.get(key))
+        if key not in _GLOBAL or not same_states(each, before.get(key))
     }
 
 
-def _same(one: Any, other: Any) -> bool:
+def same_states(one: Any, other: Any) -> bool:
+    """Whether two states, or dicts of states, are equal."""
     if isinstance(one, np.ndarray):
         return np.array_equal(one, other)
     if isinstance(one, dict):
-        return isinstance(other, dict) and all(_same(one[key], other.get(key)) for key in one)
+        return isinstance(other, dict) and all(same_states(one[key], other.get(key)) for key in one)
     return bool(one == other)
 
 

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, NamedTuple
+import copy
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.optim import Adam, Optimizer
 
 from synther.runs.runtime import CompileMode
 
+LearnerT = TypeVar("LearnerT", bound="Learner")
 Metrics = dict[str, Tensor]
 """Name -> detached ``[seeds]``."""
 
@@ -95,12 +97,34 @@ class Learner(nn.Module):
             fit_to_device(optimizer)
 
 
+def acting_copy(learner: LearnerT) -> LearnerT:
+    """A copy on the CPU that can act as ``learner`` does now, and nothing else.
+
+    It has what ``acts_with`` of the class that defines ``act`` names; all but optimisers where it
+    names nothing.
+    """
+    kind = type(learner)
+    owner = next(each for each in kind.__mro__ if "act" in vars(each))
+    own = {*vars(learner), *learner._modules, *learner._parameters, *learner._buffers}
+    names = vars(owner).get("acts_with") or own - vars(nn.Module()).keys() - {"_compiled"}
+    copied = kind.__new__(kind)
+    nn.Module.__init__(copied)
+    for name in names:
+        if not isinstance(value := getattr(learner, name), Optimizer):
+            setattr(copied, name, copy.deepcopy(value))
+    return copied.cpu()
+
+
 class Agent(Learner):
     """S independent agents of one algorithm, trained as one stack from a fixed source of batches.
 
     A subclass makes its networks from ``generators`` (one a seed), then its optimisers by
     ``adam``, and defines ``act``, ``update`` and, where its update draws random numbers, ``noise``.
     """
+
+    acts_with: ClassVar[Sequence[str]] = ()
+    """The attributes that ``act`` reads, of the class that defines it, so that an evaluation copies
+    no others. Empty: all."""
 
     def act(self, states: Any) -> Any:
         """Deterministic actions ``[S, N, A]`` for states ``[S, N, O]``; an agent that sees pictures

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.learning.evaluation import Pending
 from synther.learning.graphs import graphed
+from synther.learning.journal import Evaluation, Journal, Record
 from synther.learning.learner import Agent, Metrics
 from synther.learning.sources import BatchSource
 from synther.learning.streams import BlockStream, generators_for
@@ -54,22 +56,14 @@ class Timetable:
         return step == self.total or bool(every and step % every == 0)
 
 
-class Evaluation(NamedTuple):
-    """An evaluation's findings: a ``record`` of plain values, which checkpoints keep; ``metrics``
-    for the log, numbers or ``[S]``; and a few words for the progress bar."""
-
-    record: dict[str, Any]
-    metrics: dict[str, Any]
-    summary: str
-
-
 class Training:
     """One run of the loop: its agent, where its batches and noise come from, how far it is.
 
     Args:
         agent: its networks and optimisers are on ``device``.
         source: of batches.
-        evaluate: plays episodes with the agent as it is.
+        evaluate: plays episodes with the agent as it is; while they are under way elsewhere,
+            training goes on.
         timetable: see :class:`Timetable`.
         seeds: of the agent's members, which name their metrics.
         device: where noise is drawn.
@@ -89,7 +83,7 @@ class Training:
         self,
         agent: Agent,
         source: BatchSource,
-        evaluate: Callable[[], Evaluation],
+        evaluate: Callable[[], Evaluation | Pending[Evaluation]],
         timetable: Timetable,
         *,
         seeds: Sequence[int],
@@ -115,6 +109,10 @@ class Training:
         self.precision = precision
         self.step, self.seconds = 0, 0.0
         self.evaluations: list[dict[str, Any]] = []
+        self.journal = Journal(self._write, self._note)
+        self._logger: loggers.Logger | None = None
+        self._bar: Any = None
+        self._repeat: list[Record] | None = None  # records of a step that is evaluated again
         if device.type == "cpu":
             keep_freed_memory()
 
@@ -127,13 +125,14 @@ class Training:
         due, table = self.timetable.is_due, self.timetable
         with contextlib.ExitStack() as stack:
             stack.enter_context(float32_products(self.device, self.precision))
-            logger = self._open_logger(stack)
-            bar = stack.enter_context(
+            self._logger = self._open_logger(stack)
+            bar = self._bar = stack.enter_context(
                 loggers.progress_bar(
                     table.total, self.name, initial=self.step, unit=self.unit, work="offline"
                 )
             )
             clock = Clock(self.step, self.seconds)
+            self._evaluate_again()
             metrics: Metrics = {}
             while self.step < table.total:
                 self.step += 1
@@ -143,17 +142,19 @@ class Training:
                     metrics = self.update(batch, noise, self.agent.variant(self.step))
                 bar.update()
                 if metrics and due(table.log_every, self.step):
-                    self._log(logger, {**self._on_host(metrics), **self._speeds(clock)})
+                    record = {**self._on_host(metrics), **self._speeds(clock)}
+                    self.journal.log(self._flat(record), self.step)
+                    self.journal.settle(wait=False)
                 evaluates = due(table.evaluate_every, self.step)
                 saves = due(table.save_every, self.step)
                 if evaluates or saves:
                     self._require_finite(metrics)
-                if evaluates:
                     with clock.paused():
-                        found = self.evaluate()
-                    self.evaluations.append({"step": self.step, **found.record})
-                    self._log(logger, found.metrics)
-                    bar.set_postfix_str(found.summary)
+                        self.journal.settle(wait=True)  # one of an earlier step
+                        if evaluates:
+                            self.journal.begin(self.evaluate(), self.step)
+                        if self.step == table.total:
+                            self.journal.settle(wait=True)
                 if saves:
                     self.seconds = clock.seconds()
                     self._save()
@@ -166,22 +167,39 @@ class Training:
         if self.folder is None:
             return None
         adapters = loggers.open_adapters(self.folder, self.config, self.logs)
-        return stack.enter_context(
-            loggers.Logger(self.folder, adapters=adapters, resume_from=self.step or None)
-        )
+        kept = None if self.step == 0 else self.step - (self._repeat is not None)
+        return stack.enter_context(loggers.Logger(self.folder, adapters=adapters, resume_from=kept))
 
-    def _log(self, logger: loggers.Logger | None, values: Mapping[str, Any]) -> None:
-        """One record; with more seeds than one, a key a seed: ``critic_loss/s3``."""
-        if logger is None:
-            return
-        flat: dict[str, Any] = {}
+    def _flat(self, values: Record) -> dict[str, float]:
+        """Numbers by key; with more seeds than one, a key a seed: ``critic_loss/s3``."""
+        flat: dict[str, float] = {}
         for key, value in values.items():
             if np.size(value) == 1:
                 flat[key] = float(np.squeeze(value))
             else:
                 pairs = zip(self.seeds, value, strict=True)
                 flat.update({f"{key}/s{seed}": float(each) for seed, each in pairs})
-        logger.log(flat, self.step)
+        return flat
+
+    def _write(self, record: Record, step: int) -> None:
+        if self._logger is not None:
+            self._logger.log(self._flat(record), step)
+
+    def _note(self, found: Evaluation, step: int) -> None:
+        """Keep an evaluation's record, and show its summary."""
+        self.evaluations.append({"step": step, **found.record})
+        self._bar.set_postfix_str(found.summary)
+
+    def _evaluate_again(self) -> None:
+        """Evaluate at the step of the checkpoint, whose evaluation was under way as it was written.
+
+        The log begins anew at that step, since the evaluation may be in it or not.
+        """
+        if self._repeat is not None:
+            for record in self._repeat:
+                self.journal.log(record, self.step)
+            self.journal.begin(self.evaluate(), self.step)
+            self._repeat = None
 
     def _on_host(self, metrics: Metrics) -> dict[str, NDArray[np.float32]]:
         """All metrics, each ``[S]``, in one transfer, for which the host waits."""
@@ -218,11 +236,13 @@ class Training:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on, and what describes the agent."""
+        unsettled = self.journal.unsettled(self.step)
         return {
             **self.about,
             "step": self.step,
             "seconds": self.seconds,
             "evaluations": self.evaluations,
+            **({} if unsettled is None else {"unsettled": unsettled}),
             "config": self.config,
             "data": self.data,
             "agent": self.agent.training_state(),
@@ -246,6 +266,7 @@ class Training:
                 )
         self.step, self.seconds = state["step"], state["seconds"]
         self.evaluations = state["evaluations"]
+        self._repeat = state.get("unsettled")
         self.source.load_state_dict(state["source"])
         self.noise.load_state_dict(state["noise"])
         self.agent.load_training_state(state["agent"])

@@ -29,7 +29,7 @@ from synther.runs.settings import as_dict, build, read_settings, typed
 
 PREFIX = "checkpoint"
 """An agent's checkpoints are ``checkpoint-{step}.pt``."""
-MAY_DIFFER = LOG_KEYS | {"resume", "device", "threads"}
+MAY_DIFFER = LOG_KEYS | {"resume", "device", "threads", "eval_workers"}
 """Keys that a resumed run may have otherwise: they say how it runs, not what it computes."""
 PREVIOUS = re.compile(r"previous-(\d+)")
 """The names of the folders into which earlier runs are moved."""

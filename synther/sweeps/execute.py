@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from synther.installed import CHECKOUT
+from synther.learning.evaluation import VARIABLE as EVAL_WORKERS
 from synther.runs.commands import Exit
 from synther.sweeps.jobs import Job, record, update_record
 from synther.sweeps.sections import StudyError
@@ -92,7 +93,8 @@ def _start(job: Job, root: Path, lock: IO[str]) -> Outcome:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    # The study's jobs share the cores, so that none has any for the workers of its evaluations.
+    environment = {EVAL_WORKERS: "0", **os.environ, "PYTHONUNBUFFERED": "1"}
     if not job.resources.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     return environment

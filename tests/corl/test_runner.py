@@ -136,6 +136,49 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert len(list((tmp_path / "runs").iterdir())) == 2  # it went on in its own folder
 
 
+def test_evaluation_in_workers_changes_nothing_but_where_it_runs(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two seeds, a run that is cut off while an evaluation may be under way, and a user's
+    algorithm whose class no other process can import."""
+
+    class OfAScript(TD3BC):
+        def act(self, states: torch.Tensor) -> torch.Tensor:
+            return super().act(states) / 2
+
+    options = {"num_seeds": 2, "n_episodes": 3}
+    whole = run(make(name="whole", eval_workers=0, **options), OfAScript)
+    beside = run(make(name="beside", eval_workers=2, **options), OfAScript)
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, TD3BC, 7)
+        with pytest.raises(Interrupted):
+            run(make(name="cut", eval_workers=1, **options), OfAScript)
+    stored = checkpoint.load(tmp_path / "runs" / "cut-data-s0to1" / "checkpoint-5.pt")
+    assert (stored["evaluations"] == []) == ("unsettled" in stored)
+    cut = run(make(name="cut", resume=True, eval_workers=0, **options), OfAScript)
+    folders = [tmp_path / "runs" / f"{name}-data-s0to1" for name in ("whole", "beside", "cut")]
+    for folder, result in zip(folders[1:], (beside, cut), strict=True):
+        assert same(final_state(folders[0]), final_state(folder))
+        assert curve(folders[0]) == curve(folder)
+        assert whole["last_return"] == result["last_return"]
+
+
+def test_workers_that_were_not_asked_for_are_done_without_where_they_fail(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run(make(eval_workers=0), TD3BC)
+    monkeypatch.setattr("synther.envs.evaluation_pool._PROGRAM", "synther.envs.no_such_program")
+    with pytest.raises(ChildProcessError, match=r"exit code 1; .*no_such_program"):
+        run(make(eval_workers=1), TD3BC)
+    monkeypatch.setenv("SYNTHER_EVAL_WORKERS", "1")
+    with pytest.warns(UserWarning, match="no_such_program; evaluations go on in the training proc"):
+        result = run(make(), TD3BC)
+    assert result["last_return"] == plain["last_return"]
+    monkeypatch.setenv("SYNTHER_EVAL_WORKERS", "many")
+    with pytest.raises(ValueError, match="SYNTHER_EVAL_WORKERS=many: expected a whole number"):
+        run(make(), TD3BC)
+
+
 def test_tensorboard_shows_what_metrics_jsonl_has(make: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(make(tensorboard=True), TD3BC)
@@ -218,18 +261,16 @@ def test_results_hold_last_and_best_of_every_seed(
 
         def __init__(self, *_: Any, **__: Any) -> None: ...
 
-        def run(self, policy: Any, seeds: list[int]) -> np.ndarray:
+        def play(self, policy: Any, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
             assert policy(np.zeros((2, 4, 3), np.float32)).shape == (2, 4, 1)
             middle = next(self.played)
-            return np.array([[middle - 1 + seed, middle + 1 + seed] for seed in seeds])
+            returns = np.array([[middle - 1 + seed, middle + 1 + seed] for seed in seeds])
+            return returns, np.ones_like(returns, int)
 
-        def __enter__(self) -> "Scripted":
-            return self
-
-        def __exit__(self, *_: Any) -> None: ...
+        def close(self) -> None: ...
 
     monkeypatch.setattr(runner, "Evaluator", Scripted)
-    result = run(make(num_seeds=2, seed=4, eval_env="Hopper-v2"), TD3BC)
+    result = run(make(num_seeds=2, seed=4, eval_env="Hopper-v2", eval_workers=0), TD3BC)
     assert result["seeds"] == [4, 5]
     assert result["last_return"] == [24.0, 25.0]
     assert result["best_return"] == [34.0, 35.0]

@@ -28,20 +28,17 @@ def stand_in(name: str) -> Transitions:
 class NoSimulator:
     """Asks for actions once and says that every episode returned 1."""
 
-    def __init__(self, env_id: str, episodes: int, num_seeds: int) -> None:
+    def __init__(self, env_id: str, episodes: int, num_seeds: int, **_: Any) -> None:
         self.observation_dim, self.action_dim = WIDTHS[env_id.split("-")[0]]
         self.shape = (num_seeds, episodes)
 
-    def run(self, policy: Any, seeds: list[int]) -> np.ndarray:
+    def play(self, policy: Any, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
         actions = policy(np.zeros((*self.shape, self.observation_dim), np.float32))
         assert actions.shape == (*self.shape, self.action_dim)
         assert np.isfinite(actions).all()
-        return np.ones(self.shape)
+        return np.ones(self.shape), np.ones(self.shape, int)
 
-    def __enter__(self) -> "NoSimulator":
-        return self
-
-    def __exit__(self, *_: Any) -> None: ...
+    def close(self) -> None: ...
 
 
 @pytest.mark.slow
@@ -52,7 +49,7 @@ def test_a_file_trains(row: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(runner, "Evaluator", NoSimulator)
     config_class, build, _ = ALGORITHMS[algorithm]
     words = ["--config", str(YAML_FOLDER / file), "--max_timesteps", "200", "--batch_size", "16"]
-    config = parse(config_class, [*words, "--device", "cpu"])
+    config = parse(config_class, [*words, "--device", "cpu", "--eval_workers", "0"])
     result = runner.run(config, build)
     assert (result["env"], result["steps"]) == (dataset, 200)
     assert result["last_return"] == [1.0]

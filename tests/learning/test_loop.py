@@ -7,14 +7,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.learning.evaluation import Pending
+from synther.learning.journal import Evaluation
 from synther.learning.learner import Agent, Metrics
-from synther.learning.loop import Evaluation, Timetable, Training
+from synther.learning.loop import Timetable, Training
 from synther.runs.loggers import read_metrics
 
 NO_SERVICES = SimpleNamespace(
@@ -66,12 +69,17 @@ class Counting:
         return {"handed_out": float(self.count)}
 
 
-def training(folder: Path | None, timetable: Timetable, **options: Any) -> Training:
+def training(
+    folder: Path | None, timetable: Timetable, *, late: int | None = None, **options: Any
+) -> Training:
+    """A run; its evaluations are finished when they were asked ``late`` times whether they are."""
     agent = Walk()
 
-    def evaluate() -> Evaluation:
+    def evaluate() -> Evaluation | Pending[Evaluation]:
         places = agent.place.tolist()
-        return Evaluation({"places": places}, {"eval_place": agent.place.numpy()}, "walked")
+        found = Evaluation({"places": places}, {"eval_place": np.array(places)}, "walked")
+        asked = iter(range(late or 0))
+        return found if late is None else Pending(lambda: next(asked, late) == late, lambda: found)
 
     return Training(
         agent,
@@ -112,33 +120,92 @@ def test_an_update_takes_the_schedule_and_the_variant_of_its_step() -> None:
     assert run.agent.calls == [(2, False), (4, True), (6, False), (8, True)]
 
 
-def test_a_run_continues_from_its_newest_checkpoint_bit_for_bit(tmp_path: Path) -> None:
-    whole, cut = training(tmp_path / "whole", Timetable(9, 1, 4, 4)), Timetable(9, 1, 4, 4)
-    whole.run()
+class Interrupted(Exception):
+    pass
 
-    class Interrupted(Exception):
-        pass
 
-    first = training(tmp_path / "cut", cut)
-    sample = first.source.sample
+def interrupt_at(run: Training, step: int) -> None:
+    sample = run.source.sample
 
     def failing() -> Any:
-        if first.step == 7:
+        if run.step == step:
             raise Interrupted
         return sample()
 
-    first.source.sample = failing  # type: ignore[method-assign]
+    run.source.sample = failing  # type: ignore[method-assign]
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    left_out = ("time", "updates_per_second")
+    records = read_metrics(folder / "metrics.jsonl")
+    return [{k: v for k, v in record.items() if k not in left_out} for record in records]
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    path = checkpoint.latest(folder, "checkpoint")
+    assert path is not None
+    state = checkpoint.load(path)
+    return {key: value for key, value in state.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize("cut_at", [7, 5, 9])
+@pytest.mark.parametrize(("late", "later"), [(None, None), (1, 1), (100, 100), (100, None), (0, 2)])
+def test_a_run_continues_from_its_newest_checkpoint_bit_for_bit(
+    cut_at: int, late: int | None, later: int | None, tmp_path: Path
+) -> None:
+    """Also one whose checkpoint was written while its step was evaluated; whether that evaluation
+    was in the log already (as at 7 with late 1) or not, and wherever the rest is evaluated."""
+    table = Timetable(9, 1, 4, 4)
+    whole = training(tmp_path / "whole", table)
+    whole.run()
+    first = training(tmp_path / "cut", table, late=late)
+    interrupt_at(first, cut_at)
     with pytest.raises(Interrupted):
         first.run()
-    again = training(tmp_path / "cut", cut)
+    again = training(tmp_path / "cut", table, late=later)
     assert again.resume()
-    assert again.step == 4
+    assert again.step == 4 * ((cut_at - 1) // 4)
     again.run()
     assert torch.equal(again.agent.place, whole.agent.place)  # type: ignore[arg-type]
     assert again.evaluations == whole.evaluations
-    steps = [[each["step"] for each in read_metrics(tmp_path / name / "metrics.jsonl")]
-             for name in ("whole", "cut")]  # fmt: skip
-    assert steps[0] == steps[1]
+    assert records_of(tmp_path / "cut") == records_of(tmp_path / "whole")
+    assert str(final_state(tmp_path / "cut")) == str(final_state(tmp_path / "whole"))
+
+
+def test_training_goes_on_while_an_evaluation_is_under_way(tmp_path: Path) -> None:
+    """Its record, and those of later steps behind it, are written as soon as it is finished; the
+    next evaluation and a checkpoint wait for it."""
+    written: dict[int, list[int]] = {}
+    for late in (1, 3, 100):
+        run = training(tmp_path / str(late), Timetable(12, 1, 8, 5), late=late)
+        update = run.update
+
+        def watched(*given: Any, run: Training = run, update: Any = update) -> Metrics:
+            if run.step == 10:
+                steps = [each["step"] for each in records_of(run.folder)]  # type: ignore[arg-type]
+                written[late] = steps  # noqa: B023
+            return update(*given)
+
+        run.update = watched
+        run.run()
+    assert written == {1: [*range(1, 9), 8, 9], 3: [*range(1, 9)], 100: [*range(1, 9)]}
+    plain = training(tmp_path / "plain", Timetable(12, 1, 8, 5))
+    plain.run()
+    for late in (1, 3, 100):
+        assert records_of(tmp_path / str(late)) == records_of(tmp_path / "plain")
+
+
+def test_an_evaluation_that_fails_ends_the_run_with_its_own_error(tmp_path: Path) -> None:
+    run = training(tmp_path, Timetable(9, 1, 4, 4))
+
+    def failing() -> Evaluation:
+        raise ValueError("the environment broke")
+
+    run.evaluate = lambda: Pending(lambda: run.step > 5, failing)
+    with pytest.raises(ValueError, match=r"^the environment broke$"):
+        run.run()
+    assert run.step == 6
+    assert list(checkpoint.steps(tmp_path, "checkpoint")) == [4]
 
 
 def test_there_is_nothing_to_continue_in_an_empty_folder(tmp_path: Path) -> None:

@@ -125,6 +125,8 @@ class TanhGaussianActor(nn.Module):
 
 
 class CQL(Agent):
+    acts_with = ("actor", "config")
+
     def __init__(
         self,
         config: CQLConfig,

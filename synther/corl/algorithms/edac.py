@@ -169,6 +169,8 @@ def similarity(gradients: Tensor) -> Tensor:
 
 
 class EDAC(Agent):
+    acts_with = ("actor", "config")
+
     def __init__(
         self,
         config: EDACConfig,

@@ -54,6 +54,8 @@ class IQLConfig(RunConfig):
 
 
 class IQL(Agent):
+    acts_with = ("actor", "config")
+
     # ---- Networks ----
     def __init__(
         self,

@@ -46,6 +46,8 @@ class TD3BCConfig(RunConfig):
 
 
 class TD3BC(Agent):
+    acts_with = ("actor", "config")
+
     # ---- Networks ----
     def __init__(
         self,

@@ -58,6 +58,7 @@ class RunConfig:
     eval_env: Optional[str] = None  # environment of evaluation; None: the data set's own
     eval_freq: int = 5000  # updates from one evaluation to the next
     n_episodes: int = 10  # episodes of an evaluation, for each seed
+    eval_workers: Optional[int] = None  # processes that evaluate beside training; 0: none
     max_episode_steps: Optional[int] = None  # None: the environment's limit, else 1000
     max_timesteps: int = 1_000_000  # updates in all
     checkpoints_path: Optional[str] = None  # folder of runs; without, corl_logs
@@ -105,6 +106,8 @@ class RunConfig:
             self, "num_seeds", "eval_freq", "n_episodes", "max_episode_steps", "max_timesteps",
             "log_every", "buffer_size", "batch_size", "max_action",
         )  # fmt: skip
+        if self.eval_workers is not None and self.eval_workers < 0:
+            raise ConfigError(f"eval_workers is {self.eval_workers}, expected 0 or more")
         if self.seed < 0 or self.threads < 0:
             raise ConfigError(f"seed is {self.seed}, threads {self.threads}: expected 0 or more")
         if not 0 <= self.discount <= 1:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synther.corl.shared.config import RunConfig
 from synther.envs import normalized_score, reference_scores
-from synther.learning.loop import Evaluation
+from synther.learning.journal import Evaluation
 from synther.runs.settings import as_dict
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -22,8 +24,11 @@ from synther.datasets import load_dataset
 from synther.datasets.digest import content_digest, file_digest
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.envs import Evaluator, use_backend
-from synther.learning.learner import Agent, Dims
-from synther.learning.loop import Evaluation, Timetable, Training
+from synther.envs.evaluation_pool import Played
+from synther.learning.evaluation import Evaluations, Pending
+from synther.learning.journal import Evaluation
+from synther.learning.learner import Agent, Dims, acting_copy
+from synther.learning.loop import Timetable, Training
 from synther.learning.streams import generators_for
 from synther.runs.commands import naming_last_checkpoint
 from synther.runs.folder import PREFIX, RunFolder
@@ -38,10 +43,10 @@ BuildAgent = Callable[[Any, Dims, list[torch.Generator], torch.device], Agent]
 
 
 class Prepared(NamedTuple):
-    """A run that can be started: the loop, and the environments that it is evaluated in."""
+    """A run that can be started: the loop, and what plays its evaluations."""
 
     training: Training
-    evaluator: Evaluator
+    evaluations: Evaluations
     env_id: str
 
 
@@ -92,8 +97,8 @@ def run_in_folder(config: RunConfig, build: BuildAgent) -> tuple[dict[str, Any],
             except Exception:
                 folder.remove()  # nothing that could be resumed
                 raise
-        training, evaluator, env_id = prepared
-        with naming_last_checkpoint(folder.path if folder else None, PREFIX), evaluator:
+        training, evaluations, env_id = prepared
+        with naming_last_checkpoint(folder.path if folder else None, PREFIX), evaluations:
             training.run()
         result = result_of(config, env_id, training.evaluations, training.seconds)
         if folder:
@@ -124,19 +129,24 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     )
     agent = build(config, dims, generators_for(config.seeds, "init"), device)
 
-    @torch.no_grad()
-    def policy(observations: NDArray[Any]) -> NDArray[Any]:
-        seen = torch.from_numpy(observations).to(device)
-        return agent.act(seen if states is None else states(seen)).cpu().numpy()
+    table = Timetable(config.max_timesteps, config.log_every, config.eval_freq, config.eval_freq)
+    count = -(-table.total // table.evaluate_every)
+    evaluations = Evaluations(evaluator, config.eval_workers, count)
+    # A worker has no GPU. Without workers too the CPU acts, so that a run's scores do not depend on
+    # where it was evaluated.
+    copied = evaluations.workers > 0 or device.type != "cpu"
 
-    def evaluate() -> Evaluation:
-        return evaluation_of(evaluator.run(policy, config.eval_seeds), env_id)
+    def evaluate() -> Pending[Evaluation]:
+        policy = StatePolicy(acting_copy(agent) if copied else agent, states)
+        playing = evaluations.begin(policy, config.eval_seeds)
+        found = functools.partial(_found, playing, env_id)
+        return Pending(playing.ready, found)
 
     training = Training(
         agent,
         source,
         evaluate,
-        Timetable(config.max_timesteps, config.log_every, config.eval_freq, config.eval_freq),
+        table,
         seeds=config.seeds,
         device=device,
         config=as_dict(config),
@@ -151,7 +161,26 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     )
     if not training.resume() and config.load_model is not None:
         load_weights(agent, config.load_model)
-    return Prepared(training, evaluator, env_id)
+    return Prepared(training, evaluations, env_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class StatePolicy:
+    """An agent's actions as an ``Evaluator`` asks for them; ``states`` normalises what it sees."""
+
+    agent: Agent
+    states: StateNormalizer | None
+
+    @torch.no_grad()
+    def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Observations ``[S, E, O]`` -> actions ``[S, E, A]``."""
+        seen = torch.from_numpy(observations)
+        actions = self.agent.act(seen if self.states is None else self.states(seen))
+        return np.asarray(actions.numpy())
+
+
+def _found(playing: Pending[Played], env_id: str) -> Evaluation:
+    return evaluation_of(playing.result().returns, env_id)
 
 
 def _digests(dataset: Transitions, config: RunConfig) -> dict[str, str]:
