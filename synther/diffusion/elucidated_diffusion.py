@@ -12,6 +12,7 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
+from synther.diffusion.conditioning.around import Around, rest_of, sampler_from
 from synther.diffusion.conditioning.condition import Condition
 from synther.diffusion.conditioning.guidance import Guided
 from synther.diffusion.norm import BaseNormalizer
@@ -214,6 +215,7 @@ class ElucidatedDiffusion(nn.Module):
         generator: torch.Generator | None = None,
         noise: Noise | None = None,
         guidance: float = 1.0,
+        around: Around | None = None,
     ) -> Tensor:
         """New rows ``[batch_size, D]`` in data space, on the model's device.
 
@@ -228,6 +230,7 @@ class ElucidatedDiffusion(nn.Module):
             noise: unit noise in place of drawn noise: ``noise(0)`` is the start, ``noise(1 + i)``
                 that of step i.
             guidance: how strongly ``cond`` is followed, see :class:`Guided`.
+            around: rows ``[batch_size, D]`` to begin at; its target is not looked at.
         """
         from tqdm.auto import tqdm
 
@@ -236,7 +239,11 @@ class ElucidatedDiffusion(nn.Module):
         draw: Noise = noise or (
             lambda _: torch.randn(shape, device=self.device, generator=generator)
         )
-        sigmas = self.sample_schedule(num_sample_steps)
+        sigmas, start, sampler = self.sample_schedule(num_sample_steps), None, self.sampler
+        if around is not None:
+            sigmas = rest_of(sigmas, around.noise)
+            start = self.normalizer.normalize(around.rows.to(self.device))
+            sampler = sampler_from(sampler, float(sigmas[0]), self.sampler_arguments)
         with tqdm(unit="call", disable=disable_tqdm) as bar:
 
             def conditional(x: Tensor, sigma: float, cond: Tensor | None) -> Tensor:
@@ -250,9 +257,10 @@ class ElucidatedDiffusion(nn.Module):
                 return self.normalizer.clamp(denoised) if clamp else denoised
 
             guided = None if cond is None else Guided(conditional, cond, guidance)
-            x = SAMPLERS[self.sampler](
+            x = draw(0) * float(sigmas[0])
+            x = SAMPLERS[sampler](
                 denoise,
-                draw(0) * float(sigmas[0]),
+                x if start is None else start + x,
                 sigmas,
                 noise=lambda step: draw(1 + step),
                 **self.sampler_arguments,

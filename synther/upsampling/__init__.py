@@ -3,6 +3,7 @@
 from typing import Any
 
 from synther.datasets import as_transitions
+from synther.diffusion.conditioning.around import NOISE
 from synther.diffusion.conditioning.condition import ConditionError, Target
 from synther.transitions import Transitions
 from synther.upsampling.config import UpsampleConfig, with_condition
@@ -30,6 +31,8 @@ def upsample(
     target: Target | None = None,
     guidance: float | None = None,
     values: Any = None,
+    around: Any = None,
+    noise: float = NOISE,
 ) -> Transitions:
     """Train a diffusion model on transitions and draw new ones from it.
 
@@ -47,6 +50,9 @@ def upsample(
         condition: what samples are asked for by: ``return``, ``reward``, a column such as
             ``observations[3]``, or another name with ``values``; over that of ``config``.
         target, guidance: what they are asked for, and how strongly: see :meth:`Upsampler.sample`.
+        around: real rows that samples begin at, such as the data; without a ``target`` each is then
+            asked for 1.3 times its row's own value of the condition, 0.7 times a negative one.
+        noise: how far from those rows, as a share of the schedule: see :meth:`Upsampler.around`.
         values: of the condition, a number or a label for each row; see :meth:`Upsampler.fit`.
 
     Returns:
@@ -64,9 +70,15 @@ def upsample(
     """
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}, expected 1 or more")
-    config = with_condition(config, condition, target, guidance)
+    asked = "the row's own, amplified" if target is None and around is not None else target
+    if around is None or condition is not None or target is not None:
+        config = with_condition(config, condition, asked, guidance)
     upsampler = Upsampler(config, device=device, seed=seed)
     data = as_transitions(data)
     if target is not None:  # before the minutes of training
         upsampler.values_of(data, values).condition().asked(target, num_samples)
-    return upsampler.fit(data, values).sample(num_samples, target=target, guidance=guidance)
+    upsampler.fit(data, values)
+    wanted: Any = target
+    if around is not None:
+        wanted = upsampler.around(around, num_samples, noise, target, values)
+    return upsampler.sample(num_samples, target=wanted, guidance=guidance)

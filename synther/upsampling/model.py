@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from synther.diffusion import model_io
+from synther.diffusion.conditioning.around import Around
 from synther.diffusion.conditioning.condition import Condition, Target
 from synther.diffusion.conditioning.values import Values, with_values
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_arguments
@@ -99,7 +100,7 @@ class FittedModel:
         self,
         num_samples: int,
         seed: int,
-        target: Target | None = None,
+        target: Target | Around | None = None,
         guidance: float | None = None,
     ) -> Transitions:
         """New transitions, without metadata; the same seed gives the same ones."""
@@ -108,7 +109,7 @@ class FittedModel:
         return Transitions(*arrays, source="synthetic transitions")
 
     def asked(
-        self, target: Target | None, guidance: float | None, num_samples: int, seed: int
+        self, target: Target | Around | None, guidance: float | None, num_samples: int, seed: int
     ) -> dict[str, Any]:
         """What samples are asked for, as plain values; nothing where they are not."""
         weight = 1.0 if guidance is None else guidance

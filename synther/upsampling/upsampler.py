@@ -16,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from synther.datasets import as_transitions
+from synther.diffusion.conditioning.around import NOISE, Around, amplified
 from synther.diffusion.conditioning.condition import ConditionError, Target
 from synther.diffusion.conditioning.values import Values, values_of
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
@@ -129,7 +130,7 @@ class Upsampler:
         self,
         num_samples: int,
         seed: int | None = None,
-        target: Target | None = None,
+        target: Target | Around | None = None,
         guidance: float | None = None,
     ) -> Transitions:
         """New transitions.
@@ -138,7 +139,8 @@ class Upsampler:
             num_samples: how many.
             seed: the same one gives the same rows; None gives other rows at every call.
             target: what they are asked for, of the model's condition: a number, a label, a quantile
-                such as ``top 10%``, or one of these for each sample; None: rows as they come.
+                such as ``top 10%``, or one of these for each sample; or rows to begin at, see
+                :meth:`around`; None: rows as they come.
             guidance: how strongly; 1, the default, gives the condition's own distribution, and more
                 than that goes beyond it, for twice the time.
 
@@ -177,6 +179,38 @@ class Upsampler:
                 "{'condition': 'relevance'}"
             )
         return values_of(config.condition, transitions, given=given, discount=config.discount)
+
+    def around(
+        self,
+        real: Any,
+        num_samples: int,
+        noise: float = NOISE,
+        target: Target | None = None,
+        values: Any = None,
+    ) -> Around:
+        """A target of samples near real rows (GTA), for :meth:`sample`.
+
+        Args:
+            real: rows of the model's columns, in the order of their episodes; sample i begins at
+                one of them, drawn at random, each as often as any other.
+            num_samples: how many samples.
+            noise: the share of the sampler's steps; see ``conditioning/around.py``.
+            target: what they are asked for; None, of a model with a condition: 1.3 times the row's
+                own value, 0.7 times where it is negative, at most what the model has seen.
+            values: of the condition in ``real``, where its name does not say them.
+        """
+        fitted = self._require_fitted()
+        transitions = as_transitions(real)
+        order = np.random.default_rng(_seed(self.seed, "around", num_samples) % 2**32)
+        rounds = -(-num_samples // len(transitions))
+        drawn = [order.permutation(len(transitions)) for _ in range(rounds)]
+        chosen = np.concatenate(drawn)[:num_samples]
+        condition = fitted.model.condition
+        if target is None and condition is not None and not condition.labels:
+            own = self.values_of(transitions, values).values[chosen]
+            target = amplified(condition, own)
+        rows = torch.from_numpy(fitted.layout.pack(transitions)[chosen])
+        return Around(rows, noise, target)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model, with all that it says of itself; whole or not at all.

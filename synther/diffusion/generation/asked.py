@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from synther.diffusion.conditioning.around import Around
 from synther.diffusion.conditioning.condition import Condition, ConditionError, Target
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 
@@ -18,22 +19,24 @@ class Asked:
     """What some samples are asked for.
 
     Args:
-        condition: of the model.
+        condition: of the model; None where they only begin at real rows.
         target: as it was given.
         guidance: how strongly it is followed, see ``conditioning/guidance.py``.
         raw: what each of the N samples is asked for, ``[N, columns]`` of ``condition.raw``.
+        around: the rows that they begin at, see ``conditioning/around.py``.
     """
 
-    condition: Condition
-    target: Target
+    condition: Condition | None
+    target: Target | None
     guidance: float
-    raw: Tensor
+    raw: Tensor | None
+    around: Around | None = None
 
     @classmethod
     def of(
         cls,
         model: ElucidatedDiffusion,
-        target: Target | None,
+        target: Target | Around | None,
         guidance: float,
         count: int,
         seed: int,
@@ -41,48 +44,78 @@ class Asked:
         """What ``count`` samples of a seed are asked for; None where nothing is.
 
         Raises:
-            ConditionError: a model without a condition, a target that is missing or cannot be, or a
-                weight that is no number.
+            ConditionError: a model without a condition, a target that is missing or cannot be, rows
+                to begin at that do not fit, or a weight that is no number.
         """
         if not np.isfinite(guidance):
             raise ConditionError(f"guidance is {guidance}, expected a number such as 2.0")
-        if target is None:
+        around = target if isinstance(target, Around) else None
+        if around is not None:
+            expected = (count, *model.event_shape)
+            if around.rows.shape != expected:
+                raise ConditionError(
+                    f"rows to begin at have shape {tuple(around.rows.shape)}, expected "
+                    f"{list(expected)}, one for each sample"
+                )
+        wanted: Any = target if around is None else around.target
+        if wanted is None:
             if guidance not in (0, 1):
                 raise ConditionError(
                     f"guidance is {guidance:g}, and there is no target to guide to: give one, such "
                     "as 'top 10%', or leave guidance at 1"
                 )
-            return None
+            return None if around is None else cls(None, None, guidance, None, around)
         condition = model.condition
         if condition is None:
             raise ConditionError(
-                f"target {target!r}: the model has no condition that it could be asked for; train "
+                f"target {wanted!r}: the model has no condition that it could be asked for; train "
                 "one with a condition, such as 'return'"
             )
-        return cls(condition, target, guidance, condition.asked(target, count, seed))
+        return cls(condition, wanted, guidance, condition.asked(wanted, count, seed), around)
 
     def of_probe(self, count: int, seed: int) -> Asked:
         """The same asked of ``count`` other samples."""
-        if isinstance(self.target, str) or np.ndim(self.target) == 0:
-            raw = self.condition.asked(self.target, count, seed)
-        else:
-            raw = self.raw[np.arange(count) % len(self.raw)]
-        return Asked(self.condition, self.target, self.guidance, raw)
+        known = self.around.rows if self.around else self.raw
+        again = np.arange(count) % (1 if known is None else len(known))
+        around = self.around and replace(self.around, rows=self.around.rows[again])
+        raw = self.raw
+        if self.condition is not None and raw is not None and self.target is not None:
+            each = not isinstance(self.target, str) and np.ndim(self.target) > 0
+            raw = raw[again] if each else self.condition.asked(self.target, count, seed)
+        return replace(self, raw=raw, around=around)
 
     def arguments(self, start: int, stop: int, rows: Tensor | None, device: Any) -> dict[str, Any]:
         """What the model's ``sample`` takes for samples ``start`` to ``stop``, or of these for
         ``rows``."""
-        raw = self.raw[start:stop].to(device)
-        cond = self.condition.encode(raw if rows is None else raw[rows])
-        return {"cond": cond, "guidance": self.guidance}
+
+        def chosen(values: Tensor) -> Tensor:
+            part = values[start:stop].to(device)
+            return part if rows is None else part[rows]
+
+        arguments: dict[str, Any] = {"guidance": self.guidance}
+        if self.condition is not None and self.raw is not None:
+            arguments["cond"] = self.condition.encode(chosen(self.raw))
+        if self.around is not None:
+            arguments["around"] = replace(self.around, rows=chosen(self.around.rows))
+        return arguments
 
     def settings(self) -> dict[str, Any]:
         """What samples depend on, as plain values."""
-        if isinstance(self.target, str):
-            target: str | float = self.target
-        elif np.ndim(self.target) == 0:
-            target = float(np.asarray(self.target))
-        else:
-            digest = hashlib.sha256(self.raw.cpu().numpy().tobytes()).hexdigest()
-            target = f"values {digest[:16]}"
-        return {"condition": self.condition.name, "target": target, "guidance": self.guidance}
+        settings: dict[str, Any] = {}
+        if self.condition is not None and self.raw is not None:
+            if isinstance(self.target, str):
+                target: str | float = self.target
+            elif np.ndim(self.target) == 0:  # type: ignore[arg-type]
+                target = float(np.asarray(self.target))
+            else:
+                target = f"values {_digest(self.raw)}"
+            settings = {
+                "condition": self.condition.name, "target": target, "guidance": self.guidance
+            }  # fmt: skip
+        if self.around is not None:
+            settings |= {"around": _digest(self.around.rows), "noise": self.around.noise}
+        return settings
+
+
+def _digest(values: Tensor) -> str:
+    return hashlib.sha256(values.cpu().numpy().tobytes()).hexdigest()[:16]

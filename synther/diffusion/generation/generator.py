@@ -13,6 +13,7 @@ from einops import pack
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from synther.diffusion.conditioning.around import Around
 from synther.diffusion.conditioning.condition import Target
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.asked import Asked
@@ -129,7 +130,7 @@ class SimpleDiffusionGenerator:
         self,
         num_samples: int,
         generator: torch.Generator | None = None,
-        cond: Target | None = None,
+        cond: Target | Around | None = None,
         guidance: float | None = None,
     ) -> Tensor:
         """Rows ``[num_samples, 2 O + A + 2]`` on the model's device, in one call of it: actions
@@ -184,7 +185,7 @@ class SimpleDiffusionGenerator:
         self,
         num_samples: int,
         seed: int | None = None,
-        cond: Target | None = None,
+        cond: Target | Around | None = None,
         guidance: float | None = None,
     ) -> FiveArrays:
         """Observations ``[N, O]``, actions ``[N, A]``, rewards ``[N]``, next observations
@@ -194,8 +195,8 @@ class SimpleDiffusionGenerator:
             num_samples: N, the number of rows.
             seed: the seed of the noise; None draws one from torch's global generator.
             cond: what samples are asked for: a number, a label or a quantile such as ``top 10%`` of
-                the model's condition, or a number or label for each sample ``[N]``. None: the
-                generator's own ``target``.
+                the model's condition, or a number or label for each sample ``[N]``; or rows to
+                begin at (:class:`Around`). None: the generator's own ``target``.
             guidance: how strongly; None: the generator's own.
         """
         seed = _seed_or_drawn(seed)
@@ -220,7 +221,7 @@ class SimpleDiffusionGenerator:
         compress: bool = False,
         metadata: dict[str, Any] | None = None,
         processes: Processes = ALONE,
-        cond: Target | None = None,
+        cond: Target | Around | None = None,
         guidance: float | None = None,
     ) -> None:
         """Write ``num_samples`` rows as an ``.npz`` of transitions, in memory that does not grow
@@ -261,14 +262,14 @@ class SimpleDiffusionGenerator:
         self,
         count: int,
         seed: Callable[[], int],
-        cond: Target | None = None,
+        cond: Target | Around | None = None,
         guidance: float | None = None,
     ) -> Drawing:
         """What draws ``count`` rows, asked for ``cond`` as in :meth:`sample`; ``seed`` is that of a
         quantile's values."""
         if cond is None and guidance is None and self._asked is None:
             return Drawing(self._sampling, None, self.last_stage())
-        target = self.target if cond is None else cond
+        target: Any = self.target if cond is None else cond
         weight = self.guidance if guidance is None else guidance
         asked = Asked.of(self.model, target, weight, count, seed())
         is_own = cond is None and weight == self.guidance
