@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synther.files import npz
 from synther.files.float32 import FloatArray, to_float32
+from synther.transition_text import mapping_hint, summary
 
 FIELDS = ("observations", "actions", "rewards", "next_observations", "terminals")
 _MATRICES = ("observations", "actions", "next_observations")
@@ -29,7 +30,7 @@ class TransitionError(ValueError):
     """Data that cannot be transitions; the message names source, field and first bad row."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Transitions:
     """N transitions, checked once, here.
 
@@ -71,6 +72,8 @@ class Transitions:
         if self.timeouts is not None:
             cut_off = (self.timeouts > 0) & (self.terminals == 0)
             object.__setattr__(self, "timeouts", cut_off)
+        if np.signbit(self.terminals).any():  # -0. is 0., and looks like a mistake
+            object.__setattr__(self, "terminals", self.terminals + np.float32(0))
 
     def _held(self) -> tuple[str, ...]:
         """The names of the arrays that are there."""
@@ -124,11 +127,14 @@ class Transitions:
             raise TransitionError(
                 f"{source}: missing {', '.join(map(repr, missing))}; found "
                 f"{', '.join(map(repr, sorted(arrays))) or 'nothing'}, expected the five arrays "
-                f"{FIELDS}"
+                f"{FIELDS}{mapping_hint(missing, list(arrays))}"
             )
         five = {name: np.asarray(arrays[name]) for name in FIELDS}
         known: Any = arrays.get("timeouts")
         return cls(**five, metadata=dict(metadata or {}), source=source, timeouts=known)
+
+    def __repr__(self) -> str:
+        return summary(self)
 
     def __len__(self) -> int:
         return len(self.observations)

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from synther.files import npz
 from synther.transitions import FIELDS, TransitionError, TransitionLayout, Transitions
+from tests.data import random_transitions
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 
@@ -400,3 +402,40 @@ def test_errors_of_a_file_name_the_file(tmp_path):
     np.savez(tmp_path / "data.npz", **small(rewards=np.array([0, np.nan, 0, 0])))
     with pytest.raises(TransitionError, match=r"data\.npz: 'rewards' .*row 1"):
         Transitions.load(tmp_path / "data.npz")
+
+
+def test_a_negative_zero_is_no_terminal_and_does_not_look_like_one() -> None:
+    data = random_transitions(5)
+    given = replace(data, terminals=np.float32([-0.0, 1, 0, -0.0, 1]))
+    assert not np.signbit(given.terminals).any()
+    np.testing.assert_array_equal(given.terminals, [0, 1, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (
+            ["obs", "act", "rew", "next_obs", "done"],
+            "rename yours: {'observations': data['obs'], 'actions': data['act'], "
+            "'rewards': data['rew'], 'next_observations': data['next_obs'], "
+            "'terminals': data['done']} (without the rows that only ran out of time",
+        ),
+        (["observations", "actions", "rewards", "next_observations"], "terminals are zeros [N]"),
+        (["observations", "actions", "rewards", "s2", "terminated"], "'terminals': data['termin"),
+    ],
+)
+def test_arrays_of_other_names_get_the_mapping(names: list[str], hint: str) -> None:
+    with pytest.raises(TransitionError) as refused:
+        Transitions.from_arrays({name: np.zeros((2, 1)) for name in names})
+    assert hint in str(refused.value)
+
+
+def test_printing_transitions_shows_a_summary() -> None:
+    data = random_transitions(5, observation_dim=3, action_dim=2)
+    assert str(data).startswith("Transitions: 5 rows of 3 observation and 2 action columns, ")
+    made = {"rows": 300, "verdict": "samples look like held-out real rows"}
+    about = {"source": "SynthER", "dataset": "hopper-demo-v0", "env_id": "Hopper-v2"}
+    lines = str(replace(data, metadata={**about, "synther": made})).splitlines()
+    assert lines[1] == "  from SynthER, by a model of 300 rows of hopper-demo-v0 in Hopper-v2"
+    assert lines[2] == "  verdict: samples look like held-out real rows"
+    assert "0 rows" in repr(data.subset(slice(0)))
