@@ -302,7 +302,7 @@ def _ensemble(
     found = stored.load(path, device)
     enough = consistent or len(training) >= MIN_ROWS
     if found is None and processes.is_first and enough:
-        found = fit_ensemble(training, seed=args.seed, device=device, at_most=step)
+        found = fit_ensemble(training, seed=args.seed, device=device, at_most=2 * step)
         if consistent:
             stored.add(path, found)
     processes.wait()

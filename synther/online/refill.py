@@ -238,7 +238,7 @@ class SyntheticRefill:
     def _ensemble(self, real: RowBuffer, seed: int, steps: int) -> TransitionEnsemble:
         """Regressions of all rows that ``real`` holds."""
         rows = real.layout.unpack(real.valid_rows().cpu().numpy(), source="the replay buffer")
-        return fit_ensemble(rows, seed=seed, device=self.device, at_most=steps)
+        return fit_ensemble(rows, seed=seed, device=self.device, at_most=2 * steps)
 
     def _fill(self, synthetic: RowBuffer, sampler: SimpleDiffusionGenerator, seed: int) -> None:
         asked: tuple[Any, ...] = ()
