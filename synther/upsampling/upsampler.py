@@ -298,7 +298,9 @@ class Upsampler:
         device = runtime.resolve_device(self.device)
         values = values and values.subset(kept)
         model = train(training, layout, config, device, train_seed, start, values)
-        ensemble = fit_ensemble(training, seed=ensemble_seed, device=device, at_most=2 * config.steps)
+        ensemble = fit_ensemble(
+            training, seed=ensemble_seed, device=device, at_most=2 * config.steps
+        )
         self._rounds += 1
         counts = {"rows": len(transitions), "round": self._rounds, "seed": self.seed}
         known = {key: transitions.metadata.get(key) for key in ("env_id", "dataset")}
