@@ -3,7 +3,8 @@
 A transition is the row ``[observation | action | reward | next_observation | terminal]``, float32,
 in exactly this order; the terminal column is there only where terminals are modelled. *Terminal*
 means that the episode truly ended. A time-out is never a terminal, and its ``next_observation`` is
-the real next observation, not the first one of the following episode.
+the real next observation, not the first one of the following episode. Actions are in the units that
+they were recorded in; ``action_low`` and ``action_high`` in the metadata say which.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from synther.action_bounds import KEYS as BOUNDS
+from synther.action_bounds import NOTHING_DISCRETE, ActionBounds
 from synther.files import npz
 from synther.files.float32 import FloatArray, to_float32
 from synther.transition_text import mapping_hint, summary
@@ -41,7 +44,9 @@ class Transitions:
         next_observations: ``[N, O]``.
         terminals: ``[N]``, 0 or 1.
         metadata: where the data came from, in JSON types (``env_id``, ``source``, ...). It travels
-            with the arrays, into files and out of them.
+            with the arrays, into files and out of them. ``action_low`` and ``action_high``, a
+            number each or one a column, are the environment's lowest and highest action in the
+            units of these rows, see :attr:`action_bounds`.
         source: a name for error messages, such as the file's path.
         timeouts: ``[N]``, 1 where the episode was cut off after the row, so that rows in their
             order tell their episodes; never set at a terminal. None where it is not known.
@@ -50,8 +55,9 @@ class Transitions:
     columns that lose what makes their rows different (see :mod:`synther.files.float32`).
 
     Raises:
-        TransitionError: a wrong shape or type, lengths that differ, a value that is not finite, or
-            a terminal other than 0 and 1.
+        TransitionError: a wrong shape or type, discrete actions (known by their type: whole
+            numbers), lengths that differ, a value that is not finite, a terminal other than 0 and
+            1, or action bounds that are none.
     """
 
     observations: FloatArray
@@ -69,6 +75,8 @@ class Transitions:
             object.__setattr__(self, name, array)
         self._check_lengths()
         self._check_values()
+        if (bounds := self.action_bounds) is not None:
+            object.__setattr__(self, "metadata", {**self.metadata, **bounds.to_plain()})
         if self.timeouts is not None:
             cut_off = (self.timeouts > 0) & (self.terminals == 0)
             object.__setattr__(self, "timeouts", cut_off)
@@ -120,8 +128,8 @@ class Transitions:
         metadata: Mapping[str, Any] | None = None,
         source: str = "transitions",
     ) -> Transitions:
-        """Build from a mapping that holds the five names of ``FIELDS``, and ``timeouts`` if it
-        likes; other keys are ignored."""
+        """Build from a mapping that holds the five names of ``FIELDS``, and ``timeouts``,
+        ``action_low`` and ``action_high`` if it likes; other keys are ignored."""
         missing = [name for name in FIELDS if name not in arrays]
         if missing:
             raise TransitionError(
@@ -131,7 +139,9 @@ class Transitions:
             )
         five = {name: np.asarray(arrays[name]) for name in FIELDS}
         known: Any = arrays.get("timeouts")
-        return cls(**five, metadata=dict(metadata or {}), source=source, timeouts=known)
+        bounds = {key: np.asarray(arrays[key]).tolist() for key in BOUNDS if key in arrays}
+        described = {**bounds, **(metadata or {})}
+        return cls(**five, metadata=described, source=source, timeouts=known)
 
     def __repr__(self) -> str:
         return summary(self)
@@ -146,6 +156,15 @@ class Transitions:
     @property
     def action_dim(self) -> int:
         return int(self.actions.shape[1])
+
+    @property
+    def action_bounds(self) -> ActionBounds | None:
+        """The lowest and the highest action of the environment, in the units of these rows; None
+        where nobody has said."""
+        try:
+            return ActionBounds.stated(self.metadata, self.action_dim)
+        except ValueError as error:
+            raise TransitionError(f"{self.source}: in its metadata {error}") from None
 
     def arrays(self) -> dict[str, FloatArray]:
         """The five arrays by name, in the order of ``FIELDS``."""
@@ -179,6 +198,9 @@ class Transitions:
         """All rows of all parts, in order; metadata is kept where every part agrees on it.
 
         ``timeouts`` are kept where every part has them; the end of a part is one.
+
+        Raises:
+            TransitionError: parts of other columns, or of actions in other units.
         """
         if not parts:
             raise ValueError("nothing to concatenate")
@@ -191,6 +213,14 @@ class Transitions:
                     f"{part.source}: {part.observation_dim} observation and {part.action_dim} "
                     f"action columns, but {parts[0].source} has {parts[0].observation_dim} and "
                     f"{parts[0].action_dim}"
+                )
+        stated = [(part, bounds) for part in parts if (bounds := part.action_bounds)]
+        for part, bounds in stated[1:]:
+            if bounds != stated[0][1]:
+                raise TransitionError(
+                    f"{part.source}: actions in the units of {bounds}, but {stated[0][0].source} "
+                    f"has them in {stated[0][1]}; bring them into the same with "
+                    "synther.datasets.in_action_bounds"
                 )
         shared = {
             key: value
@@ -246,8 +276,9 @@ class Transitions:
         """
         source = str(path)
         try:
-            arrays = npz.read(path, (*FIELDS, "timeouts", "metadata"), limit=limit)
-            metadata = json.loads(str(arrays.pop("metadata", "{}")))
+            arrays = npz.read(path, (*FIELDS, "timeouts"), limit=limit)
+            said = npz.read(path, ("metadata", *BOUNDS))
+            metadata = json.loads(str(said.pop("metadata", "{}")))
         except npz.NpzError as error:
             raise TransitionError(str(error)) from error
         except MemoryError as error:
@@ -256,7 +287,7 @@ class Transitions:
             raise TransitionError(f"{source}: 'metadata' is not JSON text ({error})") from error
         if not isinstance(metadata, dict):
             raise TransitionError(f"{source}: 'metadata' is {metadata!r}, expected a JSON object")
-        return cls.from_arrays(arrays, metadata=metadata, source=source)
+        return cls.from_arrays({**arrays, **said}, metadata=metadata, source=source)
 
 
 def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
@@ -265,6 +296,8 @@ def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
         raise TransitionError(
             f"{source}: '{name}' has type {array.dtype}, expected numbers (float32)"
         )
+    if name == "actions" and array.size:
+        require_continuous(array, source)
     if name in _MATRICES:
         if array.ndim != 2 or array.shape[1] == 0:
             raise TransitionError(
@@ -277,6 +310,16 @@ def _as_float32(values: ArrayLike, name: str, source: str) -> FloatArray:
         if array.ndim != 1:
             raise TransitionError(f"{source}: '{name}' has shape {array.shape}, expected [rows]")
     return to_float32(array, name, source)
+
+
+def require_continuous(actions: NDArray[Any], source: str) -> None:
+    """Refuse discrete actions, which are known by their type: whole numbers.
+
+    Raises:
+        TransitionError: they are.
+    """
+    if actions.dtype.kind in "iub":
+        raise TransitionError(f"{source}: 'actions' has type {actions.dtype}: {NOTHING_DISCRETE}")
 
 
 class _Rows(Protocol):

@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from synther.action_bounds import NOTHING_DISCRETE, ActionBounds
 from synther.datasets.load import load_dataset
 from synther.datasets.minari import transitions_of
-from synther.transitions import FIELDS, TransitionError, Transitions
+from synther.transitions import FIELDS, TransitionError, Transitions, require_continuous
 
 ACCEPTED = (
     "Transitions, a mapping with the five arrays, the name of a data set, a path to .npz or .hdf5, "
@@ -52,8 +53,8 @@ def as_transitions(data: Any) -> Transitions:
     what followed a terminal (d3rlpy; Stable-Baselines3 with ``optimize_memory_usage``) have the
     terminal row's own observation in its place: no target of an agent ever looks at it.
 
-    Discrete actions are known by their type, so that those of a file, or one-hot ones, pass for
-    continuous ones; a model of them does not know that there is nothing in between.
+    Discrete actions are known by their type, so that whole numbers stored as floats, or one-hot
+    ones, pass for continuous ones; a model of them does not know that there is nothing in between.
 
     Raises:
         TypeError: something else.
@@ -89,11 +90,7 @@ def require_vectors(arrays: Mapping[str, Any], source: str) -> None:
             f"{source}: 'observations' has shape {observations.shape}, images or other arrays, "
             "expected vectors [rows, columns]; encode them first, and give the codes"
         )
-    if actions.dtype.kind in "iub":
-        raise TransitionError(
-            f"{source}: 'actions' has type {actions.dtype}, discrete actions; only continuous "
-            "ones, float [rows, columns], are modelled (cast them if they are continuous)"
-        )
+    require_continuous(actions, source)
 
 
 def _of_arrays(arrays: Mapping[str, Any], source: str, **metadata: Any) -> Transitions:
@@ -105,8 +102,8 @@ def _of_arrays(arrays: Mapping[str, Any], source: str, **metadata: Any) -> Trans
 def _of_sb3(buffer: Any) -> Transitions:
     """A Stable-Baselines3 buffer of N steps of E environments as ``N * E`` rows.
 
-    Observations and rewards as they were before ``VecNormalize``, actions in [-1, 1]: the buffer
-    holds them so.
+    Observations and rewards as they were before ``VecNormalize``, actions in [-1, 1], of whatever
+    environment: the buffer holds them so, and the metadata say it.
     """
     source = f"Stable-Baselines3 {type(buffer).__name__}"
     if not isinstance(buffer.observations, np.ndarray):
@@ -133,7 +130,8 @@ def _of_sb3(buffer: Any) -> Transitions:
     if buffer.n_envs == 1:  # the rows of several take turns
         columns["timeouts"] = buffer.dones[steps]
     rows = {name: column.reshape(-1, *column.shape[2:]) for name, column in columns.items()}
-    return _of_arrays(rows, source)
+    bounds = ActionBounds.unit(int(np.prod(rows["actions"].shape[1:])))
+    return _of_arrays(rows, source, **bounds.to_plain())
 
 
 def _of_d3rlpy(dataset: Any) -> Transitions:
@@ -143,6 +141,9 @@ def _of_d3rlpy(dataset: Any) -> Transitions:
     last step.
     """
     source = f"d3rlpy {type(dataset).__name__}"
+    space: Any = getattr(getattr(dataset, "dataset_info", None), "action_space", None)
+    if getattr(space, "name", None) == "DISCRETE":
+        raise TransitionError(f"{source}: the action space is {space.name}: {NOTHING_DISCRETE}")
     parts: dict[str, list[Any]] = {name: [] for name in (*FIELDS, "timeouts")}
     for episode in dataset.episodes:
         if not isinstance(episode.observations, np.ndarray):

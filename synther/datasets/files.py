@@ -2,7 +2,8 @@
 
 An HDF5 file in D4RL's layout holds one row a step, episodes one after the other, under the keys
 ``observations [N, O]``, ``actions [N, A]``, ``rewards [N]``, ``terminals [N]`` and, in newer files,
-``timeouts [N]`` and ``next_observations [N, O]``. ``[N, 1]`` is taken for ``[N]``.
+``timeouts [N]`` and ``next_observations [N, O]``. ``[N, 1]`` is taken for ``[N]``. ``action_low``
+and ``action_high``, a number or ``[A]``, may say which units the actions are in.
 
 Nothing in a file is executed, and no link out of it is followed: a data set is somebody else's
 file.
@@ -20,9 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.action_bounds import KEYS as BOUNDS
 from synther.files.float32 import to_float32
 from synther.files.npz import LARGEST_COMPRESSION
-from synther.transitions import FloatArray, TransitionError
+from synther.transitions import FloatArray, TransitionError, require_continuous
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
@@ -45,7 +47,8 @@ class EpisodeRows:
         timeouts: ``[N]`` bool, or None where the file has none.
         next_observations: ``[N, O]`` float32 (not yet checked to be finite), or None.
         source: the file, for error messages.
-        metadata: what a file that the project wrote says of itself; nothing of others.
+        metadata: what a file that the project wrote says of itself; of others the action bounds,
+            where they are in it.
     """
 
     observations: FloatArray
@@ -80,6 +83,9 @@ def read_hdf5(path: Path) -> EpisodeRows:
             size = path.stat().st_size
             arrays = {key: _read_key(file, key, source, size) for key in keys if key in found}
             metadata = _read_metadata(file, source)
+            for key in BOUNDS:
+                if key in found:
+                    metadata[key] = _plain_dataset(file, key, source)[()].tolist()
     except TransitionError:
         raise
     except Exception as error:  # of a damaged file h5py raises half a dozen kinds
@@ -237,6 +243,8 @@ def _plain_dataset(file: Any, key: str, source: str) -> Any:
 
 
 def _convert(values: NDArray[Any], key: str, source: str) -> NDArray[Any]:
+    if key == "actions":
+        require_continuous(values, source)
     if key not in _FLAGS:
         return to_float32(values, key, source)  # beyond it becomes inf, and is reported as such
     bad_rows = np.flatnonzero((values != 0) & (values != 1))

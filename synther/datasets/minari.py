@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from synther.action_bounds import NOTHING_DISCRETE, ActionBounds
 from synther.datasets.download import DownloadError
 from synther.datasets.files import METADATA_ATTRIBUTE
 from synther.installed import install_hint
@@ -21,7 +22,8 @@ def load_minari(dataset_id: str) -> Transitions:
     """Every step of a Minari data set, downloaded first where it is absent.
 
     A step that was cut off is kept: Minari records the observation that followed it. Metadata holds
-    ``env_id`` and, where the data set states them, ``reference_scores`` (min, max).
+    ``env_id``, the bounds of the recorded action space (actions stay in its units) and, where the
+    data set states them, ``reference_scores`` (min, max).
 
     Args:
         dataset_id: such as ``mujoco/hopper/medium-v0``.
@@ -47,6 +49,7 @@ def transitions_of(dataset: Any) -> Transitions:
     metadata: dict[str, Any] = {
         "env_id": dataset.env_spec.id if dataset.env_spec is not None else None,
         "reference_scores": None if None in scores else [float(score) for score in scores],
+        **_bounds(dataset.action_space),
         **json.loads(stated.get(METADATA_ATTRIBUTE, "{}")),  # of a set that the project wrote
     }
     return Transitions.from_arrays(
@@ -83,11 +86,24 @@ def _open(dataset_id: str) -> Any:
 def _require_flat_box(space: Any, kind: str, source: str) -> None:
     from gymnasium import spaces
 
+    discrete = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    if kind == "action" and isinstance(space, discrete):
+        raise TransitionError(
+            f"{source}: the action space is {space}, expected a flat Box: {NOTHING_DISCRETE}"
+        )
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise TransitionError(
             f"{source}: the {kind} space is {space}, expected a flat Box; flatten it first and "
             "save the result with Transitions.save"
         )
+
+
+def _bounds(space: Any) -> dict[str, Any]:
+    """The metadata of an action space's bounds; none where they are not finite."""
+    try:
+        return ActionBounds.of(space.low, space.high, space.shape[0]).to_plain()
+    except ValueError:
+        return {}
 
 
 def _episode(episode: Any, source: str) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from synther.datasets.action_units import in_action_bounds, with_action_bounds
 from synther.datasets.episodes import episode_ends
 from synther.datasets.files import METADATA_ATTRIBUTE
+from synther.envs.action_spaces import environment_bounds
 from synther.installed import install_hint
 from synther.transitions import Transitions
 
@@ -35,8 +37,11 @@ def write_minari(
 
     Provenance: all of ``transitions.metadata`` under ``synther_metadata``, as JSON; ``SynthER`` as
     the algorithm where ``source`` in it says so; and a description in words. Spaces are those of
-    ``env_id``, or else unbounded observations and actions in the range of the data, [-1, 1] or
-    more.
+    ``env_id``, or else unbounded observations and actions between their bounds; where nobody knows
+    these, in the range of the data, [-1, 1] or more.
+
+    Actions are written in the units of the environment's own space: those in other units, such as
+    the [-1, 1] of a replay of Stable-Baselines3 or of our own online runs, are mapped to it.
 
     Args:
         transitions: one row or more.
@@ -62,6 +67,8 @@ def write_minari(
         ) from error
     if not len(transitions):
         raise ValueError(f"minari:{dataset_id}: there are no rows to write")
+    if env_id is not None:
+        transitions = _in_units_of(transitions, env_id)
     folder = get_dataset_path(dataset_id)
     if folder.exists():
         raise ValueError(
@@ -91,6 +98,15 @@ def write_minari(
     return dataset
 
 
+def _in_units_of(transitions: Transitions, env_id: str) -> Transitions:
+    """The rows with actions in the units of the environment."""
+    described = with_action_bounds(transitions, env_id=env_id)
+    space = environment_bounds(env_id, transitions.action_dim)
+    if space is None or described.action_bounds is None:
+        return transitions
+    return in_action_bounds(described, space.low, space.high)
+
+
 def _episodes(transitions: Transitions, episode_type: Any) -> list[Any]:
     stops = np.flatnonzero(episode_ends(transitions)) + 1
     starts = np.concatenate([[0], stops[:-1]])
@@ -118,6 +134,8 @@ def _spaces(transitions: Transitions, env_id: str | None) -> dict[str, Any]:
 
     low = np.minimum(transitions.actions.min(axis=0), -1)
     high = np.maximum(transitions.actions.max(axis=0), 1)
+    if (bounds := transitions.action_bounds) is not None:
+        low, high = bounds.low, bounds.high
     shape = (transitions.observation_dim,)
     return {
         "observation_space": spaces.Box(-np.inf, np.inf, shape, np.float32),

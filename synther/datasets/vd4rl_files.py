@@ -20,7 +20,7 @@ from synther.datasets.files import METADATA_ATTRIBUTE, open_hdf5, require_finite
 from synther.files import npz
 from synther.files.atomic import atomic_write
 from synther.files.float32 import to_float32
-from synther.transitions import TransitionError
+from synther.transitions import TransitionError, require_continuous
 
 KEYS = ("observation", "action", "reward", "discount", "step_type")
 FIRST, MID, LAST = 0, 1, 2
@@ -168,6 +168,8 @@ def _check(
             raise TransitionError(
                 f"{path}: '{key}' has shape {list(column.shape)} for {shape[0]} pictures"
             )
+        if key == "action":
+            require_continuous(column, str(path))
         if key != "first":
             columns[key] = to_float32(column, key, str(path))
             require_finite(columns[key], key, str(path))

@@ -11,6 +11,7 @@ from synther.envs.registry import make_env
 from synther.envs.scores import normalized_score, reference_scores
 from synther.envs.simulators import MissingSimulatorError, UnknownEnvironmentError
 from synther.envs.states import set_state_from_observation
+from synther.envs.wrappers import in_action_units
 
 __all__ = [
     "Backend",
@@ -21,6 +22,7 @@ __all__ = [
     "env_id_of",
     "evaluate",
     "evaluate_stacked",
+    "in_action_units",
     "make_env",
     "normalized_score",
     "reference_scores",

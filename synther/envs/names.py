@@ -41,6 +41,14 @@ def env_id_of(name: str) -> str:
     return _ENVIRONMENT_OF.get(name, name)
 
 
+def other_environment(samples: str | None, data: str | None) -> str | None:
+    """Two names that stand for different environments, in words; None where they stand for the same
+    one, or one of them is not known."""
+    if not samples or not data or env_id_of(samples) == env_id_of(data):
+        return None
+    return f"samples of {env_id_of(samples)}, and the data are of {env_id_of(data)}"
+
+
 def data_set_names() -> list[str]:
     """The names of D4RL data sets that ``env_id_of`` translates."""
     return list(_ENVIRONMENT_OF)

@@ -59,7 +59,7 @@ def simulate_steps(
     Args:
         env_id: a name for ``make_env``.
         observations: ``[N, O]``.
-        actions: ``[N, A]``, clipped to [-1, 1].
+        actions: ``[N, A]``, clipped to [-1, 1], which stand for the environment's own range.
         advance: told how many more rows are done, of those whose state is known.
 
     Raises:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.action_bounds import NOTHING_DISCRETE, ActionBounds, DiscreteActionsError
 from synther.envs.simulators import require
 from synther.files.float32 import lost_columns, to_float32
 
@@ -35,13 +36,20 @@ def standardise(
 
 
 def rescale_actions(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """Actions in [-1, 1] become the environment's own range, in the precision of its space.
+    """Actions in [-1, 1] become the environment's own range, in the type of its space.
 
     gymnasium's ``RescaleAction`` computes in the precision of the action that comes in; the
     DeepMind Control tasks take float64, and the difference grows to 1e-2 in 50 steps of walker.
+    A space of whole numbers gets the nearest one.
+
+    Raises:
+        DiscreteActionsError: one of ``Discrete`` and its kin.
+        TypeError: another space without finite bounds.
     """
-    space = env.action_space
-    box = require("gymnasium.spaces").Box
+    spaces = require("gymnasium.spaces")
+    space, box = env.action_space, spaces.Box
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+        raise DiscreteActionsError(f"{env} has the action space {space}: {NOTHING_DISCRETE}")
     if not (
         isinstance(space, box)
         and len(space.shape) == 1
@@ -51,15 +59,52 @@ def rescale_actions(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         raise TypeError(
             f"{env} has the action space {space}; expected a vector with finite bounds (Box)"
         )
-    low, high = space.low, space.high
     unit = box(-1.0, 1.0, space.shape, np.float32)
-    if (low == -1).all() and (high == 1).all():  # exact as it is: spare the arithmetic
-        return require("gymnasium.wrappers").TransformAction(env, np.asarray, unit)
+    scaled = require("gymnasium.wrappers").TransformAction(env, _rescaling(space), unit)
+    scaled.own_action_space = space
+    return scaled
+
+
+def own_action_space(env: gymnasium.Env[Any, Any]) -> Any:
+    """The action space, a finite ``Box``, that an environment of :func:`standardise` has itself."""
+    return env.get_wrapper_attr("own_action_space")
+
+
+def in_action_units(env: gymnasium.Env[Any, Any], bounds: ActionBounds) -> gymnasium.Env[Any, Any]:
+    """An environment of ``make_env`` that takes actions between these bounds for the whole of its
+    range, in place of -1 and 1: such as the bounds of a data set, to play its actions."""
+    space = require("gymnasium.spaces").Box(bounds.low, bounds.high, dtype=np.float32)
+    return require("gymnasium.wrappers").TransformAction(env, bounds.to_unit, space)
+
+
+def _rescaling(space: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Actions in [-1, 1] -> actions of ``space``, a ``Box`` of finite bounds."""
+    low, high = space.low, space.high
+    whole = low.dtype.kind in "iub"
+    if not whole and (low == -1).all() and (high == 1).all():
+        return np.asarray  # exact as it is: spare the arithmetic
+    ends = low.astype(np.float64), high.astype(np.float64)
+    with np.errstate(over="ignore"):
+        wide = not whole and not np.isfinite(high - low).all()
+
+    def between(action: NDArray[Any]) -> NDArray[np.float64]:
+        share = (np.asarray(action, np.float64) + 1) / 2
+        blend: NDArray[np.float64] = (1 - share) * ends[0] + share * ends[1]
+        return blend
+
+    def to_whole(action: NDArray[Any]) -> NDArray[Any]:
+        value = np.rint(between(action))
+        # The ends themselves, which float64 may round to what the type does not hold.
+        inside = np.where((value <= ends[0]) | (value >= ends[1]), 0, value).astype(low.dtype)
+        return np.where(value <= ends[0], low, np.where(value >= ends[1], high, inside))
 
     def rescale(action: NDArray[Any]) -> NDArray[Any]:
         return low + (high - low) * ((np.asarray(action, dtype=low.dtype) + 1) / 2)
 
-    return require("gymnasium.wrappers").TransformAction(env, rescale, unit)
+    if whole:
+        return to_whole
+    # A span that leaves the type would make NaN of 0 times infinity.
+    return (lambda action: between(action).astype(low.dtype)) if wide else rescale
 
 
 def flatten_observations(

@@ -2,13 +2,16 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from synther.datasets import DownloadError, load_dataset
+from synther.datasets.minari_writer import write_minari
 from synther.installed import install_hint
 from synther.transitions import TransitionError
+from tests.data import random_transitions
 
 minari = pytest.importorskip("minari")
 spaces = pytest.importorskip("gymnasium.spaces")
@@ -49,6 +52,34 @@ def create(name: str, buffer, **options):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_actions_keep_the_units_of_the_recorded_space_and_say_them():
+    wide = spaces.Box(np.float32([-3, 0]), np.float32([3, 10]), dtype=np.float32)
+    actions = list(np.random.default_rng(0).uniform([-3, 0], [3, 10], (4, 2)).astype(np.float32))
+    recorded = episode(4, terminated=True, seed=0, actions=actions)
+    create("test/wide-v0", [recorded], action_space=wide)
+    data = load_dataset("test/wide-v0")
+    np.testing.assert_array_equal(data.actions, actions)
+    assert data.metadata["action_low"] == [-3, 0]
+    assert data.metadata["action_high"] == [3, 10]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_actions_are_written_in_the_units_of_the_environment():
+    """A replay of Stable-Baselines3 is in [-1, 1]; Pendulum-v1 takes -2 to 2."""
+    rows = random_transitions(50, 3, 1)
+    scaled = replace(rows, metadata={"action_low": -1, "action_high": 1, "env_id": "Pendulum-v1"})
+    written = write_minari(scaled, "test/scaled-v0", env_id="Pendulum-v1")
+    assert written.action_space == spaces.Box(-2, 2, (1,), np.float32)
+    data = load_dataset("test/scaled-v0")
+    np.testing.assert_allclose(data.actions, 2 * rows.actions, rtol=1e-6)
+    assert data.metadata["action_low"] == [-2]
+    again = write_minari(data, "test/again-v0", env_id="Pendulum-v1")
+    np.testing.assert_array_equal(next(again.iterate_episodes()).actions, data.actions[:1])
+    free = write_minari(data, "test/free-v0")
+    assert free.action_space == spaces.Box(-2, 2, (1,), np.float32)
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("prefix", ["", "minari:"])
 def test_every_step_becomes_a_transition_with_its_real_successor(prefix):
     episodes = [episode(4, terminated=True, seed=0), episode(3, terminated=False, seed=1)]
@@ -79,7 +110,7 @@ def test_d4rls_scores_are_not_lent_to_minari():
 def test_spaces_that_are_not_flat_boxes_are_refused():
     discrete = episode(4, terminated=True, seed=0, actions=[0, 1, 0, 1])
     create("test/discrete-v0", [discrete], action_space=spaces.Discrete(2))
-    with pytest.raises(TransitionError, match=r"action space is Discrete.*flat Box"):
+    with pytest.raises(TransitionError, match=r"Discrete.*flat Box: discrete actions; only"):
         load_dataset("test/discrete-v0")
     goals = {"goal": list(np.zeros((5, 3), np.float32))}
     nested = episode(4, terminated=True, seed=0, observations=goals)

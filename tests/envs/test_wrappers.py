@@ -7,7 +7,8 @@ gymnasium = pytest.importorskip("gymnasium")
 
 from gymnasium import spaces  # noqa: E402
 
-from synther.envs.wrappers import standardise  # noqa: E402
+from synther.action_bounds import ActionBounds, DiscreteActionsError  # noqa: E402
+from synther.envs.wrappers import in_action_units, own_action_space, standardise  # noqa: E402
 
 LOW, HIGH = np.array([-2.0, 0.0]), np.array([4.0, 1e6])
 
@@ -68,6 +69,61 @@ def test_a_range_of_minus_one_to_one_is_passed_on_bit_for_bit() -> None:
     action = np.array([0.1, -0.7], np.float32)
     env.step(action)
     np.testing.assert_array_equal(env.unwrapped.action, action)
+
+
+def reached(space: Any, actions: list[float]) -> list[Any]:
+    """What an environment with that space gets for actions of ``make_env``."""
+    env = standardise(Recorder(action_space=space))
+    got = []
+    for action in actions:
+        env.step(np.array([action], np.float32))
+        got.append(env.unwrapped.action[0])
+        assert env.unwrapped.action.dtype == space.dtype
+    return got
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kind", "expected"),
+    [
+        (0, 10, np.int64, [0, 3, 5, 7, 10]),
+        (0, 255, np.uint8, [0, 64, 128, 191, 255]),
+        (-5, 5, np.int32, [-5, -2, 0, 2, 5]),
+        (-1, 1, np.int64, [-1, 0, 0, 0, 1]),
+        (-(2**63), 2**63 - 1, np.int64, [-(2**63), -(2**62), 0, 2**62, 2**63 - 1]),
+    ],
+)
+def test_whole_numbers_get_the_nearest_one(
+    low: int, high: int, kind: Any, expected: list[int]
+) -> None:
+    got = reached(spaces.Box(low, high, (1,), kind), [-1, -0.499, 0, 0.499, 1])
+    if abs(high) < 2**40:
+        assert got == expected
+    else:  # float32's -0.499 of such a span is what it is
+        assert (got[0], got[4]) == (expected[0], expected[4])
+        assert got == sorted(got)
+        assert abs(int(got[2])) <= 1
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_span_that_leaves_the_type_makes_no_nan(kind: Any) -> None:
+    largest = float(np.finfo(kind).max)
+    got = reached(spaces.Box(-largest, largest, (1,), kind), [-1, -0.5, 0, 0.5, 1])
+    np.testing.assert_allclose(np.float64(got) / largest, [-1, -0.5, 0, 0.5, 1], rtol=1e-3)
+
+
+def test_discrete_actions_are_refused_as_everywhere() -> None:
+    for space in (spaces.Discrete(3), spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(2)):
+        with pytest.raises(DiscreteActionsError, match="discrete actions; only continuous ones"):
+            standardise(Recorder(action_space=space))
+
+
+def test_actions_in_the_units_of_a_data_set() -> None:
+    """The recorded actions reach the environment as they were recorded."""
+    env = in_action_units(standardise(Recorder()), ActionBounds.of(LOW, HIGH, 2))
+    assert own_action_space(standardise(Recorder())) == Recorder().action_space
+    for action in ([-2, 0], [4, 1e6], [1.5, 123.0]):
+        env.step(np.array(action, np.float32))
+        np.testing.assert_allclose(env.unwrapped.action, action, rtol=1e-5, atol=0.1)
 
 
 @pytest.mark.parametrize(
