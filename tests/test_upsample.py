@@ -314,3 +314,33 @@ def test_the_shipped_data_can_be_upsampled_and_trusted() -> None:
     np.testing.assert_allclose(
         samples.observations.mean(axis=0), real.observations.mean(axis=0), atol=0.3
     )
+
+
+def test_actions_are_in_the_units_that_are_said_or_those_of_the_environment(
+    tmp_path: Path,
+) -> None:
+    data = related(400)
+    wide = replace(data, actions=3 * data.actions)
+    said = Upsampler(TINY, device="cpu", action_low=-4, action_high=4).fit(wide)
+    assert said.sample(50).metadata["action_high"] == [4.0] * data.action_dim
+    loaded = Upsampler.load(said.save(tmp_path / "m.pt"))
+    assert loaded.fit(wide).sample(5).action_bounds is not None
+    learnt = load_model(tmp_path / "m.pt").trained_on
+    assert learnt is not None
+    assert learnt.action_low == [-4.0] * data.action_dim
+    stating = replace(wide, metadata={"action_low": -3, "action_high": 3})
+    assert upsample(stating, 300, config=TINY).metadata["action_low"] == [-3.0] * data.action_dim
+    assert 1 < np.abs(upsample(stating, 300, config=TINY).actions).max() <= 3
+
+
+def test_a_file_of_an_earlier_version_keeps_its_actions_range(tmp_path: Path) -> None:
+    data = related(400)
+    upsampler = Upsampler(TINY, device="cpu").fit(replace(data, actions=3 * data.actions))
+    payload = checkpoint.load(upsampler.save(tmp_path / "m.pt"))
+    del payload["trained_on"], payload["upsampler"]["action_bounds"]
+    checkpoint.save(tmp_path / "m.pt", payload)
+    learnt = load_model(tmp_path / "m.pt").trained_on
+    assert learnt is not None
+    assert learnt.action_low is None
+    assert np.abs(learnt.samples_high).max() > 1
+    assert len(Upsampler.load(tmp_path / "m.pt").sample(20)) == 20

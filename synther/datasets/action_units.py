@@ -74,12 +74,15 @@ def with_action_bounds(
     return replace(transitions, metadata={**transitions.metadata, **bounds.to_plain()})
 
 
-def sample_bounds(transitions: Transitions, *, warn: bool = False) -> ActionBounds:
+def sample_bounds(transitions: Transitions, *more: Transitions, warn: bool = False) -> ActionBounds:
     """Between which bounds samples of a model of these rows are kept: the known ones, else [-1, 1],
-    and the range of the data in the columns that leave it, which ``warn`` says."""
+    and the range of the data in the columns that leave it, which ``warn`` says. ``more`` are
+    further parts of the same data."""
     if (known := transitions.action_bounds) is not None:
         return known
-    low, high = transitions.actions.min(axis=0), transitions.actions.max(axis=0)
+    parts = [part.actions for part in (transitions, *more)]
+    low = np.min([part.min(axis=0) for part in parts], axis=0)
+    high = np.max([part.max(axis=0) for part in parts], axis=0)
     inside = (low >= -1) & (high <= 1)
     found = ActionBounds(
         np.where(inside, np.float32(-1), low), np.where(inside, np.float32(1), high)

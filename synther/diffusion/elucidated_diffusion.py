@@ -75,6 +75,8 @@ class ElucidatedDiffusion(nn.Module):
         self.sampler, self.sampler_params = sampler, dict(sampler_params or {})
         self.layout = layout
         self.condition = condition
+        self.trained_on: Any = None
+        """The :class:`~synther.diffusion.provenance.Provenance` of its data; None where unknown."""
 
     @property
     def layout(self) -> TransitionLayout | None:

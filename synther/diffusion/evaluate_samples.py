@@ -17,12 +17,12 @@ import synther.runs.interrupts  # noqa: F401 - first: Ctrl-C then ends the other
 # isort: split
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from synther.datasets import load_dataset
+from synther.datasets import in_action_bounds, load_dataset, with_action_bounds
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity import plots
 from synther.diffusion.fidelity.assessment import assess
@@ -33,11 +33,13 @@ from synther.diffusion.fidelity.verdict import judge
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
 from synther.envs import use_backend
+from synther.envs.names import other_environment
 from synther.files import atomic
 from synther.runs.command_line import CommandParser
 from synther.runs.commands import (
     SEED,
     THREADS,
+    add_action_units,
     add_backend,
     add_deterministic,
     command_errors,
@@ -94,6 +96,8 @@ def build_parser() -> CommandParser:
     add("--baseline_epochs", type=int, default=300, help="of vae and ctgan (default: %(default)s)")
     add("--output", type=Path, help="folder (default: fidelity/ beside the first of --synthetic)")
     add("--env", help="the simulator (default: the one that the data set names)")
+    text = "compare samples of another environment than the data set's"
+    add("--any_environment", action="store_true", help=text)
     add(
         "--num_samples",
         type=int,
@@ -127,6 +131,7 @@ def build_parser() -> CommandParser:
     add("--seed", type=SEED, default=0, help="of all that is random (default: 0)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
     add("--threads", type=THREADS, default=0, help="CPU threads; 0, the default, is every core")
+    add_action_units(parser)
     add_deterministic(parser)
     add_backend(parser)
     return parser
@@ -141,7 +146,9 @@ def run(args: argparse.Namespace) -> None:
     for name in args.baselines:
         parse_baseline(name)  # a typing error is to be found before the work, not after it
     output: Path = args.output or args.synthetic[0].parent / "fidelity"
-    data = load_dataset(args.real)
+    data = with_action_bounds(
+        load_dataset(args.real), env_id=args.env, low=args.action_low, high=args.action_high
+    )
     real = split_like_training(data, args.synthetic)
     terminals = bool(data.terminals.any())  # a column of zeros says nothing
     samples = {
@@ -225,7 +232,15 @@ def _rows_of(path: Path, args: argparse.Namespace, data: Transitions) -> Transit
             f"{path}: {found.observation_dim} observation and {found.action_dim} action columns, "
             f"{args.real} has {expected.observation_dim} and {expected.action_dim}"
         )
-    return rows
+    other = other_environment(rows.metadata.get("env_id"), data.metadata.get("env_id"))
+    if other and not args.any_environment:
+        raise ValueError(
+            f"{path}: {other} ({args.real}); --any_environment compares them all the same"
+        )
+    bounds = data.action_bounds
+    if bounds is None or rows.action_bounds is None:
+        return rows
+    return in_action_bounds(rows, bounds.low, bounds.high)
 
 
 def _load(
@@ -264,7 +279,8 @@ def _sample(path: Path, args: argparse.Namespace, data: Transitions) -> Transiti
         sample_batch_size=10_000,
         sampler=args.sampler,
     )
-    return Transitions(*generator.sample(args.num_samples, seed=args.seed), source=str(path))
+    rows = Transitions(*generator.sample(args.num_samples, seed=args.seed), source=str(path))
+    return replace(rows, metadata=model.trained_on.metadata()) if model.trained_on else rows
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from synther.diffusion.denoiser_network import (
 )
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.norm import NORMALIZERS
+from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.runs import gin_config
@@ -57,6 +58,12 @@ class LoadedModel:
     def layout(self) -> TransitionLayout | None:
         """The layout of the model's rows; None where neither the file nor the caller said."""
         return self.model.layout
+
+    @property
+    def trained_on(self) -> Provenance | None:
+        """What the file says of the data; None where it says nothing."""
+        found: Provenance | None = self.model.trained_on
+        return found
 
     def layout_for(self, observation_dim: int, action_dim: int) -> TransitionLayout:
         """The layout of the model's rows, for data or an environment of so many columns.
@@ -162,6 +169,9 @@ def load_model(
             model.layout = found
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from error
+        model.trained_on = _provenance_in(payload)
+        if model.trained_on is not None and found is not None:
+            model.trained_on.check(found.action_dim)
     model.to(device).eval().requires_grad_(False)
     return LoadedModel(model, dict(config), step, Path(path))
 
@@ -169,6 +179,20 @@ def load_model(
 def layout_to_plain(layout: TransitionLayout | None) -> dict[str, Any] | None:
     """A layout as plain values for a checkpoint."""
     return None if layout is None else asdict(layout)
+
+
+def _provenance_in(payload: Mapping[str, Any]) -> Provenance | None:
+    fitted = payload.get("fitted")
+    if TRAINED_ON in payload or not isinstance(fitted, Mapping):
+        return Provenance.from_plain(payload.get(TRAINED_ON))
+    low, high = fitted["bounds"]  # of an Upsampler of an earlier version
+    return Provenance.from_plain({**fitted["metadata"], "samples_low": low, "samples_high": high})
+
+
+def provenance_to_plain(model: ElucidatedDiffusion) -> dict[str, Any]:
+    """The entry of a checkpoint that says what the model was trained on; none where unknown."""
+    known: Provenance | None = model.trained_on
+    return {} if known is None else {TRAINED_ON: known.to_plain()}
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -24,12 +24,11 @@ from typing import Any
 import gin
 from rich.console import Console
 
-from synther.datasets import load_dataset
-from synther.datasets.digest import content_digest
+from synther.datasets import load_dataset, with_action_bounds
 from synther.diffusion.conditioning.arguments import add_condition, add_target
 from synther.diffusion.conditioning.values import Values, named_values, with_values
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS, rows_to_hold_out
+from synther.diffusion.fidelity.held_out import HELD_OUT, HELD_OUT_ROWS, rows_to_hold_out
 from synther.diffusion.fidelity.plots import plot_marginals
 from synther.diffusion.fidelity.report import report
 from synther.diffusion.fidelity.verdict import judge
@@ -37,14 +36,14 @@ from synther.diffusion.generation.consistency import CONSISTENCIES
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.generation.sample_files import require_no_larger, sample_files
-from synther.diffusion.model_io import load_model
+from synther.diffusion.known_model import Split, latest_model, split_of
+from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import TransitionEnsemble, fit_ensemble, stored
 from synther.diffusion.successors.fitting import MIN_ROWS
 from synther.diffusion.training.trainer import STEPS, Trainer
 from synther.diffusion.utils import construct_diffusion_model, rows_and_layout
 from synther.envs import use_backend
 from synther.files import atomic, checkpoint
-from synther.files.checkpoint import CheckpointError
 from synther.runs import commands, gin_config
 from synther.runs.command_line import CommandParser
 from synther.runs.commands import SEED, THREADS, add_backend, add_deterministic
@@ -65,6 +64,7 @@ __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator 
 REPORT_ROWS = 100_000
 OWN = ("config.gin", "model-*.pt", "resume-*.pt", "fidelity.json", "marginals.png", ".*.npz.parts")
 """What a run writes into its folder, beside its samples, which may have any name."""
+HELD_OUT_SHARE = 0.1
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
@@ -102,14 +102,16 @@ def build_parser() -> CommandParser:
     add("--seed", type=SEED, default=0, help="of all that is random (default: 0)")
     text = f"rows kept from training to measure the samples against, at most {HELD_OUT_ROWS}; "
     text += "0 trains on all (default: %(default)s)"
-    add("--held_out", type=float, default=0.1, metavar="SHARE", help=text)
+    add("--held_out", type=float, default=HELD_OUT_SHARE, metavar="SHARE", help=text)
     add_condition(parser)
     add = parser.add_mutually_exclusive_group().add_argument
     text = "continue the run in --results_folder; with a greater Trainer.train_num_steps also one "
     text += "that is done: a cosine learning rate then follows that of the new length"
     add("--resume", action="store_true", help=text)
-    text = "train nothing: sample from the latest checkpoint in --results_folder"
+    text = "train nothing: sample from the latest checkpoint in --results_folder, which --dataset "
+    text += "was trained on"
     add("--load_checkpoint", action="store_true", help=text)
+    commands.add_action_units(parser.add_argument_group("units of the actions"))
     _add_device_arguments(parser.add_argument_group("device"))
     _add_sample_arguments(parser.add_argument_group("samples"))
     commands.add_logging_arguments(parser, project="synther", group="diffusion_training")
@@ -180,34 +182,42 @@ def run(args: argparse.Namespace) -> None:
             require_no_larger(path, args.save_num_samples)
         with accelerator.main_process_first():  # which may have to download it
             data = load_dataset(args.dataset)
+            data = with_action_bounds(data, low=args.action_low, high=args.action_high)
         kept, apart = rows_to_hold_out(data, args.held_out, args.seed)
-        training, held_out = (data, None) if apart is None else map(data.subset, (kept, apart))
+        split = Split(data, None)
+        if apart is not None:
+            split = Split(data.subset(kept), data.subset(apart))
         chosen = {**gin.get_bindings(SimpleDiffusionGenerator), **_given(args)}.get("consistency")
-        stored.require_rows(chosen, training)
+        stored.require_rows(chosen, split.training)
         if args.load_checkpoint:
-            model, layout = _latest_model(args.results_folder, str(accelerator.device), training)
+            device = str(accelerator.device)
+            loaded = latest_model(args.results_folder, device, data, args.dataset)
+            model, layout = loaded.model, loaded.layout_for(data.observation_dim, data.action_dim)
+            split = split_of(loaded, data, args.held_out or HELD_OUT_SHARE, args.seed)
+            console.print(f"{loaded.path}: step {loaded.step}")
+            console.print(f"held-out rows: {split.note}", highlight=False)
             lock.acquire()
         else:
-            digest = content_digest(data)
+            learnt = Provenance.of(data, held_out=args.held_out, seed=args.seed)
             values = named_values(data)  # which may depend on the order of all rows
             values = values and values.subset(kept)
-            model, layout = _train(args, training, digest, values, processes, lock)
+            model, layout = _train(args, split.training, learnt, values, processes, lock)
         generator = _generator(args, layout, model)
         if args.save_samples or generator.consistency == "ensemble":
-            generator.ensemble = _ensemble(args, generator, training, processes)
+            generator.ensemble = _ensemble(args, generator, split.training, processes)
         if args.save_samples:
             _sample(args, generator, path, data, processes)
         accelerator.wait_for_everyone()
         accelerator.end_training()
         if args.save_samples and processes.is_first:
             with commands.noting(f"the model and {path} are written; only their report is not"):
-                _report(args.results_folder, path, training, held_out, generator)
+                _report(args.results_folder, path, split, generator)
 
 
 def _train(
     args: argparse.Namespace,
     training: Transitions,
-    digest: str,
+    learnt: Provenance,
     values: Values | None,
     processes: Processes,
     lock: FolderLock,
@@ -216,6 +226,7 @@ def _train(
     rows, layout = rows_and_layout(training)
     inputs, condition = with_values(rows, values)
     model = construct_diffusion_model(inputs=rows, layout=layout, condition=condition)
+    model.trained_on = learnt
     # All that can be wrong shows before an earlier run is set aside.
     _generator(args, layout, model)
     trainer = Trainer(model, inputs, results_folder=folder, device=args.device, seed=args.seed)
@@ -223,7 +234,7 @@ def _train(
     settings = {
         "dataset": args.dataset,
         "rows": len(training),
-        "data": digest,
+        "data": learnt.digest,
         "seed": args.seed,
         "held_out": args.held_out,
         "precision": trainer.training_step.precision,
@@ -262,18 +273,6 @@ def _train(
             )
         trainer.train()
     return trainer.ema.ema_model, layout
-
-
-def _latest_model(
-    folder: Path, device: str, training: Transitions
-) -> tuple[ElucidatedDiffusion, TransitionLayout]:
-    path = checkpoint.latest(folder, "model")
-    if path is None:
-        raise CheckpointError(f"{folder}: has no model-<step>.pt to load")
-    loaded = load_model(path, device)
-    layout = loaded.layout_for(training.observation_dim, training.action_dim)
-    console.print(f"{path}: step {loaded.step}")
-    return loaded.model, layout
 
 
 def _generator(
@@ -317,6 +316,8 @@ def _sample(
     processes: Processes,
 ) -> None:
     described = {key: data.metadata.get(key) for key in ("env_id", "dataset")}
+    if generator.model.trained_on is not None:
+        described |= generator.model.trained_on.metadata()
     generator.sample_to_file(
         args.save_num_samples,
         path,
@@ -336,16 +337,23 @@ def _sample(
 def _report(
     folder: Path,
     samples: Path,
-    training: Transitions,
-    held_out: Transitions | None,
+    split: Split,
     generator: SimpleDiffusionGenerator,
 ) -> None:
+    training, held_out = split.training, split.held_out
     terminals = generator.layout.terminals
     # Rows are independent, so the head of the file stands for all of it.
     synthetic = Transitions.load(samples, limit=REPORT_ROWS)
-    scores = report(training, synthetic, held_out, terminals=terminals)
+    scores = report(training, synthetic, held_out, terminals=terminals, reference=split.reference)
     law = generator.ensemble and generator.ensemble.cpu()
-    verdict = held_out and judge(training, held_out, synthetic, terminals=terminals, successors=law)
+    verdict = held_out and judge(
+        training,
+        held_out,
+        synthetic,
+        terminals=terminals,
+        successors=law,
+        unseen=split.reference == HELD_OUT,
+    )
     scores.save(folder / "fidelity.json", {"synthetic": verdict.to_plain()} if verdict else {})
     picture = plot_marginals(
         held_out or training,

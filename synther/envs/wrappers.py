@@ -49,7 +49,8 @@ def rescale_actions(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     spaces = require("gymnasium.spaces")
     space, box = env.action_space, spaces.Box
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-        raise DiscreteActionsError(f"{env} has the action space {space}: {NOTHING_DISCRETE}")
+        name = env.spec.id if env.spec else str(env)
+        raise DiscreteActionsError(f"{name} has the action space {space}: {NOTHING_DISCRETE}")
     if not (
         isinstance(space, box)
         and len(space.shape) == 1

@@ -34,6 +34,10 @@ def to_mdp_dataset(transitions: Transitions) -> Any:
     its action that of the step before, made up like any next action there. So algorithms that read
     next actions (``ReBRAC``) or returns of episodes (``DecisionTransformer``) are not for it.
 
+    Actions keep their units. d3rlpy's algorithms act in [-1, 1]: for others give them its
+    ``MinMaxActionScaler``, or bring the rows to [-1, 1] first, with
+    :func:`synther.datasets.in_action_bounds`.
+
     Raises:
         ImportError: d3rlpy is not installed.
         ValueError: no rows.

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synther.action_bounds import ActionBounds
+from synther.datasets import in_action_bounds
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import Upsampler
 
@@ -24,6 +26,18 @@ else:
         from synther.integrations.missing import MissingStableBaselines3
 
         ReplayBuffer = MissingStableBaselines3
+
+
+def _in_unit_actions(transitions: Transitions) -> Transitions:
+    if transitions.action_bounds is not None:
+        return in_action_bounds(transitions, -1.0, 1.0)
+    beyond = np.flatnonzero(ActionBounds.unit(transitions.action_dim).outside(transitions.actions))
+    if len(beyond):
+        raise TransitionError(
+            f"{transitions.source}: the actions of row {beyond[0]} leave the buffer's [-1, 1]; say "
+            "their units with synther.datasets.with_action_bounds(transitions, low=..., high=...)"
+        )
+    return transitions
 
 
 class SynthERReplayBuffer(ReplayBuffer):
@@ -123,8 +137,11 @@ class SynthERReplayBuffer(ReplayBuffer):
     def fill(self, transitions: Transitions) -> None:
         """Put these rows in the place of all synthetic ones before.
 
+        Actions in other units than [-1, 1], as their metadata say, are mapped to it.
+
         Raises:
-            TransitionError: rows of other widths than the buffer's.
+            TransitionError: rows of other widths than the buffer's, or actions beyond [-1, 1] of
+                which nobody says in which units they are.
         """
         found = (transitions.observation_dim, transitions.action_dim)
         if found != (self.observations.shape[-1], self.action_dim):
@@ -132,6 +149,7 @@ class SynthERReplayBuffer(ReplayBuffer):
                 f"{transitions.source}: {found[0]} observation and {found[1]} action columns, the "
                 f"buffer has {self.observations.shape[-1]} and {self.action_dim}"
             )
+        transitions = _in_unit_actions(transitions)
         kinds = {
             "observations": self.observations.dtype,
             "actions": self.actions.dtype,

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synther.action_bounds import ActionBounds
 from synther.datasets.episodes import episode_ends
 from synther.envs import make_env
 from synther.envs.faults import checked_observation, checked_step
@@ -96,7 +97,10 @@ class Episodes:
         """The last steps, which ``replay`` holds, oldest first, and after which of them an episode
         was cut off."""
         rows = replay.gather_rows(self.stored_at(replay)).cpu().numpy()
-        transitions = replay.layout.unpack(rows, metadata={"env_id": self.env_name})
+        # In the units of make_env, whatever those of the environment are.
+        units = ActionBounds.unit(replay.layout.action_dim).to_plain()
+        described = {"env_id": self.env_name, **units}
+        transitions = replay.layout.unpack(rows, metadata=described)
         # What a checkpoint of an earlier version did not store, the rows mostly tell.
         ended = episode_ends(transitions)
         ended[-1:] = self.episode_length == 0

@@ -225,6 +225,20 @@ def add_logging_arguments(
     )
 
 
+def add_action_units(parser: argparse._ActionsContainer) -> None:
+    """Add ``--action_low`` and ``--action_high``, lists of numbers, or None; see
+    :func:`synther.datasets.with_action_bounds`."""
+    for name, which in (("--action_low", "lowest"), ("--action_high", "highest")):
+        parser.add_argument(
+            name,
+            type=float,
+            nargs="+",
+            metavar="NUMBER",
+            help=f"the environment's {which} action in the units of the data, a number or one for "
+            "each column (default: what the data say, or the environment that they name)",
+        )
+
+
 def add_deterministic(parser: argparse._ActionsContainer) -> None:
     """Add ``--deterministic``, see :func:`synther.runs.runtime.use_deterministic_kernels`."""
     parser.add_argument(

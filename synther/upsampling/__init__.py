@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 from synther.datasets import as_transitions
 from synther.diffusion.conditioning.around import NOISE
 from synther.diffusion.conditioning.condition import ConditionError, Target
@@ -33,6 +35,8 @@ def upsample(
     values: Any = None,
     around: Any = None,
     noise: float = NOISE,
+    action_low: ArrayLike | None = None,
+    action_high: ArrayLike | None = None,
 ) -> Transitions:
     """Train a diffusion model on transitions and draw new ones from it.
 
@@ -54,10 +58,13 @@ def upsample(
             asked for 1.3 times its row's own value of the condition, 0.7 times a negative one.
         noise: how far from those rows, as a share of the schedule: see :meth:`Upsampler.around`.
         values: of the condition, a number or a label for each row; see :meth:`Upsampler.fit`.
+        action_low, action_high: the environment's lowest and highest action in the units of the
+            data, a number or one a column. None: those that the data's metadata state, or the
+            action space of the environment that they name.
 
     Returns:
-        ``num_samples`` transitions. Actions lie in [-1, 1], or, where the data leave it, in the
-        range of the data.
+        ``num_samples`` transitions. Actions are in the units of the data and between their bounds;
+        where nobody knows these, in [-1, 1], or, where the data leave it, in the range of the data.
 
     Raises:
         TransitionError: data that cannot be used; the message says what is wrong and where.
@@ -67,13 +74,16 @@ def upsample(
 
     Warns:
         FidelityWarning: the samples are not to be trusted.
+        ActionUnitsWarning: what was assumed of the units of the actions.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}, expected 1 or more")
     asked = "the row's own, amplified" if target is None and around is not None else target
     if around is None or condition is not None or target is not None:
         config = with_condition(config, condition, asked, guidance)
-    upsampler = Upsampler(config, device=device, seed=seed)
+    upsampler = Upsampler(
+        config, device=device, seed=seed, action_low=action_low, action_high=action_high
+    )
     data = as_transitions(data)
     if target is not None:  # before the minutes of training
         upsampler.values_of(data, values).condition().asked(target, num_samples)

@@ -19,6 +19,7 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.asked import Asked
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.norm import TransitionSpace
+from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.diffusion.successors import TransitionEnsemble, stored
 from synther.diffusion.training.trainer import Trainer
 from synther.runs import runtime
@@ -65,13 +66,6 @@ def train(
         trainer.train()
     averaged: ElucidatedDiffusion = trainer.ema.ema_model
     return averaged.eval().requires_grad_(False)
-
-
-def action_bounds(transitions: Transitions) -> tuple[list[float], list[float]]:
-    """[-1, 1], or the range of the data in the columns that leave it; ``[A]`` each."""
-    low, high = transitions.actions.min(axis=0), transitions.actions.max(axis=0)
-    inside = (low >= -1) & (high <= 1)
-    return np.where(inside, -1, low).tolist(), np.where(inside, 1, high).tolist()
 
 
 @dataclass(frozen=True)
@@ -141,6 +135,7 @@ class FittedModel:
             "ema": {f"ema_model.{name}": value.cpu() for name, value in weights.items()},
             "config": model_io.describe(self.model),
             "layout": model_io.layout_to_plain(self.layout),
+            **model_io.provenance_to_plain(self.model),
             "step": self.config.steps,
             "fitted": {
                 "bounds": list(self.bounds),
@@ -157,6 +152,7 @@ class FittedModel:
         layout = TransitionLayout(**payload["layout"])
         model = model_io.build(payload["config"])
         model.layout = layout
+        model.trained_on = Provenance.from_plain(payload.get(TRAINED_ON))
         weights = {key.removeprefix("ema_model."): w for key, w in payload["ema"].items()}
         model_io.load_weights(model, weights, "the model of an Upsampler")
         fitted = dict(payload["fitted"])

@@ -13,21 +13,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
-from synther.datasets import as_transitions
+from synther.action_bounds import KEYS
+from synther.datasets import as_transitions, with_action_bounds
 from synther.diffusion.conditioning.around import NOISE, Around, amplified
 from synther.diffusion.conditioning.condition import ConditionError, Target
 from synther.diffusion.conditioning.values import Values, values_of
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS
+from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import fit_ensemble
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import MIN_ROWS, UpsampleConfig, resolve_config
-from synther.upsampling.model import FittedModel, action_bounds, train
+from synther.upsampling.model import FittedModel, train
 from synther.upsampling.verdict import FidelityWarning, Verdict, judge
 
 MIN_HELD_OUT = 50
@@ -46,18 +49,27 @@ class Upsampler:
     no part in it. It can be pickled.
 
     Args:
-        config, device, seed: as :func:`synther.upsample` has them.
+        config, device, seed, action_low, action_high: as :func:`synther.upsample` has them.
 
     Attributes:
         verdict: on the samples of the model as it is; None before the first fit.
     """
 
-    def __init__(self, config: Config = None, *, device: str = "auto", seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: Config = None,
+        *,
+        device: str = "auto",
+        seed: int = 0,
+        action_low: ArrayLike | None = None,
+        action_high: ArrayLike | None = None,
+    ) -> None:
         runtime.resolve_device(device)  # a device that is not there shows now, not after the data
         resolve_config(config, MIN_ROWS, torch.device("cpu"))  # and so does a setting that is none
         if seed < 0:
             raise ValueError(f"seed is {seed}, expected 0 or more")
         self.device, self.seed = device, seed
+        self._bounds = {"low": _plain(action_low), "high": _plain(action_high)}
         self.verdict: Verdict | None = None
         self._chosen = config
         self._fitted: FittedModel | None = None
@@ -79,8 +91,11 @@ class Upsampler:
 
         Raises:
             TransitionError, ConditionError: as :func:`synther.upsample`.
+
+        Warns:
+            ActionUnitsWarning: what was assumed of the units of the actions.
         """
-        transitions = _enough(as_transitions(data))
+        transitions = self._checked(data)
         layout = TransitionLayout.of(transitions, terminals=bool(transitions.terminals.any()))
         config = self._config_for(transitions)
         return self._learn(transitions, layout, config, None, values)
@@ -101,7 +116,7 @@ class Upsampler:
             TransitionError: other columns, and as :func:`synther.upsample`.
         """
         before = self._require_fitted()
-        transitions = _enough(as_transitions(data))
+        transitions = self._checked(data)
         if not self.can_refit(transitions):
             raise TransitionError(
                 f"{transitions.source}: the rows are {TransitionLayout.of(transitions)}, the "
@@ -244,7 +259,7 @@ class Upsampler:
         """Tensors on the CPU, and plain values."""
         chosen = self._chosen
         own = {
-            **{"device": self.device, "seed": self.seed},
+            **{"device": self.device, "seed": self.seed, "action_bounds": self._bounds},
             **{"rounds": self._rounds, "draws": self._draws},
             "chosen": asdict(chosen) if isinstance(chosen, UpsampleConfig) else chosen,
             "verdict": self.verdict.to_plain() if self.verdict else None,
@@ -254,6 +269,7 @@ class Upsampler:
     def __setstate__(self, payload: dict[str, Any]) -> None:
         own = payload["upsampler"]
         self.device, self.seed = own["device"], own["seed"]
+        self._bounds = own.get("action_bounds", {})  # an earlier version has none
         self._rounds, self._draws = own["rounds"], own["draws"]
         self._chosen = own["chosen"]
         verdict = own["verdict"]
@@ -291,23 +307,26 @@ class Upsampler:
             _seed(self.seed, use, self._rounds) for use in ("split", "train", "judge", "ensemble")
         )
         share = max(config.held_out, MIN_HELD_OUT / len(transitions))
-        kept, apart = transitions.split_rows(
-            min(share, HELD_OUT_ROWS / len(transitions)), split_seed
-        )
+        share = min(share, HELD_OUT_ROWS / len(transitions))
+        kept, apart = transitions.split_rows(share, split_seed)
         training, held_out = transitions.subset(kept), transitions.subset(apart)
+        learnt = Provenance.of(transitions, held_out=share, seed=split_seed)
+        bounds = learnt.sample_bounds
+        assert bounds is not None
         device = runtime.resolve_device(self.device)
         values = values and values.subset(kept)
         model = train(training, layout, config, device, train_seed, start, values)
+        model.trained_on = learnt
         ensemble = fit_ensemble(
             training, seed=ensemble_seed, device=device, at_most=2 * config.steps
         )
         self._rounds += 1
         counts = {"rows": len(transitions), "round": self._rounds, "seed": self.seed}
-        known = {key: transitions.metadata.get(key) for key in ("env_id", "dataset")}
+        known = {key: transitions.metadata.get(key) for key in ("env_id", "dataset", *KEYS)}
         self._fitted = FittedModel(
             model=model,
             layout=layout,
-            bounds=action_bounds(transitions),
+            bounds=(bounds.low.tolist(), bounds.high.tolist()),
             config=config,
             metadata={key: value for key, value in known.items() if value is not None},
             provenance={**counts, **asdict(config)},
@@ -320,6 +339,9 @@ class Upsampler:
         if not self.verdict.trusted:
             warnings.warn(str(self.verdict), FidelityWarning, stacklevel=3)
         return self
+
+    def _checked(self, data: Any) -> Transitions:
+        return with_action_bounds(_enough(as_transitions(data)), **self._bounds)
 
     def _config_for(self, transitions: Transitions) -> UpsampleConfig:
         return resolve_config(self._chosen, len(transitions), runtime.resolve_device(self.device))
@@ -337,6 +359,10 @@ def _enough(transitions: Transitions) -> Transitions:
             "of fewer repeats them"
         )
     return transitions
+
+
+def _plain(bound: ArrayLike | None) -> Any:
+    return None if bound is None else np.asarray(bound).tolist()
 
 
 def _seed(seed: int, use: str, number: int) -> int:

@@ -16,6 +16,8 @@ from synther.corl.shared.buffer import (
     prepare_replay_buffer,
 )
 from synther.diffusion.generation import on_the_fly
+from synther.diffusion.provenance import TRAINED_ON, Provenance
+from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.replay import Batch
 from synther.learning.sources import BatchSource
@@ -279,3 +281,78 @@ def test_what_cannot_be_mixed() -> None:
         DiffusionConfig("samples.npz", mix=1.5)
     with pytest.raises(ConfigError, match=r"no synthetic rows to mix with"):
         DiffusionConfig(mix=0.5)
+
+
+LOW, HIGH = [-2.0, 0.0], [2.0, 10.0]
+
+
+def in_own_units(data: Transitions, **metadata: object) -> Transitions:
+    """The rows with actions from -2 to 2 and from 0 to 10, which their metadata say."""
+    actions = data.actions * [2, 5] + [0, 5]
+    bounds = {"action_low": LOW, "action_high": HIGH}
+    return dataclasses.replace(data, actions=actions, metadata={**bounds, **metadata})
+
+
+def batch_of(data: Transitions, path: Path | None = None, **options: object) -> Batch:
+    diffusion = DiffusionConfig(path and str(path))
+    return prepare_replay_buffer(data, diffusion, batch_size=50, **options).sample()  # type: ignore
+
+
+def test_agents_get_actions_that_were_mapped_from_their_bounds(tmp_path: Path) -> None:
+    expected = batch_of(DATA)
+    own = in_own_units(DATA)
+    assert torch.equal(batch_of(own).states, expected.states)
+    torch.testing.assert_close(batch_of(own).actions, expected.actions, rtol=1e-5, atol=1e-6)
+    wider = batch_of(own, max_action=3.0)
+    torch.testing.assert_close(wider.actions, 3 * expected.actions, rtol=1e-5, atol=1e-6)
+    unit = dataclasses.replace(DATA, metadata={"action_low": -1, "action_high": 1})
+    assert torch.equal(batch_of(unit).actions, expected.actions)  # bit for bit
+    # Samples say their own units, and without a word have those of the data set.
+    expected = batch_of(DATA, SAMPLES.save(tmp_path / "unit.npz"))
+    scaled = dataclasses.replace(SAMPLES, metadata=unit.metadata).save(tmp_path / "scaled.npz")
+    assert torch.equal(batch_of(own, scaled).actions, expected.actions)
+    silent = dataclasses.replace(in_own_units(SAMPLES), metadata={}).save(tmp_path / "silent.npz")
+    for path in (silent, in_own_units(SAMPLES).save(tmp_path / "own.npz")):
+        found = batch_of(own, path)
+        torch.testing.assert_close(found.actions, expected.actions, rtol=1e-5, atol=1e-6)
+
+
+def test_a_models_rows_keep_to_its_bounds_and_are_mapped_from_them(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "model-0.pt", LAYOUT)
+    learnt = Provenance.of(in_own_units(DATA))
+    checkpoint.save(path, {**checkpoint.load(path), TRAINED_ON: learnt.to_plain()})
+    rows = on_the_fly.rows_of_model(path, LAYOUT, "cpu", num_steps=2)
+    drawn = rows(200, torch.Generator().manual_seed(0))[:, LAYOUT.columns["actions"]]
+    assert (drawn >= torch.tensor(LOW)).all()
+    assert (drawn <= torch.tensor(HIGH)).all()
+    assert drawn.max() > 1
+    diffusion = DiffusionConfig(str(path), num_steps=2, batch_parallelism=1)
+    for data in (DATA, in_own_units(DATA)):
+        batch = prepare_replay_buffer(data, diffusion, batch_size=50).sample()
+        assert batch.actions.abs().max() <= 1 + 1e-6
+
+
+def other_environment(kind: str, folder: Path) -> Path:
+    samples = dataclasses.replace(SAMPLES, metadata={"env_id": "walker2d-medium-v2"})
+    if kind == "samples.npz":
+        return samples.save(folder / kind)
+    path = write_model(folder / kind, LAYOUT)
+    learnt = Provenance.of(samples).to_plain()
+    return checkpoint.save(path, {**checkpoint.load(path), TRAINED_ON: learnt})
+
+
+@pytest.mark.parametrize("kind", ["samples.npz", "model.pt"])
+def test_samples_of_another_environment_are_refused_unless_asked_for(
+    kind: str, tmp_path: Path
+) -> None:
+    path = other_environment(kind, tmp_path)
+    data = dataclasses.replace(DATA, metadata={"env_id": "HalfCheetah-v2"})
+    with pytest.raises(TransitionError, match=r"Walker2d-v2, and the data are of HalfCheetah-v2"):
+        batch_of(data, path)
+    asked = DiffusionConfig(str(path), any_environment=True, num_steps=2, batch_parallelism=1)
+    assert prepare_replay_buffer(data, asked, batch_size=10).sample()
+    same = dataclasses.replace(DATA, metadata={"env_id": "walker2d-random-v2"})
+    unknown = dataclasses.replace(DATA, metadata={})
+    for other in (same, unknown):
+        fine = DiffusionConfig(str(path), num_steps=2, batch_parallelism=1)
+        assert prepare_replay_buffer(other, fine, batch_size=10).sample()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -473,3 +474,40 @@ def test_the_time_limit_cuts_a_file_that_has_no_time_outs(
     with pytest.raises(TransitionError, match="max_episode_steps=N"):
         run(make(**config), TD3BC)
     assert run(make(**config, max_episode_steps=10), TD3BC)["steps"] == 1
+
+
+def test_actions_in_the_environments_units_score_as_those_in_unit_ones(
+    make: Callable[..., TD3BCConfig], tmp_path: Path
+) -> None:
+    """Pendulum-v1 takes -2 to 2. Twice a float32 is exact, so that the runs agree bit for bit."""
+    data = Transitions.load(tmp_path / "data.npz")
+    env = {"env_id": "Pendulum-v1"}
+    replace(data, metadata={**env, "action_low": -1, "action_high": 1}).save(tmp_path / "unit.npz")
+    replace(data, actions=2 * data.actions, metadata=env).save(tmp_path / "own.npz")
+    found = {
+        name: run(make(env=str(tmp_path / name), **more), TD3BC)["last_return"]
+        for name, more in {
+            "unit.npz": {},
+            "own.npz": {},
+            "data.npz": {"action_high": 1.0, "action_low": -1.0},
+        }.items()
+    }
+    assert found["own.npz"] == found["unit.npz"] == found["data.npz"]
+    silent = run(make(env=str(tmp_path / "own.npz"), action_low=-4.0, action_high=4.0), TD3BC)
+    assert silent["last_return"] != found["own.npz"]
+
+
+def test_an_agents_own_unit_makes_no_difference_to_the_environment(
+    make: Callable[..., TD3BCConfig], tmp_path: Path
+) -> None:
+    """An actor that does all it can, does it whatever max_action calls that."""
+    seen = []
+
+    class Pushing(TD3BC):
+        def act(self, states: torch.Tensor) -> torch.Tensor:
+            return 0 * super().act(states) + self.config.max_action
+
+    for bound in (1.0, 4.0):
+        config = make(env=str(tmp_path / "data.npz"), max_action=bound, max_timesteps=2)
+        seen.append(run(config, Pushing)["last_return"])
+    assert seen[0] == seen[1]

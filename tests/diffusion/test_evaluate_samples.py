@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from synther.diffusion.fidelity import plots
 from synther.diffusion.fidelity.held_out import hold_out
 from synther.diffusion.fidelity.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
+from synther.diffusion.provenance import Provenance
 from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model, make_inputs
 from synther.transitions import TransitionLayout, Transitions
@@ -175,3 +176,41 @@ def test_all_rows_of_a_set_count_in_similarities(run_folder: Path) -> None:
     assert report["samples"]["rows"] == [400, len(samples)]
     assert report["samples"]["novelty"]["rows"] == 50
     assert report["samples"]["terminal_rate"] == pytest.approx(np.mean(samples.terminals))
+
+
+def test_rows_of_other_data_are_not_called_held_out(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt = Provenance.of(HOPPER, held_out=0.2, seed=3).metadata()
+    rows = Transitions.load(run_folder / "samples.npz")
+    replace(rows, metadata={**learnt, "env_id": "Hopper-v2"}).save(run_folder / "samples.npz")
+    others = replace(HOPPER, rewards=HOPPER.rewards + 1).save(run_folder.parent / "others.npz")
+    main(options(run_folder, "--real", others, "--synthetic", run_folder / "samples.npz"))
+    report = json.loads((run_folder / "fidelity" / "fidelity.json").read_text())
+    assert report["reference"] == "real rows of which nobody knows whether the model saw them"
+    text = " ".join(capsys.readouterr().out.split())
+    assert "held out from training" not in text
+    assert "real, held out" not in text
+    assert "it was trained on other rows than those of" in text
+
+
+def test_samples_of_another_environment_are_refused_unless_asked_for(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = Transitions.load(run_folder / "samples.npz")
+    replace(rows, metadata={"env_id": "Walker2d-v2"}).save(run_folder / "samples.npz")
+    words = options(run_folder, "--synthetic", run_folder / "samples.npz")
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "samples of Walker2d-v2, and the data are of Hopper-v2" in capsys.readouterr().err
+    main([*words, "--any_environment"])
+
+
+def test_samples_in_other_units_are_brought_into_those_of_the_data(run_folder: Path) -> None:
+    rows = Transitions.load(run_folder / "samples.npz")
+    wide = {"env_id": "Hopper-v2", "action_low": -4, "action_high": 4}
+    replace(rows, actions=4 * rows.actions, metadata=wide).save(run_folder / "samples.npz")
+    main(options(run_folder, "--synthetic", run_folder / "samples.npz"))
+    report = json.loads((run_folder / "fidelity" / "fidelity.json").read_text())
+    assert report["samples"]["dynamics"]["next_observation"] < 1e-6
+    assert report["samples"]["novelty"]["median"] == 0

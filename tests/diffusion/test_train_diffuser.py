@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,46 @@ def test_without_an_ensemble_on_the_fly_says_how_to_get_one(dataset: Path, tmp_p
 )
 def test_the_file_of_samples_is_named_by_their_number(rows: int, name: str) -> None:
     assert samples_name(rows) == name
+
+
+def test_actions_keep_their_units_from_the_data_to_the_samples(tmp_path: Path) -> None:
+    """Pendulum-v1 takes -2 to 2; without its name the range is the caller's, or the data's own."""
+    rows = random_transitions(200, 3, 1)
+    own = replace(rows, actions=2 * rows.actions, metadata={"env_id": "Pendulum-v1"})
+    nameless = replace(own, metadata={})
+    said = ("--action_low", "-3", "--action_high", "3")
+    cases = {"own": (own, (), -2), "said": (nameless, said, -3), "silent": (nameless, (), None)}
+    for name, (data, flags, low) in cases.items():
+        data.save(tmp_path / f"{name}.npz")
+        folder = tmp_path / name
+        main(arguments(tmp_path / f"{name}.npz", folder, *flags))
+        samples = Transitions.load(folder / "samples.npz")
+        assert 1 < np.abs(samples.actions).max() <= (3 if low == -3 else 2)
+        assert samples.metadata.get("action_low") == (low and [low])
+        scores = json.loads((folder / "fidelity.json").read_text())
+        assert scores["training"]["actions_at_bounds"] < 0.02
+        learnt = checkpoint.load(folder / "model-60.pt")["trained_on"]
+        assert learnt.get("action_low") == (low and [low])
+        drawn = rows_of_model(folder / "model-60.pt", TransitionLayout(3, 1), "cpu", num_steps=4)
+        assert 1 < drawn(500, torch.Generator().manual_seed(0))[:, 3].abs().max() <= 3
+
+
+def test_load_checkpoint_keeps_the_split_and_the_data_of_the_training(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    main(arguments(dataset, folder, "--seed", "3"))
+    samples = Transitions.load(folder / "samples.npz")
+    held_out = json.loads((folder / "fidelity.json").read_text())["training"]
+    main(arguments(dataset, folder, "--load_checkpoint", "--seed", "8", "--held_out", "0.5"))
+    assert "held out from training: 20 rows, seed 3" in capsys.readouterr().out
+    assert json.loads((folder / "fidelity.json").read_text())["training"] == held_out
+    again = Transitions.load(folder / "samples.npz")
+    assert again.metadata["trained_on"] == samples.metadata["trained_on"]
+    others = replace(random_transitions(200, seed=5), metadata={"env_id": "Walker2d-v2"})
+    others.save(tmp_path / "others.npz")
+    with pytest.raises(SystemExit):
+        main(arguments(tmp_path / "others.npz", folder, "--load_checkpoint"))
+    message = capsys.readouterr().err
+    assert "model-60.pt: was trained on 200 rows of data, and --dataset" in message
+    assert Transitions.load(folder / "samples.npz").metadata["env_id"] == "Hopper-v2"

@@ -26,11 +26,13 @@ from synther.corl.shared.command import command
 from synther.datasets import load_dataset
 from synther.diffusion import train_diffuser
 from synther.diffusion.model_io import load_model
+from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.files import checkpoint
 from synther.online import online_exp
 from synther.runs.commands import Exit, exit_code, message_of
 from synther.runs.lock import FolderLock
-from synther.transitions import Transitions
+from synther.transitions import TransitionLayout, Transitions
+from tests.corl.helpers import write_model
 from tests.data import random_transitions
 
 PAGE = Path(__file__).parents[2] / "docs" / "bad_input.md"
@@ -70,8 +72,18 @@ def _hdf5(path: Path, **changes: object) -> Path:
     return path
 
 
-def _pendulum(path: Path) -> Path:
-    return replace(random_transitions(60, 3, 1), metadata={"env_id": "Pendulum-v1"}).save(path)
+def _pendulum(path: Path, scale: float = 1, env_id: str = "Pendulum-v1") -> Path:
+    rows = random_transitions(60, 3, 1)
+    return replace(rows, actions=scale * rows.actions, metadata={"env_id": env_id}).save(path)
+
+
+def _model(path: Path) -> Path:
+    """A model of other data than the demo's, of as many columns, in a run's folder."""
+    hopper = TransitionLayout(11, 3)
+    zeros = {key: 0 * array for key, array in random_transitions(60, 11, 3).arrays().items()}
+    others = Transitions.from_arrays(zeros, metadata={"dataset": "mine"})
+    learnt = {TRAINED_ON: Provenance.of(others, held_out=0.1, seed=0).to_plain()}
+    return checkpoint.save(path, {**checkpoint.load(write_model(path, hopper)), **learnt})
 
 
 def _flipped(path: Path) -> Path:
@@ -103,7 +115,7 @@ def _yaml(text: str) -> Callable[[Path], object]:
 
 
 def _diffuser(*words: str) -> Callable[[Path], object]:
-    return lambda folder: train_diffuser.main([*words, "--results_folder", str(folder / "run")])
+    return lambda folder: train_diffuser.main(["--results_folder", str(folder / "run"), *words])
 
 
 def _online(*words: str) -> Callable[[Path], object]:
@@ -199,6 +211,23 @@ CASES: dict[str, Callable[[Path], object]] = {
     "`.npz`: a terminal of 0.7": lambda f: load_dataset(
         _npz(f / "mine.npz", terminals=_with(ROWS.terminals, 0.7))
     ),
+    "`.npz`: discrete actions": lambda f: load_dataset(
+        _npz(f / "mine.npz", actions=np.arange(6)[:, None])
+    ),
+    "`.npz`: bounds of actions that are none": lambda f: load_dataset(
+        _npz(f / "mine.npz", action_low=np.array(1), action_high=np.array([-1, 1]))
+    ),
+    "Actions far outside those of their environment": lambda f: _offline(
+        "--env", str(_pendulum(f / "mine.npz", 100))
+    )(f),
+    "Samples of another environment": lambda f: _offline(
+        *("--env", str(_pendulum(f / "mine.npz"))),
+        *("--diffusion.path", str(_pendulum(f / "samples.npz", env_id="Reacher-v5"))),
+    )(f),
+    "`--load_checkpoint` with other data than the model's": lambda f: _diffuser(
+        *("--load_checkpoint", "--dataset", "hopper-demo-v0"),
+        *("--results_folder", str(_model(f / "model-1.pt").parent)),
+    )(f),
     "`.npz`: no rows": lambda f: load_dataset(
         Transitions.from_arrays({k: v[:0] for k, v in ROWS.arrays().items()}).save(f / "mine.npz")
     ),
@@ -237,6 +266,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "Words: an unknown key": _offline("--alhpa", "1"),
     "Words: a value out of its range": _offline("--discount", "1.5"),
     "Words: an unknown device": _diffuser("--device", "gpu", "--dataset", "hopper-demo-v0"),
+    "Words: an environment of discrete actions": _online("--env", "CartPole-v1"),
     "Words: an unknown environment": _online("--env", "HalfCheeta-v2"),
     "An environment that gives a NaN": _online(
         *("--env", "Broken-v0", "--debug", "--gin_config_files", "config/online/sac_small.gin")

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -377,3 +378,15 @@ def test_rows_are_asked_for_a_condition() -> None:
     assert buffer.upsampler._fitted.model.condition.name == "reward"
     with pytest.raises(ValueError, match="condition 'reward' has no target"):
         SynthERCallback(config=config)
+
+
+def test_rows_in_other_units_are_brought_into_those_of_the_buffer() -> None:
+    rows = random_transitions(30)
+    own = replace(rows, actions=2 * rows.actions, metadata={"action_low": -2, "action_high": 2})
+    target = buffer()
+    target.fill(own)
+    np.testing.assert_allclose(target._synthetic["actions"], rows.actions, rtol=1e-6, atol=1e-7)
+    with pytest.raises(TransitionError, match=r"leave the buffer's \[-1, 1\]; say their units"):
+        target.fill(replace(own, metadata={}))
+    add_steps(target, 10)
+    assert as_transitions(target).metadata["action_low"] == [-1, -1]

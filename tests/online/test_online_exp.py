@@ -125,6 +125,7 @@ def test_the_saved_replay_is_the_run_s(tmp_path: Path, monkeypatch: pytest.Monke
     for metadata in (loaded.metadata, whole.metadata):
         assert metadata["command"].startswith("python3 synther/online/online_exp.py --env Counter")
         assert (metadata["seed"], metadata["steps"], metadata["env_id"]) == (0, 40, "Counter-v0")
+        assert set(metadata["action_low"]) == {-1}  # whatever the environment takes itself
 
 
 def test_seed_and_environment_may_be_bound_too(tmp_path: Path) -> None:

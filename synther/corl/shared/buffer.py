@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from synther.action_bounds import ActionBounds
 from synther.corl.shared.config import DiffusionConfig
-from synther.corl.shared.normalizers import RewardNormalizer, StateNormalizer, row_function
+from synther.corl.shared.normalizers import (
+    ActionNormalizer,
+    RewardNormalizer,
+    StateNormalizer,
+    row_function,
+)
+from synther.envs.names import other_environment
 from synther.files import checkpoint
 from synther.learning.replay import RowBuffer
 from synther.learning.sources import (
@@ -51,12 +59,14 @@ def prepare_replay_buffer(
     device: torch.device | str = "cpu",
     state_normalizer: StateNormalizer | None = None,
     reward_normalizer: RewardNormalizer | None = None,
+    max_action: float = 1.0,
     cache: Path | None = None,
 ) -> RowSource:
     """The source that ``diffusion`` asks for.
 
     Args:
-        dataset: the real data, which says how wide a row is.
+        dataset: the real data, which says how wide a row is, in which units actions are, and of
+            which environment. Samples that say nothing of this are taken for the same.
         diffusion: no path: the data set; an ``.npz``: its first ``sample_limit`` rows in place of
             the data set; a ``.pt``: rows of that model, generated on the fly, or where
             ``sample_limit`` is given, that many rows (of each seed) generated now and kept. With
@@ -65,33 +75,58 @@ def prepare_replay_buffer(
         seeds: of the agents; each has its own batches.
         device: where rows are held and batches appear.
         state_normalizer, reward_normalizer: applied to the rows once, whichever the source.
+        max_action: actions of the batches lie in ``[-max_action, max_action]``, where the bounds of
+            those of the rows are known (:func:`synther.datasets.with_action_bounds`).
         cache: a file that keeps generated rows for a run that is continued.
 
     Raises:
-        TransitionError: samples of other columns than the data set's.
+        TransitionError: samples of other columns than the data set's, or of another environment.
         CheckpointError: not a diffusion model, or one of other columns.
         ConfigError: no such file.
     """
     layout = TransitionLayout.of(dataset)
-    normalise = row_function(layout, state_normalizer, reward_normalizer)
     real = round(diffusion.mix * batch_size)
 
+    def normalising(said: ActionBounds | None) -> RowFunction:
+        """For rows that say these bounds of themselves; without, they are as the data set's."""
+        actions = ActionNormalizer.of(said or dataset.action_bounds, max_action)
+        return row_function(layout, state_normalizer, reward_normalizer, actions)
+
     def stored(rows: Transitions, count: int, purpose: Purpose) -> ReplayBuffer:
-        buffer = RowBuffer.holding(
-            layout, normalise(torch.from_numpy(layout.pack(rows)).to(device))
-        )
+        packed = torch.from_numpy(layout.pack(rows)).to(device)
+        buffer = RowBuffer.holding(layout, normalising(rows.action_bounds)(packed))
         return ReplayBuffer(buffer, count, generators_for(seeds, purpose, device))
 
     if diffusion.path is None or real == batch_size:
         return stored(dataset, batch_size, "data")
     if diffusion.path.endswith(".npz"):
-        synthetic: RowSource = stored(_samples(diffusion, layout), batch_size - real, "data")
+        samples = _samples(diffusion, layout)
+        _require_same_environment(samples.metadata.get("env_id"), dataset, diffusion)
+        synthetic: RowSource = stored(samples, batch_size - real, "data")
     else:
-        synthetic = _of_model(diffusion, layout, normalise, batch_size - real, seeds, device, cache)
+        # Not at the top: agents that train on files need neither the model's code nor gin.
+        from synther.diffusion.generation.on_the_fly import rows_of_model
+
+        generate = rows_of_model(
+            diffusion.path,
+            layout,
+            device,
+            num_steps=diffusion.num_steps,
+            sampler=diffusion.sampler,
+            consistency=diffusion.consistency,
+        )
+        learnt = getattr(generate, "trained_on", None)
+        known = learnt.metadata() if learnt else {}
+        _require_same_environment(known.get("env_id"), dataset, diffusion)
+        normalise = normalising(ActionBounds.stated(known, layout.action_dim))
+        synthetic = _of_model(
+            generate, diffusion, layout, normalise, batch_size - real, seeds, device, cache
+        )
     return MixedSource([stored(dataset, real, "mix"), synthetic]) if real else synthetic
 
 
 def _of_model(
+    generate: GenerateRows,
     diffusion: DiffusionConfig,
     layout: TransitionLayout,
     normalise: RowFunction,
@@ -101,18 +136,6 @@ def _of_model(
     cache: Path | None,
 ) -> ReplayBuffer | DiffusionGenerator:
     """Rows of a model: generated when needed, or so many kept."""
-    assert diffusion.path is not None
-    # Not at the top: agents that train on files need neither the model's code nor gin.
-    from synther.diffusion.generation.on_the_fly import rows_of_model
-
-    generate = rows_of_model(
-        diffusion.path,
-        layout,
-        device,
-        num_steps=diffusion.num_steps,
-        sampler=diffusion.sampler,
-        consistency=diffusion.consistency,
-    )
     noise = generators_for(seeds, "synthetic", device)
     if diffusion.sample_limit is None:
         return DiffusionGenerator(
@@ -124,6 +147,19 @@ def _of_model(
     buffer = RowBuffer.holding(layout, pools)
     order = generators_for(seeds, "data", device)
     return ReplayBuffer(buffer, batch_size, order, pools=len(seeds))
+
+
+def _require_same_environment(
+    env_id: Any, dataset: Transitions, diffusion: DiffusionConfig
+) -> None:
+    """Raise a TransitionError where samples are known to be of another environment than the data
+    set, and nobody has said that this is meant."""
+    found = other_environment(env_id and str(env_id), dataset.metadata.get("env_id"))
+    if found and not diffusion.any_environment:
+        raise TransitionError(
+            f"{diffusion.path}: {found} ({dataset.source}); "
+            "--diffusion.any_environment true takes them all the same"
+        )
 
 
 def _samples(diffusion: DiffusionConfig, layout: TransitionLayout) -> Transitions:

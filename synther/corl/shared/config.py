@@ -26,6 +26,7 @@ class DiffusionConfig:
     num_steps: int = 128  # sampler steps, of rows made on the fly
     sample_limit: Optional[int] = None  # take the first N rows only, and use them again and again
     batch_parallelism: int = 100  # training batches made at a time, on the fly
+    any_environment: bool = False  # take samples of another environment than the data set's
     sampler: Optional[str] = None  # on the fly: paper and fast have their own steps, others not
     consistency: Optional[Consistency] = None  # on the fly; None: where the model has one
     mix: float = 0.0  # share of every batch that are rows of the data set, as in the online agent
@@ -69,7 +70,9 @@ class RunConfig:
     buffer_size: int = 10_000_000  # rows; a larger data set is refused
     batch_size: int = 256  # rows of an update, for each seed
     discount: float = 0.99  # gamma, the discount of the return
-    max_action: float = 1.0  # bound of every action; environments here take [-1, 1]
+    action_low: Optional[float] = None  # lowest action of every column, in the data's units
+    action_high: Optional[float] = None  # highest; None: as the file says, or the environment
+    max_action: float = 1.0  # agents act in [-max_action, max_action], whatever the data's bounds
     normalize: bool = True  # scale states by mean and standard deviation of the data set
     normalize_reward: bool = False  # scale rewards by the data set's returns (antmaze: minus 1)
     compile: CompileMode = "off"  # by torch.compile (default), or a CUDA graph
@@ -98,6 +101,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.load_model == "":
             self.load_model = None
+        if (self.action_low is None) != (self.action_high is None):
+            raise ConfigError("action_low and action_high: expected both, or none of them")
+        if self.action_low is not None and self.action_low >= (self.action_high or 0.0):
+            raise ConfigError(
+                f"action_low is {self.action_low}, expected less than action_high, which is "
+                f"{self.action_high}"
+            )
         own = type(self).algorithm or type(self).name
         if self.algorithm not in ("", own):
             raise ConfigError(f"algorithm is '{self.algorithm}', these are the settings of {own}")

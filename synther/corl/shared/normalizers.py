@@ -1,4 +1,4 @@
-"""States and rewards are normalised by statistics of the real data set."""
+"""States and rewards are normalised by statistics of the real data set, actions by their bounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synther.action_bounds import ActionBounds
 from synther.datasets.episodes import episode_returns
 from synther.learning.sources import RowFunction
 from synther.transitions import TransitionError, TransitionLayout, Transitions
@@ -86,13 +87,41 @@ class RewardNormalizer:
         return (rewards - self.shift) * self.scale
 
 
+@dataclass(frozen=True)
+class ActionNormalizer:
+    """Actions in their own units -> in ``[-max_action, max_action]``, in which agents act:
+    ``(action - middle) / half * max_action``, with ``middle`` and ``half`` float32 ``[A]``."""
+
+    middle: Tensor
+    half: Tensor
+    max_action: float
+
+    @classmethod
+    def of(cls, bounds: ActionBounds | None, max_action: float = 1.0) -> ActionNormalizer | None:
+        """The map from these bounds; None where nothing has to be done, or no bounds are known."""
+        if bounds is None or (bounds.is_unit and max_action == 1):
+            return None
+        low, high = (torch.from_numpy(side).double() for side in (bounds.low, bounds.high))
+        return cls(((low + high) / 2).float(), ((high - low) / 2).float(), max_action)
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        """Actions ``[..., A]``, normalised."""
+        scaled = (actions - self.middle.to(actions)) / self.half.to(actions)
+        return scaled if self.max_action == 1 else scaled * self.max_action
+
+
 def row_function(
-    layout: TransitionLayout, states: StateNormalizer | None, rewards: RewardNormalizer | None
+    layout: TransitionLayout,
+    states: StateNormalizer | None,
+    rewards: RewardNormalizer | None,
+    actions: ActionNormalizer | None = None,
 ) -> RowFunction:
-    """Both normalisers as one function of rows, which it changes in place."""
+    """The normalisers as one function of rows, which it changes in place."""
 
     def normalise(rows: Tensor) -> Tensor:
         columns = layout.split(rows)
+        if actions is not None:
+            columns["actions"].copy_(actions(columns["actions"]))
         if states is not None:
             columns["observations"].copy_(states(columns["observations"]))
             columns["next_observations"].copy_(states(columns["next_observations"]))

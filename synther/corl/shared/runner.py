@@ -20,7 +20,7 @@ from synther.corl.shared.buffer import RewardNormalizer, StateNormalizer, prepar
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.result import evaluation_of, result_of
 from synther.corl.shared.run_folder import NumberedFolder, load_weights
-from synther.datasets import load_dataset
+from synther.datasets import load_dataset, with_action_bounds
 from synther.datasets.digest import content_digest, file_digest
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.envs import Evaluator, use_backend
@@ -113,6 +113,9 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     env_id = _env_of(config, dataset)
     dims = Dims(dataset.observation_dim, dataset.action_dim)
     evaluator = _open_evaluator(config, env_id, dims)
+    dataset = with_action_bounds(
+        dataset, env_id=env_id, low=config.action_low, high=config.action_high
+    )
     states = StateNormalizer.of(dataset) if config.normalize else None
     rewards = None
     if config.normalize_reward:
@@ -125,6 +128,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
         device=device,
         state_normalizer=states,
         reward_normalizer=rewards,
+        max_action=config.max_action,
         cache=folder.path / "generated_rows.pt" if folder else None,
     )
     agent = build(config, dims, generators_for(config.seeds, "init"), device)
@@ -137,7 +141,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     copied = evaluations.workers > 0 or device.type != "cpu"
 
     def evaluate() -> Pending[Evaluation]:
-        policy = StatePolicy(acting_copy(agent) if copied else agent, states)
+        policy = StatePolicy(acting_copy(agent) if copied else agent, states, config.max_action)
         playing = evaluations.begin(policy, config.eval_seeds)
         found = functools.partial(_found, playing, env_id)
         return Pending(playing.ready, found)
@@ -166,16 +170,19 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
 
 @dataclasses.dataclass(frozen=True)
 class StatePolicy:
-    """An agent's actions as an ``Evaluator`` asks for them; ``states`` normalises what it sees."""
+    """An agent's actions as an ``Evaluator`` asks for them, in [-1, 1]: ``states`` normalises what
+    it sees, and it acts in ``[-max_action, max_action]``."""
 
     agent: Agent
     states: StateNormalizer | None
+    max_action: float = 1.0
 
     @torch.no_grad()
     def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Observations ``[S, E, O]`` -> actions ``[S, E, A]``."""
         seen = torch.from_numpy(observations)
         actions = self.agent.act(seen if self.states is None else self.states(seen))
+        actions = actions if self.max_action == 1 else actions / self.max_action
         return np.asarray(actions.numpy())
 
 
@@ -223,7 +230,10 @@ def _env_of(config: RunConfig, dataset: Transitions) -> str:
 
 def _open_evaluator(config: RunConfig, env_id: str, dims: Dims) -> Evaluator:
     limit = config.max_episode_steps
-    evaluator = Evaluator(env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit)
+    try:
+        evaluator = Evaluator(env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit)
+    except TypeError as error:  # actions or observations of another kind
+        raise ConfigError(f"the environment {env_id}: {error}") from error
     if (evaluator.observation_dim, evaluator.action_dim) != dims:
         raise ConfigError(
             f"the environment {env_id} has {evaluator.observation_dim} observation and "

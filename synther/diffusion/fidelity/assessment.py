@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.datasets.action_units import sample_bounds
 from synther.diffusion.fidelity.distances import standardise
 from synther.diffusion.fidelity.dynamics import simulate
 from synther.diffusion.fidelity.held_out import RealRows, draw
@@ -68,7 +69,7 @@ def assess(
         name: RowMeasures(nearness.distances, errors)
         for name, (_, nearness, errors) in found.items()
     }
-    return FidelityReport("held-out real rows", comparisons), measures
+    return FidelityReport(real.reference, comparisons), measures
 
 
 class _Measurement:
@@ -77,6 +78,7 @@ class _Measurement:
     ) -> None:
         self.real, self.env_id, self.terminals = real, env_id, terminals
         self.max_rows, self.seed = max_rows, seed
+        self.bounds = sample_bounds(real.training, real.held_out)
         self.everything = Transitions.concatenate([real.training, real.held_out])
         self.layout = TransitionLayout.of(self.everything, terminals=False)
         self.units = self.layout.pack(self.everything)
@@ -91,7 +93,13 @@ class _Measurement:
     ) -> tuple[Fidelity, Nearness, NDArray[np.float64]]:
         reference = self.real.training if is_held_out else self.real.held_out
         with progress_bar(SCORES, f"{name}: similarity", unit="score") as bar:
-            fidelity = compare(reference, rows, terminals=self.terminals, advance=bar.update)
+            fidelity = compare(
+                reference,
+                rows,
+                terminals=self.terminals,
+                action_bounds=self.bounds,
+                advance=bar.update,
+            )
         chosen = draw(len(rows), self.max_rows, self.seed)
         drawn = rows.subset(chosen)
         with progress_bar(len(drawn), f"{name}: simulator", unit="row") as bar:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.datasets.action_units import sample_bounds
 from synther.installed import install_hint
 from synther.transitions import TransitionLayout, Transitions
 
@@ -58,7 +59,8 @@ def make_baseline(
     layout = TransitionLayout.of(training, terminals=terminals)
     made = _MODELS[kind](layout.pack(training), count, layout, epochs, seed)
     actions = layout.columns["actions"]
-    made[:, actions] = made[:, actions].clip(-1, 1)
+    bounds = sample_bounds(training)
+    made[:, actions] = made[:, actions].clip(bounds.low, bounds.high)
     return layout.unpack(made.astype(np.float32), source=name)
 
 

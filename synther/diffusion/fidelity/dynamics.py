@@ -58,7 +58,8 @@ def dynamics_error(
     of ``hopper-demo-v0`` and of a HalfCheetah-v2 replay: means 3e-12, medians 4e-15 and 2e-15.
 
     Args:
-        transitions: any number of rows.
+        transitions: any number of rows. Actions are in the units that they state, or else
+            ``units``, or else in [-1, 1], which stand for the environment's own range.
         env_id: a name for ``make_env``; None where the data do not say.
         units: real rows, whose standard deviations are the units; the transitions themselves where
             None. Compare sets of rows in the same units.
@@ -88,10 +89,10 @@ def simulate(
         return DynamicsError(
             reason="not defined here: the data do not name their environment"
         ), none
+    bounds = transitions.action_bounds or units.action_bounds
+    actions = bounds.to_unit(transitions.actions) if bounds else transitions.actions
     try:
-        steps = simulate_steps(
-            env_id, transitions.observations, transitions.actions, advance=advance
-        )
+        steps = simulate_steps(env_id, transitions.observations, actions, advance=advance)
     except (NotSimulatedError, MissingSimulatorError, UnknownEnvironmentError) as error:
         return DynamicsError(reason=f"not defined here: {error}"), none
     errors = _squared_errors(transitions, steps, units)

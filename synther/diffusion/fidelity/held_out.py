@@ -7,13 +7,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.datasets.digest import content_digest
+from synther.diffusion.provenance import TRAINED_ON, Provenance
+from synther.files import checkpoint, npz
 from synther.transitions import Transitions
 
+HELD_OUT = "held-out real rows"
 HELD_OUT_ROWS = 10_000
 """The largest number of rows that are kept from training; more do not sharpen the comparison."""
 
@@ -33,6 +36,13 @@ class RealRows:
     held_out: Transitions
     unseen: bool
     note: str
+
+    @property
+    def reference(self) -> str:
+        """What samples are compared with, for the title of a report."""
+        if self.unseen:
+            return HELD_OUT
+        return "real rows of which nobody knows whether the model saw them"
 
 
 def hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, Transitions | None]:
@@ -64,37 +74,96 @@ def split_like_training(
 ) -> RealRows:
     """Split real rows as the training of the samples' models did.
 
-    ``train_diffuser.py`` writes the share it held out, and the seed, to ``run.json`` beside model
-    and samples. Where that is missing for one of ``samples``, or does not fit ``data``, or they do
-    not agree, ``share`` of the rows is held out, and nobody knows what the model saw.
+    Models and their samples say which data they are from, which share was held out, and by which
+    seed; for those of earlier versions ``run.json`` beside them does, but for the data's digest.
+    Where that is missing for one of ``samples``, or they do not agree, or ``data`` are others,
+    ``share`` of the rows is held out, and nobody knows what the model saw.
 
     Args:
-        data: the data set that the models were trained on.
+        data: real rows, such as the data set that the models were trained on.
         samples: the files of samples or models.
         share: the share to hold out where nobody knows what the model saw.
     """
     try:
-        runs = [_run_beside(Path(path)) for path in samples]
-        splits = {(run["held_out"], run["seed"], run["rows"]) for run in runs}
+        found = [known_of(Path(path)) for path in samples]
+        splits = {(each.digest, each.rows, each.held_out, each.seed) for each in found}
         if len(splits) != 1:
-            raise ValueError(f"run.json beside them differ: {sorted(splits)}")
-        (held_out_share, seed, rows) = splits.pop()
-        training, held_out = hold_out(data, held_out_share, seed)
+            raise ValueError(f"what is known of their models differs: {sorted(map(str, splits))}")
+        return split_as_learnt(data, found[0], share)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _unknown(data, share, 0, _text(error))
+
+
+def split_as_learnt(
+    data: Transitions, learnt: Provenance | None, share: float, seed: int = 0
+) -> RealRows:
+    """Split real rows as the training of one model did; where that cannot be known, by ``share``
+    and ``seed``.
+
+    Args:
+        data: real rows.
+        learnt: what is known of the model's data. Without a digest, as in earlier versions,
+            ``rows`` are those of the training alone, and their number has to do.
+        share, seed: for rows of which nobody knows whether the model saw them.
+    """
+    try:
+        if learnt is None:
+            raise ValueError("nothing says what it was trained on")
+        if learnt.digest and learnt.digest != content_digest(data):
+            raise ValueError(
+                f"it was trained on other rows than those of {data.source}: {learnt.rows} of "
+                f"{learnt.dataset or 'a data set without a name'}, digest {learnt.digest}"
+            )
+        if learnt.held_out is None:
+            raise ValueError("nothing says which rows were held out")
+        training, held_out = hold_out(data, learnt.held_out, learnt.seed)  # type: ignore[arg-type]
+        if not learnt.digest and len(training) != learnt.rows:
+            raise ValueError(
+                f"it was trained on {learnt.rows} rows, not {len(training)} of {data.source}"
+            )
         if held_out is None:
             raise ValueError("it was trained on all rows")
-        if len(training) != rows:
-            raise ValueError(f"it was trained on {rows} rows, not {len(training)} of {data.source}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        training, held_out = data.split(min(share, HELD_OUT_ROWS / len(data)), 0)
-        note = f"the model may have seen the held-out rows ({_text(error)})"
-        return RealRows(training, held_out, False, note)
-    note = f"held out from training: {len(held_out)} rows, seed {seed}"
+    except ValueError as error:
+        return _unknown(data, share, seed, str(error))
+    note = f"held out from training: {len(held_out)} rows, seed {learnt.seed}"
     return RealRows(training, held_out, True, note)
 
 
-def _run_beside(path: Path) -> dict[str, Any]:
-    found = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))
-    return dict(found)
+def known_of(path: Path) -> Provenance:
+    """What a file of samples or of a model says of the data behind it, or else ``run.json`` beside
+    it.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: neither says anything.
+    """
+    found = None
+    if path.suffix == ".pt" and path.is_file():
+        found = Provenance.from_plain(checkpoint.load(path).get(TRAINED_ON))
+    elif path.is_file():
+        metadata = json.loads(str(npz.read(path, ["metadata"]).get("metadata", "{}")))
+        found = Provenance.from_plain(metadata.get(TRAINED_ON))
+    return found or run_beside(path)
+
+
+def run_beside(path: Path) -> Provenance:
+    """What ``run.json`` says that lies beside a file; its rows are those of the training alone.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: there is none, or it does not say it.
+    """
+    found = dict(json.loads((path.parent / "run.json").read_text(encoding="utf-8")))
+    return Provenance(
+        dataset=found.get("dataset"),
+        held_out=found["held_out"],
+        seed=found["seed"],
+        rows=found["rows"],
+    )
+
+
+def _unknown(data: Transitions, share: float, seed: int, reason: str) -> RealRows:
+    training, held_out = data.split(min(share, HELD_OUT_ROWS / len(data)), seed)
+    note = f"the model may have seen the held-out rows ({reason})"
+    return RealRows(training, held_out, False, note)
 
 
 def _text(error: Exception) -> str:

@@ -17,8 +17,11 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from synther.action_bounds import ActionBounds
+from synther.datasets.action_units import sample_bounds
 from synther.diffusion.fidelity.distances import Advance, sliced_wasserstein
 from synther.diffusion.fidelity.dynamics import DynamicsError
+from synther.diffusion.fidelity.held_out import HELD_OUT
 from synther.diffusion.fidelity.novelty import Novelty
 from synther.diffusion.fidelity.similarity import (
     correlation_similarity,
@@ -47,8 +50,9 @@ class Fidelity:
         differences: the same of ``next_observations - observations``, which no mean above counts.
         rows: how many rows were compared: real ones, and those in question.
         terminal_rate: share of the rows in question that are terminal.
-        actions_at_bounds: share of them with an action at or beyond -1 or 1, which clipping does
-            not change.
+        actions_at_bounds: share of them with an action at or beyond its bounds, which clipping does
+            not change: those that the real rows state, else [-1, 1], or the range of the real rows
+            in the columns that leave it.
         dynamics: the errors in the simulator; None where not measured.
         novelty: the distances to the training rows; None where not measured.
     """
@@ -76,7 +80,12 @@ SCORES = 5
 
 
 def compare(
-    a: Transitions, b: Transitions, *, terminals: bool = True, advance: Advance | None = None
+    a: Transitions,
+    b: Transitions,
+    *,
+    terminals: bool = True,
+    action_bounds: ActionBounds | None = None,
+    advance: Advance | None = None,
 ) -> Fidelity:
     """Rows ``b`` compared with real rows ``a``: everything that needs neither a simulator nor the
     training rows.
@@ -84,6 +93,7 @@ def compare(
     Args:
         a, b: two rows or more each, with the same columns.
         terminals: whether the terminal column counts; False where it is not modelled.
+        action_bounds: those of the data; None: what ``a`` says or shows of them.
         advance: called with 1 after each of ``SCORES`` scores.
     """
     if min(len(a), len(b)) < 2:
@@ -96,6 +106,9 @@ def compare(
             advance(1)
         return score
 
+    bounds = action_bounds or sample_bounds(a)
+    spans = bounds.low < bounds.high
+    at_bounds = ((b.actions <= bounds.low) | (b.actions >= bounds.high)) & spans
     similarities = done(marginal_similarities(rows_a, rows_b))
     of_differences = done(marginal_similarities(differences(a), differences(b)))
     return Fidelity(
@@ -107,7 +120,7 @@ def compare(
         differences=dict(zip(difference_names(layout), of_differences.tolist(), strict=True)),
         rows=(len(a), len(b)),
         terminal_rate=float(b.terminals.mean(dtype=np.float64)),
-        actions_at_bounds=float((np.abs(b.actions) >= 1).any(axis=1).mean()),
+        actions_at_bounds=float(at_bounds.any(axis=1).mean()),
     )
 
 
@@ -142,7 +155,10 @@ class FidelityReport:
         table = Table(title=f"Fidelity against {self.reference}", box=SIMPLE_HEAD, pad_edge=False)
         table.add_column("", no_wrap=True)
         for name in self.comparisons:
-            table.add_column(_HEADINGS.get(name, name), justify="right", no_wrap=True)
+            heading = _HEADINGS.get(name, name)
+            if self.reference != HELD_OUT and name in _HEADINGS:
+                heading = "real" if name == "training" else "real, others"  # seen or not, who knows
+            table.add_column(heading, justify="right", no_wrap=True)
         for label, number in _NUMBERS:
             cells = [number(fidelity) for fidelity in self.comparisons.values()]
             if any(cells):
@@ -167,23 +183,23 @@ def report(
     held_out: Transitions | None = None,
     *,
     terminals: bool = True,
+    reference: str = HELD_OUT,
 ) -> FidelityReport:
     """Synthetic rows against held-out real rows, with the training rows' own score as the ceiling;
     the cheap numbers, without simulator and novelty.
 
     Without held-out rows the synthetic rows are compared with the training rows, and there is no
-    ceiling to show.
+    ceiling to show. ``reference`` says what ``held_out`` are, where the model may have seen them.
     """
     if held_out is None:
         against_training = compare(training, synthetic, terminals=terminals)
         return FidelityReport("the training rows", {"synthetic": against_training})
-    return FidelityReport(
-        "held-out real rows",
-        {
-            "training": compare(held_out, training, terminals=terminals),
-            "synthetic": compare(held_out, synthetic, terminals=terminals),
-        },
-    )
+    bounds = sample_bounds(training, held_out)
+    compared = {
+        name: compare(held_out, rows, terminals=terminals, action_bounds=bounds)
+        for name, rows in (("training", training), ("synthetic", synthetic))
+    }
+    return FidelityReport(reference, compared)
 
 
 def _worst(fidelity: Fidelity) -> str:

@@ -10,7 +10,7 @@ import gin
 import numpy as np
 import torch
 from einops import pack
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from synther.diffusion.conditioning.around import Around
@@ -29,6 +29,7 @@ from synther.diffusion.generation.graphed_network import graphed
 from synther.diffusion.generation.npz_stream import NpzStream
 from synther.diffusion.generation.presets import prepared, sampling_settings
 from synther.diffusion.generation.rounds import rounds
+from synther.diffusion.provenance import ActionLimits, usual_action_bounds
 from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.utils import layout_of_model, split_diffusion_samples
 from synther.files.checkpoint import fingerprint
@@ -38,7 +39,6 @@ from synther.runs.processes import ALONE, Processes
 from synther.transitions import FIELDS, TransitionLayout
 
 Array = NDArray[np.float32]
-ActionBounds = tuple[ArrayLike, ArrayLike]
 FiveArrays = tuple[Array, Array, Array, Array, Array]
 
 __all__ = ["SamplingError", "SimpleDiffusionGenerator"]
@@ -68,7 +68,8 @@ class SimpleDiffusionGenerator:
             as it is.
         cuda_graph: whether the network is replayed as one CUDA graph.
         action_bounds: the lowest and the highest action, a number or ``[A]`` each. None: those of
-            the environment's ``action_space``, or [-1, 1] where ``env`` is a layout.
+            the data that the model was trained on, where its file says them; else those of the
+            environment's ``action_space``, or [-1, 1] where ``env`` is a layout.
         consistency: ``ensemble`` makes next observation, reward and terminal agree with observation
             and action, see ``consistency.py``.
         ensemble: what that is done with, fitted to the real rows that the model has learnt from.
@@ -88,7 +89,7 @@ class SimpleDiffusionGenerator:
         precision: runtime.Precision | None = None,
         sampler: str | None = None,
         cuda_graph: bool = False,
-        action_bounds: ActionBounds | None = None,
+        action_bounds: ActionLimits | None = None,
         consistency: Consistency = "off",
         ensemble: TransitionEnsemble | None = None,
         target: float | str | None = None,
@@ -112,12 +113,9 @@ class SimpleDiffusionGenerator:
         if cuda_graph:
             self.model = graphed(self.model)
         self.action_bounds = action_bounds
-        if action_bounds is None:
-            space = getattr(env, "action_space", None)
-            action_bounds = (-1.0, 1.0) if space is None else (space.low, space.high)
         self._low, self._high = (
             torch.as_tensor(np.broadcast_to(bound, (self.layout.action_dim,)).astype(np.float32))
-            for bound in action_bounds
+            for bound in (action_bounds or usual_action_bounds(env, ema_model))
         )
 
     @property
@@ -289,7 +287,7 @@ class SimpleDiffusionGenerator:
             "precision": self.precision,
             "model": fingerprint(self.model),
         }
-        if self.action_bounds is not None:
+        if self.action_bounds is not None or (self._low != -1).any() or (self._high != 1).any():
             settings["action_bounds"] = [self._low.tolist(), self._high.tolist()]
         return {**settings, **drawing.settings()}
 

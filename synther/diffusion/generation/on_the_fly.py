@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,8 +17,8 @@ from tqdm.auto import tqdm
 from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
+from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import stored
-from synther.learning.sources import GenerateRows
 from synther.runs.runtime import cpu_threads
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout
@@ -59,6 +60,40 @@ class _FirstRows:
             )
 
 
+@dataclass(eq=False)
+class ModelRows:
+    """Generates rows of a model when called: (n, generator) -> rows ``[n, 2 O + A + 2]``.
+
+    Args:
+        generator: of rows of the model.
+        path: the model's file, for messages.
+        threads: CPU threads while it generates.
+        said: shows the making of the first rows, where they may take long.
+    """
+
+    generator: SimpleDiffusionGenerator
+    path: str
+    threads: int
+    said: _FirstRows | None = None
+
+    @property
+    def trained_on(self) -> Provenance | None:
+        """What the model's file says of its data."""
+        found: Provenance | None = self.generator.model.trained_on
+        return found
+
+    def __call__(self, count: int, noise: torch.Generator) -> Tensor:
+        try:
+            network = self.generator.model.net
+            making = self.said.making(count, network) if self.said else _SILENT
+            with cpu_threads(self.threads), making:
+                rows = self.generator.sample_rows(count, noise)
+            self.said = None
+            return rows
+        except SamplingError as error:
+            raise TransitionError(f"{self.path}: {error}") from error
+
+
 def rows_of_model(
     path: str | os.PathLike[str],
     layout: TransitionLayout,
@@ -68,7 +103,7 @@ def rows_of_model(
     sampler: str | None = None,
     consistency: Consistency | None = None,
     threads: int = 0,
-) -> GenerateRows:
+) -> ModelRows:
     """A function that generates rows of ``layout`` with the model in ``path``.
 
     Args:
@@ -102,17 +137,5 @@ def rows_of_model(
         )
     except ValueError as error:
         raise ConfigError(f"diffusion.sampler: {error}") from None
-
     said = _FirstRows(path) if torch.device(device).type == "cpu" else None
-
-    def generate(count: int, noise: torch.Generator) -> Tensor:
-        nonlocal said
-        try:
-            with cpu_threads(threads), said.making(count, loaded.model.net) if said else _SILENT:
-                rows = generator.sample_rows(count, noise)
-            said = None
-            return rows
-        except SamplingError as error:
-            raise TransitionError(f"{path}: {error}") from error
-
-    return generate
+    return ModelRows(generator, os.fspath(path), threads, said)

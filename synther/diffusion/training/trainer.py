@@ -228,6 +228,7 @@ class Trainer:
         return {
             **self.training_step.state_dict(),
             "layout": model_io.layout_to_plain(self.diffusion_model.layout),
+            **model_io.provenance_to_plain(self.diffusion_model),
             "config": model_io.describe(self.diffusion_model),
             "data_order": self.rows.generator.get_state(),
         }

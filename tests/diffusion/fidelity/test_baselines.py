@@ -2,12 +2,14 @@
 
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from synther.diffusion.fidelity import baselines
 from synther.diffusion.fidelity.baselines import MissingBaselineError, make_baseline, parse_baseline
 from synther.diffusion.fidelity.report import compare
 from synther.installed import install_hint
@@ -119,3 +121,11 @@ def test_the_library_takes_rows_and_gives_rows(name: str) -> None:
     made = make_baseline(name, random_transitions(600, 1, 1), 200, epochs=1)
     assert len(made) == 200
     assert np.abs(made.actions).max() <= 1
+
+
+def test_a_models_actions_keep_to_the_bounds_of_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = random_transitions(300, 2, 1)
+    bounds = {"action_low": -3, "action_high": 3}
+    monkeypatch.setitem(baselines._MODELS, "gmm", lambda table, *_: 10 * table)  # type: ignore
+    made = make_baseline("gmm", replace(rows, actions=3 * rows.actions, metadata=bounds), 300)
+    np.testing.assert_allclose(made.actions, np.clip(30 * rows.actions, -3, 3), rtol=1e-6)

@@ -1,6 +1,7 @@
 """Dynamics error: next to nothing for real rows, and what was added where an error was added."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco")
 
 from synther.datasets import load_dataset
+from synther.diffusion.fidelity import dynamics
 from synther.diffusion.fidelity.dynamics import dynamics_error
 from synther.diffusion.fidelity.held_out import draw
 from synther.envs import make_env
+from synther.envs.one_step import NotSimulatedError
 from synther.transitions import Transitions
+from tests.data import random_transitions
 
 pytestmark = pytest.mark.arithmetic
 
@@ -170,3 +174,22 @@ def test_rewards_towards_a_hidden_goal_are_not_defined() -> None:
     assert found.next_observation < 1e-8
     assert found.reward is None
     assert found.reason == "no reward error: the goal is hidden"
+
+
+def test_the_simulator_gets_actions_that_were_mapped_from_their_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its environments take [-1, 1] for the whole of their range."""
+    rows = random_transitions(30, 3, 2)
+    asked = []
+
+    def take(env_id: str, observations: np.ndarray, actions: np.ndarray, **_: object) -> None:
+        asked.append(actions)
+        raise NotSimulatedError("recorded")
+
+    monkeypatch.setattr(dynamics, "simulate_steps", take)
+    own = replace(rows, actions=2 * rows.actions, metadata={"action_low": -2, "action_high": 2})
+    for drawn, units in ((rows, rows), (own, own), (replace(own, metadata={}), own)):
+        dynamics_error(drawn, "Any-v0", units=units)
+    for actions in asked:
+        np.testing.assert_allclose(actions, rows.actions, rtol=1e-6, atol=1e-7)

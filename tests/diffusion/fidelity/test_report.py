@@ -1,6 +1,7 @@
 """Fidelity scores against values worked out by hand, loops, and what they must react to."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,15 @@ def test_the_picture_of_marginals_is_written(tmp_path: Path, terminals: bool) ->
     scores = compare(a, b, terminals=terminals)
     path = plot_marginals(a, b, tmp_path / "m.png", fidelity=scores, terminals=terminals)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_actions_at_bounds_are_those_at_the_datas_own() -> None:
+    """Pusher's actions reach 2; Humanoid's 0.4, which is no bound of [-1, 1]."""
+    rows = random_transitions(200, 2, 1)
+    rows.actions[:50] = 1
+    for scale in (0.4, 1.0, 2.0):
+        bounds = {"action_low": -scale, "action_high": scale}
+        scaled = replace(rows, actions=scale * rows.actions, metadata=bounds)
+        assert compare(scaled, scaled).actions_at_bounds == 0.25
+    silent = replace(rows, actions=2 * rows.actions)
+    assert report(silent, silent, silent).comparisons["training"].actions_at_bounds > 0.25

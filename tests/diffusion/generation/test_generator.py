@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gin
@@ -8,7 +9,9 @@ import torch
 
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.npz_stream import NpzStream
+from synther.diffusion.provenance import Provenance
 from synther.transitions import TransitionLayout, Transitions
+from tests.data import random_transitions
 from tests.diffusion.models import LAYOUT, tiny_model
 
 
@@ -306,3 +309,19 @@ def test_bad_arguments_are_named():
         generator_of(RecordedModel(), sample_batch_size=0)
     with pytest.raises(ValueError, match="num_rows is 0"):
         generator_of(RecordedModel()).sample_to_file(0, "never.npz")
+
+
+def test_a_model_knows_the_bounds_of_its_samples() -> None:
+    """Those of its data; an argument goes over them, and they over an environment's space."""
+    bounds = {"action_low": [-0.2, 0.5], "action_high": [0.2, 5.0]}
+    model = tiny_model()
+    model.trained_on = Provenance.of(replace(random_transitions(50), metadata=bounds))
+    space = SimpleNamespace(shape=(2,), low=-np.ones(2), high=np.ones(2))
+    env = SimpleNamespace(observation_space=SimpleNamespace(shape=(3,)), action_space=space)
+    for place in (LAYOUT, env):
+        actions = SimpleDiffusionGenerator(place, model, 3).sample(300, seed=0)[1]
+        np.testing.assert_allclose(actions.min(axis=0), [-0.2, 0.5], atol=1e-6)
+        np.testing.assert_allclose(actions.max(axis=0)[0], 0.2, atol=1e-6)
+        assert actions.max() > 1
+    given = SimpleDiffusionGenerator(LAYOUT, model, 3, action_bounds=(-0.1, 0.1))
+    assert np.abs(given.sample(100, seed=0)[1]).max() <= np.float32(0.1)
