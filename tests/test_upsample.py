@@ -16,6 +16,8 @@ import torch
 
 import synther
 from synther.datasets import load_dataset
+from synther.datasets.digest import content_digest
+from synther.diffusion.fidelity.held_out import hold_out
 from synther.diffusion.model_io import load_model
 from synther.diffusion.training import trainer
 from synther.files import checkpoint
@@ -23,7 +25,7 @@ from synther.files.checkpoint import CheckpointError
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, upsample
 from synther.upsampling.config import default_config, resolve_config
-from synther.upsampling.verdict import judge
+from synther.upsampling.verdict import Verdict, judge
 from tests.data import random_transitions
 
 TINY = {"width": 16, "num_layers": 1, "dim_t": 8, "steps": 12, "batch_size": 32}
@@ -344,3 +346,23 @@ def test_a_file_of_an_earlier_version_keeps_its_actions_range(tmp_path: Path) ->
     assert learnt.action_low is None
     assert np.abs(learnt.samples_high).max() > 1
     assert len(Upsampler.load(tmp_path / "m.pt").sample(20)) == 20
+
+
+def test_what_is_called_held_out_was_never_trained_on() -> None:
+    """A refit draws the held-out rows again, of which the model may have learnt some before."""
+    data = related(400)
+    upsampler = Upsampler(TINY, device="cpu").fit(data)
+    assert upsampler.verdict is not None
+    assert upsampler.verdict.unseen
+    samples = upsampler.sample(20)
+    learnt = samples.metadata["trained_on"]
+    _, held_out = hold_out(data, learnt["held_out"], learnt["seed"])
+    assert learnt["digest"] == content_digest(data)
+    assert held_out is not None
+    assert len(held_out) == 50
+    upsampler.refit(data, steps=5)
+    assert not upsampler.verdict.unseen
+    assert "held_out" not in upsampler.sample(20).metadata["trained_on"]
+    trusted = Verdict(numbers={"marginal": 1.0, "real_marginal": 1.0}, unseen=False)
+    assert str(trusted).startswith("the samples look like real rows that it may have seen:")
+    assert not Verdict.from_plain(trusted.to_plain()).unseen

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
-from synther.action_bounds import KEYS
 from synther.datasets import as_transitions, with_action_bounds
 from synther.diffusion.conditioning.around import NOISE, Around, amplified
 from synther.diffusion.conditioning.condition import ConditionError, Target
@@ -310,7 +309,11 @@ class Upsampler:
         share = min(share, HELD_OUT_ROWS / len(transitions))
         kept, apart = transitions.split_rows(share, split_seed)
         training, held_out = transitions.subset(kept), transitions.subset(apart)
-        learnt = Provenance.of(transitions, held_out=share, seed=split_seed)
+        # A model that goes on may have learnt any row before.
+        fresh = start is None
+        learnt = Provenance.of(
+            transitions, held_out=share if fresh else None, seed=split_seed if fresh else None
+        )
         bounds = learnt.sample_bounds
         assert bounds is not None
         device = runtime.resolve_device(self.device)
@@ -322,19 +325,25 @@ class Upsampler:
         )
         self._rounds += 1
         counts = {"rows": len(transitions), "round": self._rounds, "seed": self.seed}
-        known = {key: transitions.metadata.get(key) for key in ("env_id", "dataset", *KEYS)}
         self._fitted = FittedModel(
             model=model,
             layout=layout,
             bounds=(bounds.low.tolist(), bounds.high.tolist()),
             config=config,
-            metadata={key: value for key, value in known.items() if value is not None},
+            metadata=learnt.metadata(),
             provenance={**counts, **asdict(config)},
             ensemble=ensemble,
         )
         drawn = self._fitted.draw(JUDGED_ROWS, judge_seed)
         law = copy.deepcopy(ensemble).cpu()
-        self.verdict = judge(training, held_out, drawn, terminals=layout.terminals, successors=law)
+        self.verdict = judge(
+            training,
+            held_out,
+            drawn,
+            terminals=layout.terminals,
+            successors=law,
+            unseen=fresh,
+        )
         tqdm.write(f"SynthER, {len(transitions)} rows: {self.verdict}", file=sys.stderr)
         if not self.verdict.trusted:
             warnings.warn(str(self.verdict), FidelityWarning, stacklevel=3)

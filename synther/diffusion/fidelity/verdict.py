@@ -45,11 +45,13 @@ class Verdict:
             over columns of the conditional error in units of the regression's held-out error.
         columns: of a column by name, ``ks`` (its Kolmogorov-Smirnov distance) and, where a
             regression was asked, what :class:`ConditionalColumn` has.
+        unseen: whether the model is known not to have seen the rows that it was measured against.
     """
 
     findings: tuple[Finding, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    unseen: bool = True
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -69,7 +71,8 @@ class Verdict:
             if name in self.numbers
         )
         if self.trusted:
-            return f"the samples look like held-out real rows: {text}"
+            rows = "held-out real rows" if self.unseen else "real rows that it may have seen"
+            return f"the samples look like {rows}: {text}"
         return f"the samples are NOT to be trusted ({'; '.join(self.reasons)}): {text}"
 
     def table(self, name: str = "the samples") -> Table:
@@ -98,6 +101,7 @@ class Verdict:
             "numbers": dict(self.numbers),
             "columns": {name: dict(figures) for name, figures in self.columns.items()},
             "findings": [{**asdict(each), "passed": each.passed} for each in self.findings],
+            "unseen": self.unseen,
         }
 
     @classmethod
@@ -110,7 +114,8 @@ class Verdict:
             limits = {"figure": 1.0, "expected": 0.0, "error": None, "low": None, "high": 0.0}
             found = [{"name": "earlier", "fault": why, **limits} for why in plain["reasons"]]
         made = tuple(Finding(**each) for each in found)
-        return cls(made, dict(plain["numbers"]), dict(plain.get("columns", {})))
+        columns, unseen = dict(plain.get("columns", {})), bool(plain.get("unseen", True))
+        return cls(made, dict(plain["numbers"]), columns, unseen)
 
 
 def judge(
@@ -168,7 +173,7 @@ def judge(
         **_numbers(real, cloud.unseen, "real_", _worst(real)),
         **{each.name: each.figure for each in found if each.name != "worst_column"},
     }
-    return Verdict(tuple(found), numbers, columns)
+    return Verdict(tuple(found), numbers, columns, unseen)
 
 
 class _Cloud:
