@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.action_bounds import ActionBounds
 from synther.datasets.digest import hash_of
 from synther.datasets.episodes import episode_returns
 from synther.envs import make_env, reference_scores
@@ -65,7 +66,10 @@ def record_episodes(env_name: str, behaviour: Behaviour, *, rows: int, seed: int
             episode += 1
             bar.update(done - begun)
     arrays = {name: np.asarray(column, np.float32) for name, column in columns.items()}
-    return Transitions.from_arrays(arrays, metadata={"env_id": env_name}, source=env_name)
+    # In the units of make_env, whatever those of the environment are.
+    units = ActionBounds.unit(arrays["actions"].shape[1]).to_plain()
+    described = {"env_id": env_name, **units}
+    return Transitions.from_arrays(arrays, metadata=described, source=env_name)
 
 
 def behaviour_of(transitions: Transitions) -> dict[str, Any]:
