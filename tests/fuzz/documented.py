@@ -163,7 +163,17 @@ def _tiny_diffusion(folder: Path, steps: int = 4) -> list[str]:
     sizes = ("mlp_width=8", "num_layers=1", "dim_t=8")
     return [
         *("--dataset", str(folder / "mine.npz"), "--results_folder", str(folder / "run")),
-        *("--save_num_samples", "10", "--device", "cpu", "--threads", "1", "--gin_params"),
+        *(
+            "--save_file_name",
+            "samples.npz",
+            "--save_num_samples",
+            "10",
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            "--gin_params",
+        ),
         *(f"ResidualMLPDenoiser.{size}" for size in sizes),
         *("SimpleDiffusionGenerator.num_sample_steps=2", f"Trainer.train_num_steps={steps}"),
     ]
