@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
@@ -113,6 +115,23 @@ def acting_copy(learner: LearnerT) -> LearnerT:
         if not isinstance(value := getattr(learner, name), Optimizer):
             setattr(copied, name, copy.deepcopy(value))
     return copied.cpu()
+
+
+@dataclass(frozen=True)
+class StackPolicy:
+    """The actions of an agent on the CPU, as an ``Evaluator`` asks for them, in [-1, 1]: what it
+    sees goes through ``states`` first, and it acts in ``[-max_action, max_action]``."""
+
+    agent: Any
+    states: Callable[[Tensor], Tensor] | None = None
+    max_action: float = 1.0
+
+    @torch.no_grad()
+    def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Observations ``[S, E, O]`` -> actions ``[S, E, A]``."""
+        seen = torch.from_numpy(observations)
+        actions: Tensor = self.agent.act(seen if self.states is None else self.states(seen))
+        return (actions if self.max_action == 1 else actions / self.max_action).numpy()
 
 
 class Agent(Learner):

@@ -41,6 +41,7 @@ class OnlineConfig:
     steps_per_epoch: int = 1000
     max_ep_len: int = 1000  # steps; the environment's own limit where that is lower
     n_evals_per_epoch: int = 10  # episodes
+    eval_workers: int | None = None  # processes that play them; 0: none; None: as the cores allow
     reseed_each_epoch: bool = True  # every epoch's streams begin anew from (seed, epoch)
     evaluate_bias: bool = False  # compare Q with Monte-Carlo returns after each epoch
     n_mc_eval: int = 1000  # states that it is compared at
@@ -96,6 +97,9 @@ class OnlineConfig:
             self._require(name, 0 < getattr(self, name) < math.inf, "more than 0")
         for name in ("seed", "start_steps", "diffusion_start", "checkpoint_every"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
+        workers = self.eval_workers
+        good = workers is None or (type(workers) is int and workers >= 0)
+        self._require("eval_workers", good, "0 or more, or None")
         for name in ("gamma", "polyak", "diffusion_sample_ratio"):
             self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
         self._require("prompt_fraction", 0 < self.prompt_fraction <= 1, "more than 0, at most 1")

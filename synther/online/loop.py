@@ -17,6 +17,8 @@ from rich.console import Console
 
 from synther.envs import Evaluator
 from synther.files import checkpoint
+from synther.learning.evaluation import Evaluations
+from synther.learning.learner import StackPolicy, acting_copy
 from synther.online.config import OnlineConfig
 from synther.online.episodes import Episodes
 from synther.online.epoch_statistics import MetricTotals, statistics_of
@@ -102,8 +104,12 @@ class OnlineRun:
                 keep_freed_memory()
             stack.callback(self.episodes.close)
             limit = self.episodes.max_ep_len
-            self.evaluator = stack.enter_context(
-                Evaluator(config.env_name, config.n_evals_per_epoch, max_episode_steps=limit)
+            evaluator = Evaluator(
+                config.env_name, config.n_evals_per_epoch, max_episode_steps=limit
+            )
+            epochs = config.total_steps // config.steps_per_epoch
+            self.evaluations = stack.enter_context(
+                Evaluations(evaluator, config.eval_workers, epochs)
             )
             self.bias = self._open_bias(stack)
             self.logs = self._open_logs(stack)
@@ -193,7 +199,7 @@ class OnlineRun:
         self.epochs += 1
         with self.clock.paused():
             seed = self._seed(_EVALUATION, self.epochs)
-            returns, lengths = self.evaluator.play(self._policy, [seed])
+            returns, lengths = self.evaluations.play(self._policy(), [seed])
             finished = self.episodes.take_finished()
             columns = {
                 "Epoch": self.epochs,
@@ -213,8 +219,10 @@ class OnlineRun:
         self._begin_epoch()
         return f"return {columns['AverageTestEpRet']:.1f}"
 
-    def _policy(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
-        return self.agent.act(torch.from_numpy(observations).to(self.device)).cpu().numpy()
+    def _policy(self) -> StackPolicy:
+        """The agent as it acts now; where workers or a GPU ask for one, a copy on the CPU."""
+        copied = self.evaluations.workers > 0 or self.device.type != "cpu"
+        return StackPolicy(acting_copy(self.agent) if copied else self.agent)
 
     def _save(self) -> None:
         self._require_finite()

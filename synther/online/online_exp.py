@@ -172,6 +172,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
             folder,
             "run.json",
             settings,
+            {"redq_sac.eval_workers"},
             own=OWN,
             lengths=("redq_sac.epochs",),
             steps_of=lambda value: _epochs(config.env_name, value),

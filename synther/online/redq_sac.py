@@ -105,6 +105,8 @@ class REDQSACAgent(Learner):
         device: of networks and replay.
     """
 
+    acts_with = ("actor",)
+
     def __init__(
         self, config: AgentConfig, dims: Dims, seed: int, device: torch.device | str = "cpu"
     ) -> None:

@@ -15,6 +15,7 @@ from synther.files import checkpoint
 from synther.learning.replay import Batch
 from synther.online.loop import OnlineRun
 from synther.online.run_logs import columns_of
+from synther.runs.loggers import read_metrics
 from tests.online.helpers import TINY_RUN, bind_tiny_diffusion, logs, tiny_run
 
 
@@ -268,3 +269,16 @@ def test_a_run_is_the_same_again_and_another_seed_differs(tmp_path: Path) -> Non
     assert not first["actor.layers.0.weight"].equal(other["actor.layers.0.weight"])
     assert not list(tmp_path.iterdir())
     assert TINY_RUN["epochs"] * 20 == runs[0].step
+
+
+def test_evaluation_in_workers_finds_the_same(tmp_path: Path) -> None:
+    found = []
+    for workers in (0, 2):
+        folder = tmp_path / str(workers)
+        run = tiny_run(folder, eval_workers=workers, n_evals_per_epoch=3)
+        run.train()
+        records = read_metrics(folder / "metrics.jsonl")
+        names = ("step", "AverageTestEpRet", "StdTestEpRet", "MinTestEpRet", "TestEpLen")
+        found.append([[each[name] for name in names] for each in records])
+    assert len(found[0]) == TINY_RUN["epochs"]
+    assert found[0] == found[1]

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from synther.corl.shared.buffer import RewardNormalizer, StateNormalizer, prepare_replay_buffer
 from synther.corl.shared.config import RunConfig
@@ -27,7 +25,7 @@ from synther.envs import Evaluator, use_backend
 from synther.envs.evaluation_pool import Played
 from synther.learning.evaluation import Evaluations, Pending
 from synther.learning.journal import Evaluation
-from synther.learning.learner import Agent, Dims, acting_copy
+from synther.learning.learner import Agent, Dims, StackPolicy, acting_copy
 from synther.learning.loop import Timetable, Training
 from synther.learning.streams import generators_for
 from synther.runs.commands import naming_last_checkpoint
@@ -141,7 +139,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     copied = evaluations.workers > 0 or device.type != "cpu"
 
     def evaluate() -> Pending[Evaluation]:
-        policy = StatePolicy(acting_copy(agent) if copied else agent, states, config.max_action)
+        policy = StackPolicy(acting_copy(agent) if copied else agent, states, config.max_action)
         playing = evaluations.begin(policy, config.eval_seeds)
         found = functools.partial(_found, playing, env_id)
         return Pending(playing.ready, found)
@@ -166,24 +164,6 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     if not training.resume() and config.load_model is not None:
         load_weights(agent, config.load_model)
     return Prepared(training, evaluations, env_id)
-
-
-@dataclasses.dataclass(frozen=True)
-class StatePolicy:
-    """An agent's actions as an ``Evaluator`` asks for them, in [-1, 1]: ``states`` normalises what
-    it sees, and it acts in ``[-max_action, max_action]``."""
-
-    agent: Agent
-    states: StateNormalizer | None
-    max_action: float = 1.0
-
-    @torch.no_grad()
-    def __call__(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """Observations ``[S, E, O]`` -> actions ``[S, E, A]``."""
-        seen = torch.from_numpy(observations)
-        actions = self.agent.act(seen if self.states is None else self.states(seen))
-        actions = actions if self.max_action == 1 else actions / self.max_action
-        return np.asarray(actions.numpy())
 
 
 def _found(playing: Pending[Played], env_id: str) -> Evaluation:
