@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
+from synther.datasets.action_units import sample_bounds
 from synther.learning.learner import Dims
 from synther.learning.replay import Batch
 from synther.learning.streams import generators_for
 from synther.runs.runtime import RL_THREADS, cpu_threads
 from synther.transitions import TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig
-from synther.upsampling.model import FittedModel, action_bounds, train
+from synther.upsampling.model import FittedModel, train
 
 WARM_UP, STEPS = 5, 20
 """Training steps of the model that are not timed, and that are."""
@@ -49,7 +50,8 @@ def measure(data: Transitions, config: UpsampleConfig, device: torch.device) -> 
     model = train(few, layout, replace(config, steps=WARM_UP + STEPS), device, 0)
     # What both did beside their steps drops out.
     step = max(0.0, time.perf_counter() - between - (between - start)) / STEPS
-    fitted = FittedModel(model, layout, action_bounds(few), config, {}, {})
+    bounds = sample_bounds(few)
+    fitted = FittedModel(model, layout, (bounds.low.tolist(), bounds.high.tolist()), config, {}, {})
     start = time.perf_counter()
     fitted.draw(SAMPLES, 0)
     row = (time.perf_counter() - start) / SAMPLES
