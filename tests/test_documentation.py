@@ -93,3 +93,9 @@ def test_make_targets_exist():
         named |= set(re.findall(r"^make ([a-z][a-z-]*)", page.read_text(encoding="utf-8"), re.M))
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
     assert named <= targets
+
+
+def test_the_page_of_commands_is_what_the_parsers_say():
+    """python3 .ci/commands_page.py writes it again."""
+    made = runpy.run_path(str(ROOT / ".ci" / "commands_page.py"))
+    assert made["PAGE"].read_text(encoding="utf-8") == made["page"]()
