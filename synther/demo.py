@@ -21,7 +21,7 @@ from rich.table import Table
 
 from synther.datasets import load_dataset
 from synther.runs.command_line import CommandParser
-from synther.runs.commands import speak_anywhere
+from synther.runs.commands import COUNT, speak_anywhere
 
 DATASET = "hopper-demo-v0"
 YAML = "synther/corl/yaml/td3_bc/hopper/medium_replay_v2.yaml"
@@ -71,11 +71,11 @@ def build_parser() -> CommandParser:
     text = "folder of all that it makes (default: ./%(default)s)"
     add("--folder", type=Path, default=Path("demo_results"), help=text)
     text = "rows to sample (default: %(default)s)"
-    add("--num_samples", type=int, default=50_000, metavar="ROWS", help=text)
+    add("--num_samples", type=COUNT, default=50_000, metavar="ROWS", help=text)
     text = "training steps of the diffusion model (default: 8000, as its gin file says)"
-    add("--steps", type=int, metavar="STEPS", help=text)
+    add("--steps", type=COUNT, metavar="STEPS", help=text)
     text = "of TD3+BC, on either source (default: %(default)s)"
-    add("--updates", type=int, default=4_000, metavar="UPDATES", help=text)
+    add("--updates", type=COUNT, default=4_000, metavar="UPDATES", help=text)
     return parser
 
 

@@ -22,10 +22,11 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from synther.ranges import CountFrom0, NotNegative
 from synther.reports.render import render
 from synther.reports.runs import read_runs
 from synther.runs.command_line import CommandParser
-from synther.runs.commands import Exit, command_errors
+from synther.runs.commands import COUNT, Exit, argument, command_errors
 from synther.sweeps.board import live_table, print_plan
 from synther.sweeps.checks import check
 from synther.sweeps.execute import FolderInUseError, locked, run_job
@@ -52,11 +53,12 @@ def build_parser() -> CommandParser:
         type=Path,
         help="folder of all that it makes (default: sweeps/NAME-OF-THE-STUDY)",
     )
-    add("--retries", type=int, default=2, help="further starts of a failed job (default: 2)")
-    add("--gpus_per_run", type=float, help="share of a GPU for a run, in place of the study's")
-    add("--gpus_per_model", type=float, help="the same for training a diffusion model")
+    starts, share = argument(CountFrom0), argument(NotNegative)
+    add("--retries", type=starts, default=2, help="further starts of a failed job (default: 2)")
+    add("--gpus_per_run", type=share, help="share of a GPU for a run, in place of the study's")
+    add("--gpus_per_model", type=share, help="the same for training a diffusion model")
     add("--address", help="a Ray cluster whose nodes share --folder (default: this machine)")
-    add("--cpus", type=int, help="CPUs of this machine to use (default: all)")
+    add("--cpus", type=COUNT, help="CPUs of this machine to use (default: all)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry_run", action="store_true", help="print the plan and do nothing")
     what.add_argument(
@@ -73,11 +75,7 @@ def build_parser() -> CommandParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    for name in ("retries", "gpus_per_run", "gpus_per_model"):
-        if (value := getattr(args, name)) is not None and value < 0:
-            parser.error(f"--{name} {value}: expected 0 or more")
+    args = build_parser().parse_args(argv)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     with command_errors(FolderInUseError, resume=False):

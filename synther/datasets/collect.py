@@ -39,7 +39,7 @@ from synther.datasets.recording import behaviour_of, content_hash, record_episod
 from synther.envs import make_env
 from synther.envs.maze2d import LAYOUTS
 from synther.envs.maze_controller import MazeController
-from synther.runs.commands import SEED, UsageError, command_errors, whole_number
+from synther.runs.commands import COUNT, SEED, UsageError, command_errors
 from synther.runs.lock import FolderLock
 from synther.transitions import Transitions
 
@@ -254,16 +254,16 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python3 -m synther.datasets.collect",
         description="Collect data sets of D4RL's four kinds with SAC, and of maze2d with a script.",
     )
-    add, count = parser.add_argument, whole_number(1, 2**40)
+    add = parser.add_argument
     add("names", nargs="*", default=["*"], metavar="NAME",
         help="such as hopper-medium or 'hopper-*' (default: all)")  # fmt: skip
     add("--folder", type=Path, default=Path("collected"), help="default: collected")
     add("--seed", type=SEED, default=default.seed)
-    add("--medium_steps", type=count, default=default.medium_steps, metavar="STEPS",
+    add("--medium_steps", type=COUNT, default=default.medium_steps, metavar="STEPS",
         help=f"of SAC, for medium and medium-replay (default: {default.medium_steps})")  # fmt: skip
-    add("--expert_steps", type=count, default=default.expert_steps, metavar="STEPS",
+    add("--expert_steps", type=COUNT, default=default.expert_steps, metavar="STEPS",
         help=f"of SAC, for expert (default: {default.expert_steps})")  # fmt: skip
-    add("--rows", type=count, default=default.rows,
+    add("--rows", type=COUNT, default=default.rows,
         help=f"of a data set at least, but for replays (default: {default.rows})")  # fmt: skip
     add("--gin_params", nargs="*", default=[], metavar="NAME=VALUE",
         help="bindings over those of the SAC run, such as 'redq_sac.batch_size = 128'")  # fmt: skip

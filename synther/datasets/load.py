@@ -25,6 +25,7 @@ from synther.envs import legacy
 from synther.envs.scores import env_id_of, reference_scores
 from synther.files import npz
 from synther.files.atomic import expanded
+from synther.ranges import Count, checked
 from synther.transitions import TransitionError, Transitions
 
 SHIPPED_DIR = Path(__file__).with_name("data")
@@ -58,16 +59,17 @@ class DatasetInfo:
     env_id: str | None
     path: Path
     url: str | None = None
-    max_episode_steps: int | None = None
+    max_episode_steps: Count | None = None
     reference_scores: tuple[float, float] | None = None
 
 
+@checked
 def load_dataset(
     name_or_path: str | os.PathLike[str],
     *,
     terminate_on_end: bool = False,
     d4rl_exact: bool = False,
-    max_episode_steps: int | None = None,
+    max_episode_steps: Count | None = None,
 ) -> Transitions:
     """Load a data set as transitions.
 

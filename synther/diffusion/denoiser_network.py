@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synther.ranges import Depth, Width, checked
+
 NETWORKS: dict[str, type[nn.Module]] = {}
 """Networks by name, so that a checkpoint can be rebuilt from its configuration."""
 
@@ -115,7 +117,7 @@ class ResidualMLP(nn.Module):
         inputs: int,
         outputs: int,
         width: int,
-        num_layers: int,
+        num_layers: Depth,
         activation: Callable[[Tensor], Tensor],
         layer_norm: bool,
     ) -> None:
@@ -173,18 +175,19 @@ class ResidualMLPDenoiser(nn.Module):
         cond_dim: C, the columns of a condition that is joined to the row; None for no condition.
     """
 
+    @checked
     def __init__(
         self,
-        d_in: int,
-        dim_t: int = 128,
-        mlp_width: int = 1024,
-        num_layers: int = 6,
+        d_in: Width,
+        dim_t: Width = 128,
+        mlp_width: Width = 1024,
+        num_layers: Depth = 6,
         learned_sinusoidal_cond: bool = False,
         random_fourier_features: bool = True,
-        learned_sinusoidal_dim: int = 16,
+        learned_sinusoidal_dim: Width = 16,
         activation: str = "relu",
         layer_norm: bool = False,
-        cond_dim: int | None = None,
+        cond_dim: Width | None = None,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {

@@ -17,6 +17,7 @@ from synther.diffusion.conditioning.condition import Condition
 from synther.diffusion.conditioning.guidance import Guided
 from synther.diffusion.norm import BaseNormalizer
 from synther.diffusion.samplers import SAMPLERS, Noise, check_sampler, karras_schedule
+from synther.ranges import Count, Finite, NotNegative, Positive, Width, checked
 from synther.transitions import TransitionLayout
 
 
@@ -41,24 +42,25 @@ class ElucidatedDiffusion(nn.Module):
         condition: what rows can be asked for by; None where they cannot.
     """
 
+    @checked
     def __init__(
         self,
         net: nn.Module,
         normalizer: BaseNormalizer,
-        event_shape: Sequence[int],
-        num_sample_steps: int = 128,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        sigma_data: float = 1.0,
-        rho: float = 7.0,
-        P_mean: float = -1.2,
-        P_std: float = 1.2,
-        S_churn: float = 80.0,
-        S_tmin: float = 0.05,
-        S_tmax: float = 50.0,
-        S_noise: float = 1.003,
+        event_shape: Sequence[Width],
+        num_sample_steps: Count = 128,
+        sigma_min: Positive = 0.002,
+        sigma_max: Positive = 80.0,
+        sigma_data: Positive = 1.0,
+        rho: Positive = 7.0,
+        P_mean: Finite = -1.2,
+        P_std: NotNegative = 1.2,
+        S_churn: NotNegative = 80.0,
+        S_tmin: NotNegative = 0.05,
+        S_tmax: NotNegative = 50.0,
+        S_noise: NotNegative = 1.003,
         sampler: str = "heun_stochastic",
-        sampler_params: Mapping[str, float] | None = None,
+        sampler_params: Mapping[str, NotNegative] | None = None,
         layout: TransitionLayout | None = None,
         condition: Condition | None = None,
     ) -> None:

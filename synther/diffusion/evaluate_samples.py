@@ -37,6 +37,7 @@ from synther.envs.names import other_environment
 from synther.files import atomic
 from synther.runs.command_line import CommandParser
 from synther.runs.commands import (
+    COUNT,
     SEED,
     THREADS,
     add_action_units,
@@ -55,9 +56,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    for name in ("num_samples", "num_steps", "max_rows", "baseline_epochs"):
-        if getattr(args, name) < 1:
-            parser.error(f"--{name} {getattr(args, name)}: expected 1 or more")
     if args.log_likelihood and not any(path.suffix == ".pt" for path in args.synthetic):
         parser.error("--log_likelihood is of a model: name a .pt in --synthetic")
     with command_errors(SamplingError, resume=False), cpu_threads(args.threads):
@@ -93,20 +91,21 @@ def build_parser() -> CommandParser:
         help="other ways to more rows: noise, multiplicative (both with a level if you like, "
         "noise=0.3), gmm, vae, ctgan; the last three need the extra baselines",
     )
-    add("--baseline_epochs", type=int, default=300, help="of vae and ctgan (default: %(default)s)")
+    text = "of vae and ctgan (default: %(default)s)"
+    add("--baseline_epochs", type=COUNT, default=300, help=text)
     add("--output", type=Path, help="folder (default: fidelity/ beside the first of --synthetic)")
     add("--env", help="the simulator (default: the one that the data set names)")
     text = "compare samples of another environment than the data set's"
     add("--any_environment", action="store_true", help=text)
     add(
         "--num_samples",
-        type=int,
+        type=COUNT,
         default=20_000,
         help="rows from each model and each baseline (default: %(default)s)",
     )
     add(
         "--num_steps",
-        type=int,
+        type=COUNT,
         default=128,
         help="of the sampler, where a model is sampled; a preset has its own (default: "
         "%(default)s)",
@@ -117,7 +116,7 @@ def build_parser() -> CommandParser:
     )
     add(
         "--max_rows",
-        type=int,
+        type=COUNT,
         default=10_000,
         help="of each set, drawn at random: so many go into the simulator and are compared with "
         "every training row; all other numbers use all rows (default: %(default)s)",

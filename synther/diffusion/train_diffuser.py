@@ -44,9 +44,10 @@ from synther.diffusion.training.trainer import STEPS, Trainer
 from synther.diffusion.utils import construct_diffusion_model, rows_and_layout
 from synther.envs import use_backend
 from synther.files import atomic, checkpoint
+from synther.ranges import Beta, Rows
 from synther.runs import commands, gin_config
 from synther.runs.command_line import CommandParser
-from synther.runs.commands import SEED, THREADS, add_backend, add_deterministic
+from synther.runs.commands import SEED, THREADS, add_backend, add_deterministic, argument
 from synther.runs.folder import RunFolder, whole_number
 from synther.runs.lock import FolderLock
 from synther.runs.loggers import Adapter, Logger, open_adapters, require_services
@@ -73,10 +74,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     with one_voice():
         args = parser.parse_args(argv)
-        if not 0 <= args.held_out < 1:
-            parser.error(f"--held_out {args.held_out}: expected a share, 0 or more and less than 1")
-        if args.save_num_samples < 1:
-            parser.error(f"--save_num_samples {args.save_num_samples}: expected 1 or more")
     args.save_file_name = args.save_file_name or samples_name(args.save_num_samples)
     with commands.command_errors(SamplingError, launched=True), one_report():
         run(args)
@@ -102,7 +99,7 @@ def build_parser() -> CommandParser:
     add("--seed", type=SEED, default=0, help="of all that is random (default: 0)")
     text = f"rows kept from training to measure the samples against, at most {HELD_OUT_ROWS}; "
     text += "0 trains on all (default: %(default)s)"
-    add("--held_out", type=float, default=HELD_OUT_SHARE, metavar="SHARE", help=text)
+    add("--held_out", type=argument(Beta), default=HELD_OUT_SHARE, metavar="SHARE", help=text)
     add_condition(parser)
     add = parser.add_mutually_exclusive_group().add_argument
     text = "continue the run in --results_folder; with a greater Trainer.train_num_steps also one "
@@ -133,7 +130,12 @@ def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--save_samples", action="store_true", default=True, help="write samples (the default)")
     add("--no_save_samples", action="store_false", dest="save_samples", help="write no samples")
-    add("--save_num_samples", type=int, default=5_000_000, help="rows (default: %(default)s)")
+    add(
+        "--save_num_samples",
+        type=argument(Rows),
+        default=5_000_000,
+        help="rows (default: %(default)s)",
+    )
     text = "in --results_folder (default: by their number, such as 5m_samples.npz)"
     add("--save_file_name", metavar="NAME", help=text)
     text = (

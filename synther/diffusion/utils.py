@@ -15,6 +15,7 @@ from torch import nn
 from synther.diffusion.conditioning.condition import Condition
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.norm import NormalizerType, normalizer_factory
+from synther.ranges import CountFrom0, Share, Width, checked
 from synther.transitions import TransitionLayout, Transitions
 
 MODELLED_TERMINALS = True
@@ -100,11 +101,12 @@ def make_inputs(
 
 
 @gin.configurable
+@checked
 def split_diffusion_samples(
     samples: RowsT,
     layout_or_env: Any,
     modelled_terminals: bool = MODELLED_TERMINALS,
-    terminal_threshold: float = 0.5,
+    terminal_threshold: Share = 0.5,
 ) -> tuple[RowsT, RowsT, RowsT, RowsT, RowsT]:
     """Rows ``[N, D]`` (numpy or torch) -> observations ``[N, O]``, actions ``[N, A]``, rewards
     ``[N]``, next observations ``[N, O]``, terminals ``[N]``.
@@ -138,13 +140,14 @@ def split_diffusion_samples(
 
 
 @gin.configurable
+@checked
 def construct_diffusion_model(
     inputs: Any,
     normalizer_type: NormalizerType,
     denoising_network: Callable[..., nn.Module],
     disable_terminal_norm: bool = False,
-    skip_dims: Iterable[int] = (),
-    cond_dim: int | None = None,
+    skip_dims: Iterable[CountFrom0] = (),
+    cond_dim: Width | None = None,
     layout: TransitionLayout | None = None,
     condition: Condition | None = None,
 ) -> ElucidatedDiffusion:

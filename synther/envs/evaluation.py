@@ -15,6 +15,7 @@ from synther.envs.faults import EnvironmentFaultError, checked_observation, chec
 from synther.envs.randomness import reseed_own, same_states, shared_apart, take_shared
 from synther.envs.registry import make_env
 from synther.envs.simulators import require
+from synther.ranges import Count, Seed, checked
 
 DEFAULT_LIMIT = 1000
 """Steps of an episode in an environment that has no time limit."""
@@ -42,22 +43,18 @@ class Evaluator:
     its seeds say, and leaves them as they were.
     """
 
+    @checked
     def __init__(
         self,
         env_id: str,
-        episodes: int,
-        num_seeds: int = 1,
+        episodes: Count,
+        num_seeds: Count = 1,
         *,
-        max_envs: int = 128,
-        max_episode_steps: int | None = None,
+        max_envs: Count = 128,
+        max_episode_steps: Count | None = None,
         part: tuple[int, int] = (0, 1),
         **env_kwargs: Any,
     ) -> None:
-        if episodes < 1 or num_seeds < 1 or max_envs < 1:
-            raise ValueError(
-                "episodes, num_seeds and max_envs must be positive, not "
-                f"{episodes}, {num_seeds}, {max_envs}"
-            )
         self.env_id = env_id
         self.episodes = episodes
         self.num_seeds = num_seeds
@@ -86,12 +83,14 @@ class Evaluator:
                 stacklevel=2,
             )
 
-    def run(self, policy: Policy, seeds: Sequence[int]) -> NDArray[np.float64]:
+    @checked
+    def run(self, policy: Policy, seeds: Sequence[Seed]) -> NDArray[np.float64]:
         """Undiscounted returns ``[S, E]`` of all episodes; see :meth:`play`."""
         return self.play(policy, seeds)[0]
 
+    @checked
     def play(
-        self, policy: Policy, seeds: Sequence[int]
+        self, policy: Policy, seeds: Sequence[Seed]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Play all episodes to their end.
 
@@ -119,7 +118,7 @@ class Evaluator:
             return played
 
     def _play(
-        self, policy: Policy, seeds: Sequence[int]
+        self, policy: Policy, seeds: Sequence[Seed]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         returns = np.zeros((self.num_seeds, self.episodes))
         lengths = np.zeros(returns.shape, np.int64)
@@ -170,7 +169,7 @@ class Evaluator:
         seen, reward, terminated, truncated = checked_step(env, env.step(action), when)
         return seen, reward, terminated or truncated or number >= self.longest
 
-    def _begin(self, slot: tuple[int, ...], seeds: Sequence[int], episode: int) -> Any:
+    def _begin(self, slot: tuple[int, ...], seeds: Sequence[Seed], episode: int) -> Any:
         env, seed = self._envs[slot], episode_seed(seeds[slot[0]], episode)
         reseed_own(env, seed)
         return checked_observation(env, env.reset(seed=seed)[0], "the start of an evaluation")
@@ -217,8 +216,9 @@ def episode_seed(seed: int, episode: int) -> int:
     return int(np.random.SeedSequence([seed, episode]).generate_state(1)[0])
 
 
+@checked
 def evaluate(
-    policy: Policy, env_id: str, episodes: int, seed: int, **env_kwargs: Any
+    policy: Policy, env_id: str, episodes: Count, seed: Seed, **env_kwargs: Any
 ) -> NDArray[np.float64]:
     """Returns ``[episodes]`` of one policy: observations ``[episodes, O]`` -> ``[episodes, A]``.
 
@@ -232,8 +232,9 @@ def evaluate(
     return evaluate_stacked(stacked, env_id, episodes, [seed], **env_kwargs)[0]
 
 
+@checked
 def evaluate_stacked(
-    policy: Policy, env_id: str, episodes: int, seeds: Sequence[int], **env_kwargs: Any
+    policy: Policy, env_id: str, episodes: Count, seeds: Sequence[Seed], **env_kwargs: Any
 ) -> NDArray[np.float64]:
     """Returns ``[S, episodes]`` of S agents: ``[S, episodes, O]`` -> ``[S, episodes, A]``.
 

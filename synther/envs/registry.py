@@ -14,6 +14,7 @@ from synther.envs.simulators import (
     require,
 )
 from synther.envs.wrappers import standardise
+from synther.ranges import Count, checked
 
 if TYPE_CHECKING:
     import gymnasium
@@ -26,8 +27,9 @@ _FAMILIES = (
 )
 
 
+@checked
 def make_env(
-    name: str, *, max_episode_steps: int | None = None, **kwargs: Any
+    name: str, *, max_episode_steps: Count | None = None, **kwargs: Any
 ) -> gymnasium.Env[Any, Any]:
     """Make an environment: observations ``[O]`` float32, actions ``[A]`` in [-1, 1], a time limit.
 

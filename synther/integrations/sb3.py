@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from synther.datasets import as_transitions
 from synther.integrations.sb3_buffer import SynthERReplayBuffer
+from synther.ranges import Count, CountFrom0, Finite, Seed, checked
 from synther.upsampling import Upsampler
 from synther.upsampling.config import MIN_ROWS, with_condition
 from synther.upsampling.upsampler import Config
@@ -64,27 +65,23 @@ class SynthERCallback(BaseCallback):
             ``SynthERReplayBuffer``.
     """
 
+    @checked
     def __init__(
         self,
-        retrain_every: int = 10_000,
-        num_samples: int = 100_000,
+        retrain_every: Count = 10_000,
+        num_samples: Count = 100_000,
         *,
         config: Config = None,
         device: str = "auto",
-        seed: int = 0,
+        seed: Seed = 0,
         warm_start: bool = False,
         target: float | str | None = None,
-        guidance: float = 1.0,
-        verbose: int = 0,
+        guidance: Finite = 1.0,
+        verbose: CountFrom0 = 0,
     ) -> None:
         super().__init__(verbose)
         # What cannot be shows now, not after N steps.
         Upsampler(with_condition(config, None, target, guidance), device=device)
-        if min(retrain_every, num_samples) < 1:
-            raise ValueError(
-                f"retrain_every is {retrain_every} and num_samples {num_samples}, expected 1 or "
-                "more"
-            )
         self.retrain_every, self.num_samples = retrain_every, num_samples
         self.config, self.device, self.seed = config, device, seed
         self.warm_start, self.target, self.guidance = warm_start, target, guidance

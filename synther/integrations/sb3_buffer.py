@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from synther.action_bounds import ActionBounds
 from synther.datasets import in_action_bounds
+from synther.ranges import Count, Seed, Share, checked
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import Upsampler
 
@@ -64,18 +65,19 @@ class SynthERReplayBuffer(ReplayBuffer):
     _has_callback = False
     _was_sampled = False
 
+    @checked
     def __init__(
         self,
-        buffer_size: int,
+        buffer_size: Count,
         observation_space: Any,
         action_space: Any,
         device: torch.device | str = "auto",
-        n_envs: int = 1,
+        n_envs: Count = 1,
         optimize_memory_usage: bool = False,
         handle_timeout_termination: bool = True,
         *,
-        synthetic_ratio: float = 0.5,
-        seed: int = 0,
+        synthetic_ratio: Share = 0.5,
+        seed: Seed = 0,
     ) -> None:
         for kind, space in (("observation", observation_space), ("action", action_space)):
             shape, dtype = getattr(space, "shape", None), getattr(space, "dtype", None)
@@ -93,8 +95,6 @@ class SynthERReplayBuffer(ReplayBuffer):
             optimize_memory_usage,
             handle_timeout_termination,
         )
-        if not 0 <= synthetic_ratio <= 1:
-            raise ValueError(f"synthetic_ratio is {synthetic_ratio}, expected 0 to 1")
         self.synthetic_ratio = synthetic_ratio
         self.upsampler: Upsampler | None = None
         self._synthetic: dict[str, NDArray[Any]] = {}

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import gin
 import torch
 
 from synther.diffusion.utils import construct_diffusion_model
+from synther.errors import InputError
 from synther.learning.learner import Dims
 from synther.online.redq_sac import AgentConfig, TargetMode
 from synther.online.relevance import RELEVANCE
+from synther.ranges import (
+    Count,
+    CountFrom0,
+    Finite,
+    Members,
+    NotNegative,
+    Positive,
+    Range,
+    Seed,
+    Share,
+    Width,
+)
 from synther.runs.runtime import CompileMode, Precision
+from synther.runs.settings import check
 from synther.transitions import TransitionLayout
 
 MBPO_EPOCHS = {"Hopper": 125, "HalfCheetah": 400, "Walker2d": 300, "Ant": 300, "Humanoid": 300}
 MBPO_TARGET_ENTROPIES = {"Hopper": -1, "HalfCheetah": -3, "Walker2d": -3, "Ant": -4, "Humanoid": -2}
 """MBPO's target entropy in each environment (Janner et al. 2019, arXiv 1906.08253, appendix C)."""
 OTHER_EPOCHS = 300
-_KINDS: dict[str, tuple[type, ...]] = {"bool": (bool,), "int": (int,), "float": (int, float)}
-"""The types of value that may be bound to a setting of each annotation."""
+PromptShare = Annotated[float, Range(0, 1, "low")]
 
 
-class OnlineConfigError(ValueError):
+class OnlineConfigError(InputError):
     """A setting, or a combination of settings, that cannot be used."""
 
 
@@ -35,94 +47,65 @@ class OnlineConfig:
     """Settings by their names in the gin files; those of the agent are :class:`AgentConfig`'s."""
 
     env_name: str = "quadruped-walk-v0"
-    seed: int = 0
+    seed: Seed = 0
     # The loop.
-    epochs: int | Literal["mbpo"] = "mbpo"  # mbpo: by environment, see MBPO_EPOCHS
-    steps_per_epoch: int = 1000
-    max_ep_len: int = 1000  # steps; the environment's own limit where that is lower
-    n_evals_per_epoch: int = 10  # episodes
-    eval_workers: int | None = None  # processes that play them; 0: none; None: as the cores allow
+    epochs: Count | Literal["mbpo"] = "mbpo"  # mbpo: by environment, see MBPO_EPOCHS
+    steps_per_epoch: Count = 1000
+    max_ep_len: Count = 1000  # steps; the environment's own limit where that is lower
+    n_evals_per_epoch: Count = 10  # episodes
+    eval_workers: CountFrom0 | None = None  # processes that play them; 0: none; None: by cores
     reseed_each_epoch: bool = True  # every epoch's streams begin anew from (seed, epoch)
     evaluate_bias: bool = False  # compare Q with Monte-Carlo returns after each epoch
-    n_mc_eval: int = 1000  # states that it is compared at
-    n_mc_cutoff: int = 350  # of each episode, the first: later ones see too little of their return
+    n_mc_eval: Count = 1000  # states that it is compared at
+    n_mc_cutoff: Count = 350  # of each episode, the first; later ones see too little return
     # The agent.
-    hidden_sizes: Sequence[int] = (256, 256)
-    replay_size: int = 1_000_000
-    batch_size: int = 256
-    lr: float = 3e-4
-    gamma: float = 0.99
-    polyak: float = 0.995
-    alpha: float = 0.2
+    hidden_sizes: Sequence[Width] = (256, 256)
+    replay_size: Count = 1_000_000
+    batch_size: Count = 256
+    lr: Positive = 3e-4
+    gamma: Share = 0.99
+    polyak: Share = 0.995
+    alpha: Positive = 0.2
     auto_alpha: bool = True
-    target_entropy: float | Literal["auto", "mbpo"] = "mbpo"  # auto: -|A|
-    start_steps: int = 5000
-    delay_update_steps: int | Literal["auto"] = "auto"  # auto: start_steps
-    utd_ratio: int = 20
-    num_Q: int = 10
-    num_min: float = 2
+    target_entropy: Finite | Literal["auto", "mbpo"] = "mbpo"  # auto: -|A|
+    start_steps: CountFrom0 = 5000
+    delay_update_steps: CountFrom0 | Literal["auto"] = "auto"  # auto: start_steps
+    utd_ratio: Count = 20
+    num_Q: Members = 10
+    num_min: Annotated[float, Range(1)] = 2
     q_target_mode: TargetMode = "min"
-    policy_update_delay: int = 20
+    policy_update_delay: Count = 20
     critic_layer_norm: bool = False  # in the critics' hidden layers, as RLPD and DroQ have it
     precision: Precision = "fp32"  # of the agent's products: fp32, tf32 (CUDA), bf16 or auto
     compile: CompileMode = "off"
     # SynthER.
     disable_diffusion: bool = True
-    diffusion_buffer_size: int = 1_000_000
-    diffusion_sample_ratio: float = 0.5  # the synthetic share of every batch
-    diffusion_start: int = 0  # steps before the first diffusion model
-    retrain_diffusion_every: int = 10_000  # steps
-    num_samples: int = 100_000  # rows of a refill
+    diffusion_buffer_size: Count = 1_000_000
+    diffusion_sample_ratio: Share = 0.5  # the synthetic share of every batch
+    diffusion_start: CountFrom0 = 0  # steps before the first diffusion model
+    retrain_diffusion_every: Count = 10_000  # steps
+    num_samples: Count = 100_000  # rows of a refill
     diffusion_warm_start: bool = False  # go on from the weights of the model before
-    diffusion_warm_start_steps: int | None = None  # training steps of such a model
+    diffusion_warm_start_steps: Count | None = None  # training steps of such a model
     skip_reward_norm: bool = True
     model_terminals: bool = False
     # Prioritised generative replay (PGR): samples that are like the most relevant rows.
     relevance: str = "none"  # curiosity, td_error, q_value, reward, return, density or random
-    prompt_fraction: float = 0.1  # of the rows, those whose relevance is asked for
-    guidance: float = 2.0  # how strongly; 0: samples as they come, of the same network
-    curiosity_hidden: int = 128  # width of its networks
+    prompt_fraction: PromptShare = 0.1  # of the rows, those whose relevance is asked for
+    guidance: Finite = 2.0  # how strongly; 0: samples as they come, of the same network
+    curiosity_hidden: Width = 128  # width of its networks
     print_buffer_stats: bool = True  # real against synthetic columns, at each refill
     # Checkpoints, from which a killed run goes on.
-    checkpoint_every: float = 60.0  # seconds, more where writing one is slow
+    checkpoint_every: NotNegative = 60.0  # seconds, more where writing one is slow
 
     def __post_init__(self) -> None:
-        self._check_types()
-        for name in (
-            *("steps_per_epoch", "max_ep_len", "n_evals_per_epoch", "n_mc_eval", "n_mc_cutoff"),
-            *("replay_size", "batch_size", "lr", "utd_ratio", "num_Q", "policy_update_delay"),
-            *("diffusion_buffer_size", "retrain_diffusion_every", "num_samples", "alpha"),
-            "curiosity_hidden",
-        ):
-            self._require(name, 0 < getattr(self, name) < math.inf, "more than 0")
-        for name in ("seed", "start_steps", "diffusion_start", "checkpoint_every"):
-            self._require(name, getattr(self, name) >= 0, "0 or more")
-        workers = self.eval_workers
-        good = workers is None or (type(workers) is int and workers >= 0)
-        self._require("eval_workers", good, "0 or more, or None")
-        for name in ("gamma", "polyak", "diffusion_sample_ratio"):
-            self._require(name, 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        self._require("prompt_fraction", 0 < self.prompt_fraction <= 1, "more than 0, at most 1")
-        self._require("guidance", math.isfinite(self.guidance), "a number, such as 2.0")
+        check(self, prefix="redq_sac.", error=OnlineConfigError)
         known = ("none", *RELEVANCE)
         self._require("relevance", self.relevance in known, f"one of {', '.join(known)}")
         asked = self.relevance != "none" and self.disable_diffusion
         self._require("relevance", not asked, "none with disable_diffusion")
-        widths = isinstance(self.hidden_sizes, Sequence) and all(map(_positive, self.hidden_sizes))
-        self._require("hidden_sizes", widths, "widths, such as (256, 256)")
-        self._require("epochs", self.epochs == "mbpo" or _positive(self.epochs), "a count or mbpo")
         self._require("num_min", 1 <= self.num_min <= self.num_Q, f"from 1 to num_Q {self.num_Q}")
-        for name, kind in (
-            ("q_target_mode", TargetMode), ("precision", Precision), ("compile", CompileMode)
-        ):  # fmt: skip
-            self._require(name, getattr(self, name) in get_args(kind), f"one of {get_args(kind)}")
         self._require("compile", self.compile != "cudagraph", "off or default online")
-        delay = self.delay_update_steps
-        self._require(
-            "delay_update_steps",
-            delay == "auto" or (isinstance(delay, int) and delay >= 0),
-            "0 or more, or auto",
-        )
         first = max(self.start_steps, self.update_after)
         self._require("replay_size", self.replay_size > first, f"more than {first} first steps")
         entropy = self.target_entropy
@@ -142,17 +125,9 @@ class OnlineConfig:
             )
             self._require(
                 "diffusion_warm_start_steps",
-                not self.diffusion_warm_start or _positive(self.diffusion_warm_start_steps),
+                not self.diffusion_warm_start or self.diffusion_warm_start_steps is not None,
                 "a positive number with diffusion_warm_start",
             )
-
-    def _check_types(self) -> None:
-        for field in fields(self):
-            if kinds := _KINDS.get(str(field.type)):
-                value = getattr(self, field.name)
-                # A bool is an int to Python, and no count to anybody else.
-                good = isinstance(value, kinds) and isinstance(value, bool) == (bool in kinds)
-                self._require(field.name, good, str(field.type))
 
     def _require(self, name: str, good: bool, expected: str) -> None:
         if not good:
@@ -225,10 +200,6 @@ class OnlineConfig:
         every, first = self.retrain_diffusion_every, max(self.diffusion_start, 1)
         last = min(step, self.total_steps - 1)
         return max(0, last // every - (first - 1) // every)
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int) and value > 0
 
 
 def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:

@@ -80,7 +80,7 @@ def build_parser() -> CommandParser:
     )
     add = parser.add_argument
     add("--env", help="environment, over redq_sac.env_name (default: quadruped-walk-v0)")
-    add("--seed", type=int, help="over redq_sac.seed (default: 0)")
+    add("--seed", type=commands.SEED, help="over redq_sac.seed (default: 0)")
     add("--exp_name", default="redq_sac", help="first part of the run's name (default: redq_sac)")
     add("--results_folder", type=Path, help="where runs go (default: --data_dir)")
     add("--data_dir", type=Path, default=Path("online_logs"), help="another name for it")

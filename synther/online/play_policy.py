@@ -25,7 +25,7 @@ from synther.files.checkpoint import CheckpointError
 from synther.learning.nets import StackedMLP
 from synther.learning.stored_actor import load_actor
 from synther.online.redq_sac import LOG_STD_BOUNDS
-from synther.runs.commands import SEED, command_errors, whole_number
+from synther.runs.commands import COUNT, SEED, command_errors
 from synther.runs.runtime import RL_THREADS, cpu_threads
 
 
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("run", type=Path, help="folder of an online_exp.py run")
     add("--save", type=Path, required=True, metavar="PATH", help="of the .npz to write")
-    add("--rows", type=whole_number(1, 2**40), default=100_000, help="at least (default: 100000)")
+    add("--rows", type=COUNT, default=100_000, help="at least (default: 100000)")
     add("--seed", type=SEED, default=0)
     add("--mean", action="store_true", help="the policy's mean, without its noise")
     return parser

@@ -28,7 +28,8 @@ from synther.datasets.vd4rl_files import FIRST, KEYS, LAST, MID
 from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
 from synther.files.checkpoint import CheckpointError
 from synther.learning.stored_actor import load_actor
-from synther.runs.commands import command_errors
+from synther.ranges import NotNegative, Pixels, Share
+from synther.runs.commands import COUNT, SEED, argument, command_errors
 from synther.runs.lock import FolderLock
 from synther.runs.loggers import progress_bar
 
@@ -177,12 +178,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--root", type=Path, default=Path("vd4rl"), help="default: ./vd4rl")
     add("--level", default="mixed", help="name of the data set's folder (default: mixed)")
     add("--agent", type=Path, help="folder of an online_exp.py run; without it: random actions")
-    add("--noise", type=float, default=0.0, help="largest std of noise on the agent's actions")
-    add("--random", type=float, default=0.0, help="share of episodes with random actions")
-    add("--frames", type=int, default=10_000, help="default: 10000")
-    add("--image_size", type=int, default=84, help="default: 84")
+    text = "largest std of noise on the agent's actions"
+    add("--noise", type=argument(NotNegative), default=0.0, help=text)
+    text = "share of episodes with random actions"
+    add("--random", type=argument(Share), default=0.0, help=text)
+    add("--frames", type=COUNT, default=10_000, help="default: 10000")
+    add("--image_size", type=argument(Pixels), default=84, help="default: 84")
     add("--rendering", choices=get_args(Rendering), default="full", help="plain is faster")
-    add("--seed", type=int, default=0)
+    add("--seed", type=SEED, default=0)
     return parser
 
 

@@ -11,9 +11,20 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from synther.envs.pixels import PixelSettings, Rendering
+from synther.ranges import (
+    Count,
+    CountFrom0,
+    NotNegative,
+    Pixels,
+    Positive,
+    Seed,
+    Share,
+    Threads,
+    Width,
+)
 from synther.runs.loggers import WandbMode
 from synther.runs.runtime import Precision
-from synther.runs.settings import ConfigError, require_positive
+from synther.runs.settings import check
 
 Algorithm = Literal["drq_bc", "bc"]
 
@@ -23,26 +34,32 @@ class DiffusionSource:
     """Synthetic latents to fine-tune on."""
 
     path: str | None = None  # latents (.npz), real or sampled, or a model (.pt), on the fly
-    num_steps: int = 128  # sampler steps, on the fly
+    num_steps: Count = 128  # sampler steps, on the fly
     sampler: str | None = None  # on the fly: paper, fast, or another by name
-    batch_parallelism: int = 100  # training batches made at a time, on the fly
+    batch_parallelism: Count = 100  # training batches made at a time, on the fly
+
+    def __post_init__(self) -> None:
+        check(self, prefix="diffusion.")
 
 
 @dataclass
 class RecipeConfig:
     """The steps of ``--recipe``; see :mod:`synther.pixels.recipe`."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)  # a run of all steps for each seed
+    seeds: tuple[Seed, ...] = (0, 1, 2)  # a run of all steps for each seed
     collect_agent: str | None = None  # online_exp.py run that plays; None: data are there
-    collect_frames: int = 10_000  # frames to render
-    collect_noise: float = 0.5  # standard deviation of the noise on its actions
-    collect_random: float = 0.2  # share of actions that are random
+    collect_frames: Count = 10_000  # frames to render
+    collect_noise: NotNegative = 0.5  # standard deviation of the noise on its actions
+    collect_random: Share = 0.2  # share of actions that are random
     gin_config_files: tuple[str, ...] = ("config/resmlp_denoiser.gin",)  # of train_diffuser.py
     # No episode of DeepMind Control's tasks truly ends, so that every discount is gamma^n.
     gin_params: tuple[str, ...] = ("modelled_terminals = False",)  # bindings over these files
-    num_samples: int = 5_000_000  # synthetic latents
-    finetune_timesteps: int = 250_000  # steps of each fine-tuning
-    mix: float = 0.5  # share of real latents in the third fine-tuning; 0 leaves it out
+    num_samples: Count = 5_000_000  # synthetic latents
+    finetune_timesteps: Count = 250_000  # steps of each fine-tuning
+    mix: Share = 0.5  # share of real latents in the third fine-tuning; 0 leaves it out
+
+    def __post_init__(self) -> None:
+        check(self, prefix="recipe.")
 
 
 @dataclass
@@ -53,39 +70,39 @@ class PixelConfig:
     root: str = "vd4rl"  # folder that holds V-D4RL's main/
     task: str = "walker_walk"  # domain and task, such as walker_walk
     level: str = "medium"  # which of V-D4RL's sets
-    image_size: int = 84  # pixels of a side
+    image_size: Pixels = 84  # pixels of a side
     env: str | None = None  # environment of evaluation; None: the task's own
     rendering: Rendering = "full"  # of evaluation; plain is faster, for data rendered so
     folder: str | None = None  # folder of the run; None writes nothing
     resume: bool = False  # continue this run; with more max_timesteps also one that is done
-    seed: int = 0  # of all that is random
+    seed: Seed = 0  # of all that is random
     device: str = "auto"  # auto, cpu, cuda or cuda:<n>
-    threads: int = 1  # CPU threads; 0: all cores
+    threads: Threads = 1  # CPU threads; 0: all cores
     compile: Literal["off", "default"] = "off"  # default: torch.compile of the encoder
     precision: Precision = "fp32"  # tf32 on CUDA; bf16 of the encoder, channels last; auto
-    max_timesteps: int = 500_000  # steps; there is an update at every update_every-th
-    update_every: int = 2  # steps from one update to the next
-    eval_freq: int = 10_000  # steps between evaluations; 0: at the end alone
-    n_episodes: int = 10  # episodes of an evaluation
-    log_every: int = 1000  # steps from one record of metrics to the next
-    checkpoint_every: int = 10_000  # steps between checkpoints
-    batch_size: int = 256  # rows of an update
-    n_step: int = 3  # steps of the return before the value
-    frame_stack: int = 3  # frames in an observation
-    action_repeat: int = 2  # frames that an action lasts
-    discount: float = 0.99  # gamma, of one step
-    learning_rate: float = 3e-4  # of Adam
-    tau: float = 0.01  # target <- target + tau * (network - target)
-    bc_weight: float = 2.5  # lambda = bc_weight / mean |Q|
-    std_start: float = 1.0  # the policy's noise at the beginning
-    std_end: float = 0.1  # the policy's noise at the end
-    std_steps: int = 250_000  # steps over which the noise goes from one to the other
-    noise_clip: float = 0.3  # bound of the noise in the target policy
-    pad: int = 4  # largest random shift of a picture, in pixels
-    channels: int = 32  # of each convolution
-    latent_dim: int = 50  # outputs of each trunk
-    hidden_width: int = 1024  # units of the heads' two hidden layers
-    ram_gb: float = 8.0  # GB of compressed pictures in memory; more are decoded into a file
+    max_timesteps: Count = 500_000  # steps; there is an update at every update_every-th
+    update_every: Count = 2  # steps from one update to the next
+    eval_freq: CountFrom0 = 10_000  # steps between evaluations; 0: at the end alone
+    n_episodes: Count = 10  # episodes of an evaluation
+    log_every: Count = 1000  # steps from one record of metrics to the next
+    checkpoint_every: Count = 10_000  # steps between checkpoints
+    batch_size: Count = 256  # rows of an update
+    n_step: Count = 3  # steps of the return before the value
+    frame_stack: Count = 3  # frames in an observation
+    action_repeat: Count = 2  # frames that an action lasts
+    discount: Share = 0.99  # gamma, of one step
+    learning_rate: Positive = 3e-4  # of Adam
+    tau: Share = 0.01  # target <- target + tau * (network - target)
+    bc_weight: NotNegative = 2.5  # lambda = bc_weight / mean |Q|
+    std_start: NotNegative = 1.0  # the policy's noise at the beginning
+    std_end: NotNegative = 0.1  # the policy's noise at the end
+    std_steps: Count = 250_000  # steps over which the noise goes from one to the other
+    noise_clip: NotNegative = 0.3  # bound of the noise in the target policy
+    pad: CountFrom0 = 4  # largest random shift of a picture, in pixels
+    channels: Width = 32  # of each convolution
+    latent_dim: Width = 50  # outputs of each trunk
+    hidden_width: Width = 1024  # units of the heads' two hidden layers
+    ram_gb: NotNegative = 8.0  # GB of compressed pictures in memory; more are decoded into a file
     frames_cache: str | None = None  # folder of that file; None: .frames beside the data
     tensorboard: bool = False  # write TensorBoard's events, in the run's folder
     project: str = "SynthER"  # project in wandb
@@ -94,7 +111,7 @@ class PixelConfig:
     wandb_mode: WandbMode | None = None  # None: offline with entity or key, else disabled
     load_agent: str | None = None  # folder or checkpoint: fine-tune its heads on latents
     latents: str | None = None  # file of the real latents of mix
-    mix: float = 0.0  # share of real latents in each batch
+    mix: Share = 0.0  # share of real latents in each batch
     diffusion: DiffusionSource = field(default_factory=DiffusionSource)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
 
@@ -107,17 +124,7 @@ class PixelConfig:
     """The first key of each group of flags: key -> title."""
 
     def __post_init__(self) -> None:
-        positive = (
-            "image_size", "max_timesteps", "update_every", "n_episodes", "log_every",
-            "checkpoint_every", "batch_size", "n_step", "frame_stack", "action_repeat", "std_steps",
-            "channels", "latent_dim", "hidden_width", "learning_rate",
-        )  # fmt: skip
-        require_positive(self, *positive)
-        for key in ("mix", "discount", "tau"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise ConfigError(f"{key} is {getattr(self, key)}, expected 0 to 1")
-        if self.pad < 0 or self.eval_freq < 0 or self.seed < 0:
-            raise ConfigError("pad, eval_freq and seed must not be negative")
+        check(self)
 
     @property
     def n_step_discount(self) -> float:

@@ -18,7 +18,7 @@ from synther.files.checkpoint import fingerprint
 from synther.pixels.latents import encode_replay
 from synther.pixels.stages import load_agent, open_replay
 from synther.runs.command_line import CommandParser
-from synther.runs.commands import command_errors
+from synther.runs.commands import COUNT, THREADS, command_errors
 from synther.runs.runtime import cpu_threads, resolve_device
 
 
@@ -69,8 +69,8 @@ def build_parser() -> CommandParser:
     for key in ("root", "task", "level"):
         add(f"--{key}", help="by default the agent's own")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:<n>")
-    add("--threads", type=int, default=1, help="CPU threads; 0: all cores (default: 1)")
-    add("--batch_size", type=int, default=256, help="pictures at a time (default: 256)")
+    add("--threads", type=THREADS, default=1, help="CPU threads; 0: all cores (default: 1)")
+    add("--batch_size", type=COUNT, default=256, help="pictures at a time (default: 256)")
     return parser
 
 

@@ -28,14 +28,16 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
 import torch
 
+from synther import ranges
 from synther.envs import Backend, EnvironmentFaultError
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
 from synther.runs import interrupts
+from synther.runs.settings import ConfigError, coerce
 
 RESUME = "--resume continues from the last checkpoint"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -179,22 +181,24 @@ def _leave(code: Exit, message: str) -> NoReturn:
     raise SystemExit(int(code)) from None
 
 
-def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    """The ``type`` of a flag that takes a whole number in these bounds."""
+def argument(kind: Any) -> Callable[[str], Any]:
+    """The ``type`` of a flag whose values are of a kind of :mod:`synther.ranges`."""
 
-    def number(text: str) -> int:
-        value = int(text) if re.fullmatch(r"-?[0-9]{1,20}", text) else lowest - 1
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(
-                f"{text!r:.40}: expected a whole number from {lowest} to {highest}"
-            )
+    def convert(text: str) -> Any:
+        try:
+            value = coerce(text, ranges.bare(kind))
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if expected := ranges.problem(value, kind):
+            raise argparse.ArgumentTypeError(f"{text!r:.40}: expected {expected}")
         return value
 
-    return number
+    return convert
 
 
-SEED = whole_number(0, 2**63 - 1)
-THREADS = whole_number(0, 1024)
+SEED = argument(ranges.Seed)
+THREADS = argument(ranges.Threads)
+COUNT = argument(ranges.Count)
 
 
 def add_logging_arguments(

@@ -6,14 +6,15 @@ import difflib
 import inspect
 import os
 import re
-import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import gin
 from gin import config_parser
 
+from synther import ranges
+from synther.errors import InputError
 from synther.files.atomic import expanded
 from synther.installed import shipped
 
@@ -22,7 +23,7 @@ _UNKNOWN_CONFIGURABLE = re.compile(r"No configurable matching (?:reference )?'@?
 _UNKNOWN_PARAMETER = re.compile(r"Configurable '([\w./]+)' doesn't have a parameter named '(\w+)'")
 
 
-class GinError(ValueError):
+class GinError(InputError):
     """A gin file or binding that cannot be used; the message says which and why."""
 
 
@@ -92,7 +93,7 @@ def _parse_text(text: str, source: str) -> None:
         gin.parse_config(text)
     except Exception as error:  # gin raises several kinds, syntax errors among them
         raise GinError(f"{source}: {_explain(str(error))}") from error
-    _check_types(source)
+    _check_values(source)
 
 
 def _explain(message: str) -> str:
@@ -108,42 +109,34 @@ def _explain(message: str) -> str:
     return first_line
 
 
-def _check_types(source: str) -> None:
+def _check_values(source: str) -> None:
     """Compare what ``source`` has bound, where it is a plain value, with the annotations.
 
-    Without this a wrong type shows in the middle of a run, as an error of something else.
+    Without this a wrong value shows in the middle of a run, as an error of something else.
     """
     for (_, selector), bound in getattr(gin.config, "_CONFIG", {}).items():
         annotations = _annotations(selector)
         for name, value in bound.items():
-            kind = annotations.get(name)
-            if kind is not None and not _fits(value, kind):
+            if not _is_plain(value) or name not in annotations:
+                continue
+            if expected := ranges.problem(value, annotations[name]):
                 short = selector.rsplit(".", 1)[-1]
-                readable = getattr(kind, "__name__", str(kind).replace("typing.", ""))
-                raise GinError(f"{source}: {short}.{name} is {value!r:.80}, expected {readable}")
+                raise GinError(f"{source}: {short}.{name} is {value!r:.80}, expected {expected}")
 
 
-def _annotations(selector: str) -> dict[str, Any]:
+def _is_plain(value: Any) -> bool:
+    """Whether a value is no reference to something configurable, and holds none."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_plain, value))
+    return isinstance(value, (bool, int, float, str, type(None), dict))
+
+
+def _annotations(selector: str) -> Mapping[str, Any]:
     try:
         wrapped = _registry().get_match(selector).wrapped
-        return get_type_hints(wrapped.__init__ if inspect.isclass(wrapped) else wrapped)
-    except (AttributeError, KeyError, ValueError, NameError, TypeError):
+    except (AttributeError, KeyError, ValueError):
         return {}
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a literal may stand for an annotation; anything may for kinds that no literal has."""
-    if get_origin(kind) in (Union, types.UnionType):
-        return any(_fits(value, each) for each in get_args(kind))
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if not isinstance(value, (bool, int, float, str, type(None))):
-        return kind not in (bool, int, float, str) or not isinstance(value, (list, tuple, dict))
-    if kind in (bool, str, type(None)):
-        return isinstance(value, kind)
-    if kind in (int, float):  # a bool is an int to Python, and no number to anybody else
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    return get_origin(kind) not in (tuple, list, dict)
+    return ranges.hints(wrapped.__init__ if inspect.isclass(wrapped) else wrapped)
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from synther import ranges
+from synther.errors import InputError
 from synther.installed import shipped
 
 ConfigT = TypeVar("ConfigT")
@@ -28,7 +30,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 _TEXT_OF_NONE = ("", "null", "none", "~")
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A key or value that a configuration cannot have; the message is one line."""
 
 
@@ -160,7 +162,7 @@ def coerce(value: Any, kind: Any) -> Any:
         value = "off" if value is False else value  # YAML 1.1 reads an unquoted off as false
         if value in get_args(kind):
             return value
-        raise ConfigError(f"{_SHORT.repr(value)} is not one of {', '.join(get_args(kind))}")
+        raise ConfigError(f"{_SHORT.repr(value)} is not {ranges.problem(value, kind)}")
     number = _number(value)
     if kind is bool and str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
@@ -201,12 +203,21 @@ def configured(config_class: type[ConfigT], given: Mapping[str, Any]) -> ConfigT
     return build(config_class, values | typed(config_class, words, "--"))
 
 
-def require_positive(config: Any, *names: str, prefix: str = "") -> None:
-    """Raise ConfigError for the first of the fields that is 0 or less; None passes."""
-    for name in names:
+def check(config: Any, prefix: str = "", error: type[InputError] = ConfigError) -> None:
+    """Compare the numbers and choices of a configuration with the ranges in its annotations.
+
+    Args:
+        config: a dataclass; nested ones check themselves.
+        prefix: what to put before a key in a message.
+        error: what to raise.
+
+    Raises:
+        ConfigError: for the first field that does not fit, as an ``error``.
+    """
+    for name, kind in get_type_hints(type(config), include_extras=True).items():
         value = getattr(config, name)
-        if value is not None and value <= 0:
-            raise ConfigError(f"{prefix}{name} is {value}, expected more than 0")
+        if ranges.is_checked(kind) and (expected := ranges.problem(value, kind)):
+            raise error(f"{prefix}{name} is {_SHORT.repr(value)}, expected {expected}")
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

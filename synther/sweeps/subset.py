@@ -13,7 +13,8 @@ from pathlib import Path
 
 from synther.datasets import load_dataset
 from synther.datasets.episodes import episode_returns
-from synther.runs.commands import command_errors
+from synther.ranges import Fraction
+from synther.runs.commands import SEED, argument, command_errors
 from synther.transitions import TransitionError, Transitions
 
 
@@ -21,8 +22,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     parser = argparse.ArgumentParser(description="Draw a share of a data set's rows at random.")
     parser.add_argument("--dataset", required=True, help="name or path, as train_diffuser.py's")
-    parser.add_argument("--fraction", type=float, required=True, help="between 0 and 1")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    share = argument(Fraction)
+    parser.add_argument("--fraction", type=share, required=True, help="between 0 and 1")
+    parser.add_argument("--seed", type=SEED, default=0, help="default: 0")
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
     args = parser.parse_args(argv)
     with command_errors(resume=False):

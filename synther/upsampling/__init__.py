@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from synther.datasets import as_transitions
 from synther.diffusion.conditioning.around import NOISE
 from synther.diffusion.conditioning.condition import ConditionError, Target
+from synther.ranges import Count, Finite, Fraction, Seed, checked
 from synther.transitions import Transitions
 from synther.upsampling.config import UpsampleConfig, with_condition
 from synther.upsampling.upsampler import Config, Upsampler
@@ -22,19 +23,20 @@ __all__ = [
 ]
 
 
+@checked
 def upsample(
     data: Any,
-    num_samples: int,
+    num_samples: Count,
     *,
     config: Config = None,
     device: str = "auto",
-    seed: int = 0,
+    seed: Seed = 0,
     condition: str | None = None,
     target: Target | None = None,
-    guidance: float | None = None,
+    guidance: Finite | None = None,
     values: Any = None,
     around: Any = None,
-    noise: float = NOISE,
+    noise: Fraction = NOISE,
     action_low: ArrayLike | None = None,
     action_high: ArrayLike | None = None,
 ) -> Transitions:
@@ -76,8 +78,6 @@ def upsample(
         FidelityWarning: the samples are not to be trusted.
         ActionUnitsWarning: what was assumed of the units of the actions.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}, expected 1 or more")
     asked = "the row's own, amplified" if target is None and around is not None else target
     if around is None or condition is not None or target is not None:
         config = with_condition(config, condition, asked, guidance)

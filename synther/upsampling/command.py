@@ -9,10 +9,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_type_hints
 
 from synther.datasets import as_transitions
 from synther.runs.command_line import CommandParser
-from synther.runs.commands import SEED, command_errors, whole_number
+from synther.runs.commands import COUNT, SEED, argument, command_errors
 from synther.transitions import TransitionError
 from synther.upsampling.config import UpsampleConfig
 from synther.upsampling.upsampler import Upsampler
@@ -42,9 +43,8 @@ def build_parser() -> CommandParser:
     )
     add = parser.add_argument
     add("data", help="an .npz or .hdf5 file, or a data set's name, such as hopper-demo-v0")
-    rows = whole_number(1, 10**10)
     text = "new transitions (default: as many as the data have)"
-    add("--num", type=rows, metavar="ROWS", help=text)
+    add("--num", type=COUNT, metavar="ROWS", help=text)
     text = "file of the new transitions (default: NAME-OF-THE-DATA-synthetic.npz, here)"
     add("--output", type=Path, metavar="FILE", help=text)
     text = "keep the model too; --diffusion.path of the offline commands takes it"
@@ -54,9 +54,9 @@ def build_parser() -> CommandParser:
     group = parser.add_argument_group(
         "the model", "what is not given is chosen by the number of rows and the device"
     )
+    kinds = get_type_hints(UpsampleConfig, include_extras=True)
     for name, text in SETTINGS.items():
-        kind = {"int": int, "float": float, "str": str}[str(UpsampleConfig.__annotations__[name])]
-        group.add_argument(f"--{name}", type=kind, metavar=name.upper(), help=text)
+        group.add_argument(f"--{name}", type=argument(kinds[name]), metavar=name.upper(), help=text)
     return parser
 
 

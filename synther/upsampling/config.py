@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
 from synther.diffusion.conditioning.condition import ConditionError, Target
 from synther.diffusion.conditioning.values import DISCOUNT
-from synther.diffusion.generation.consistency import CONSISTENCIES
+from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import SMALL_DATA_SET_ROWS
-from synther.runs.settings import ConfigError, nearest
+from synther.ranges import Count, Depth, Positive, Range, Width
+from synther.runs.settings import ConfigError, check, nearest
 
 MIN_ROWS = 200
 """Below it neither a model nor a verdict on it means anything."""
@@ -48,44 +49,26 @@ class UpsampleConfig:
         discount: of ``return``.
     """
 
-    width: int = 256
-    num_layers: int = 4
-    dim_t: int = 128
-    steps: int = 8_000
-    batch_size: int = 256
-    learning_rate: float = 1e-3
+    width: Width = 256
+    num_layers: Depth = 4
+    dim_t: Width = 128
+    steps: Count = 8_000
+    batch_size: Count = 256
+    learning_rate: Positive = 1e-3
     sampler: str = "fast"
-    num_sample_steps: int = 128
-    sample_batch_size: int = 10_000
-    consistency: str = "ensemble"
-    held_out: float = 0.1
+    num_sample_steps: Count = 128
+    sample_batch_size: Count = 10_000
+    consistency: Consistency = "ensemble"
+    held_out: Annotated[float, Range(0, 0.5, "low")] = 0.1
     condition: str = ""
-    cond_dropout: float = COND_DROPOUT
-    discount: float = DISCOUNT
+    cond_dropout: Annotated[float, Range(0, 0.99, "low")] = COND_DROPOUT
+    discount: Annotated[float, Range(0, 1, "low")] = DISCOUNT
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            kind = {"int": (int,), "float": (int, float), "str": (str,)}[str(field.type)]
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise ConfigError(f"config: {field.name} is {value!r}, expected {field.type}")
-            if not isinstance(value, str) and value <= 0:
-                raise ConfigError(f"config: {field.name} is {value}, expected more than 0")
-        for name, limit in (("cond_dropout", 0.99), ("discount", 1)):
-            if getattr(self, name) > limit:
-                raise ConfigError(
-                    f"config: {name} is {getattr(self, name)}, expected {limit} or less"
-                )
-        if self.held_out > 0.5:
-            raise ConfigError(f"config: held_out is {self.held_out}, expected 0.5 or less")
+        check(self, prefix="config: ")
         if self.sampler not in SAMPLER_NAMES:
             raise ConfigError(
                 f"config: sampler is '{self.sampler}', expected one of {', '.join(SAMPLER_NAMES)}"
-            )
-        if self.consistency not in CONSISTENCIES:
-            raise ConfigError(
-                f"config: consistency is '{self.consistency}', expected one of "
-                f"{', '.join(CONSISTENCIES)}"
             )
 
 

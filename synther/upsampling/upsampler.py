@@ -26,6 +26,7 @@ from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import fit_ensemble
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
+from synther.ranges import Count, Finite, Seed, checked
 from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import MIN_ROWS, UpsampleConfig, resolve_config
@@ -54,19 +55,18 @@ class Upsampler:
         verdict: on the samples of the model as it is; None before the first fit.
     """
 
+    @checked
     def __init__(
         self,
         config: Config = None,
         *,
         device: str = "auto",
-        seed: int = 0,
+        seed: Seed = 0,
         action_low: ArrayLike | None = None,
         action_high: ArrayLike | None = None,
     ) -> None:
         runtime.resolve_device(device)  # a device that is not there shows now, not after the data
         resolve_config(config, MIN_ROWS, torch.device("cpu"))  # and so does a setting that is none
-        if seed < 0:
-            raise ValueError(f"seed is {seed}, expected 0 or more")
         self.device, self.seed = device, seed
         self._bounds = {"low": _plain(action_low), "high": _plain(action_high)}
         self.verdict: Verdict | None = None
@@ -99,7 +99,8 @@ class Upsampler:
         config = self._config_for(transitions)
         return self._learn(transitions, layout, config, None, values)
 
-    def refit(self, data: Any, steps: int | None = None, values: Any = None) -> Upsampler:
+    @checked
+    def refit(self, data: Any, steps: Count | None = None, values: Any = None) -> Upsampler:
         """Train on from the present model, on all of ``data`` as it is now.
 
         The normaliser is fitted to ``data``; weights go on from where they are. Which rows are held
@@ -140,12 +141,13 @@ class Upsampler:
         layout = TransitionLayout.of(transitions, terminals=own.terminals)
         return layout == own and (own.terminals or not transitions.terminals.any())
 
+    @checked
     def sample(
         self,
-        num_samples: int,
-        seed: int | None = None,
+        num_samples: Count,
+        seed: Seed | None = None,
         target: Target | Around | None = None,
-        guidance: float | None = None,
+        guidance: Finite | None = None,
     ) -> Transitions:
         """New transitions.
 
@@ -164,8 +166,6 @@ class Upsampler:
             ValueError: less than one row.
         """
         fitted = self._require_fitted()
-        if num_samples < 1:
-            raise ValueError(f"num_samples is {num_samples}, expected 1 or more")
         if seed is None:
             seed = _seed(self.seed, "sample", self._draws)
             self._draws += 1

@@ -157,7 +157,7 @@ def test_a_second_run_moves_the_first_and_resume_needs_its_settings(
 
 
 BAD = [
-    (("--gin_params", "redq_sac.utd_ratio=0"), r"redq_sac\.utd_ratio is 0, expected more than 0"),
+    (("--gin_params", "redq_sac.utd_ratio=0"), r"redq_sac\.utd_ratio is 0, expected 1 or more"),
     (("--gin_params", "redq_sac.utd_ration=3"), r"'utd_ration'.*utd_ratio"),
     (("--gin_params", "redq_sack.utd_ratio=3"), "redq_sack.*redq_sac"),
     (("--gin_params", "redq_sac.lr='fast'"), r"redq_sac\.lr is 'fast', expected float"),

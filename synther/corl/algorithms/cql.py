@@ -38,48 +38,50 @@ from synther.learning.nets import (
     torch_linear_init,
 )
 from synther.learning.replay import Batch
+from synther.ranges import (
+    Count,
+    CountFrom0,
+    Depth,
+    Finite,
+    NotNegative,
+    Positive,
+    Share,
+    Width,
+    plain_types,
+)
 from synther.runs.runtime import Precision
-from synther.runs.settings import ConfigError, require_positive
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 ALPHA_PRIME_MAX = 1e6
 
 
 # ---- Config ----
+@plain_types
 @dataclass
 class CQLConfig(RunConfig):
     """Keys and defaults of CQL; the others are RunConfig's."""
 
     name: str = "CQL"
-    alpha_multiplier: float = 1.0  # factor of the temperature; the temperature itself if not tuned
+    alpha_multiplier: NotNegative = 1.0  # factor of the temperature; itself if that is not tuned
     use_automatic_entropy_tuning: bool = True  # tune the temperature to an entropy of -|A|
     backup_entropy: bool = False  # entropy in the critics' target, as SAC has it
-    policy_lr: float = 3e-5  # learning rate of actor and temperature
-    qf_lr: float = 3e-4  # learning rate of critics and the Lagrange multiplier
-    soft_target_update_rate: float = 0.005  # target <- target + rate * (network - target)
-    target_update_period: int = 1  # targets move at every target_update_period-th update
-    bc_steps: int = 0  # first updates, in which the actor fits the data by likelihood
-    cql_n_actions: int = 10  # actions of each kind: random, policy at s, policy at s'
+    policy_lr: Positive = 3e-5  # learning rate of actor and temperature
+    qf_lr: Positive = 3e-4  # learning rate of critics and the Lagrange multiplier
+    soft_target_update_rate: Share = 0.005  # target <- target + rate * (network - target)
+    target_update_period: Count = 1  # targets move at every target_update_period-th update
+    bc_steps: CountFrom0 = 0  # first updates, in which the actor fits the data by likelihood
+    cql_n_actions: Count = 10  # actions of each kind: random, policy at s, policy at s'
     cql_importance_sample: bool = True  # weigh those actions by their densities
     cql_lagrange: bool = False  # tune the weight of the conservative term to the gap below
-    cql_target_action_gap: float = -1.0  # value that the term may have, where cql_lagrange
-    cql_temp: float = 1.0  # temperature of the logsumexp
-    cql_min_q_weight: float = 10.0  # weight of the conservative term
+    cql_target_action_gap: Finite = -1.0  # value that the term may have, where cql_lagrange
+    cql_temp: Positive = 1.0  # temperature of the logsumexp
+    cql_min_q_weight: NotNegative = 10.0  # weight of the conservative term
     cql_max_target_backup: bool = False  # target of the best of cql_n_actions next actions
-    cql_clip_diff_min: Optional[float] = None  # lower bound of logsumexp Q - Q(s, a) at each state
-    cql_clip_diff_max: Optional[float] = None  # upper bound of the same
+    cql_clip_diff_min: Optional[Finite] = None  # lower bound of logsumexp Q - Q(s, a) at each state
+    cql_clip_diff_max: Optional[Finite] = None  # upper bound of the same
     orthogonal_init: bool = True  # else torch's own, with small last layers
-    network_width: int = 256  # units of a hidden layer
-    network_depth: int = 3  # hidden layers of each network
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(
-            self, "target_update_period", "cql_n_actions", "cql_temp", "network_width",
-            "network_depth",
-        )  # fmt: skip
-        if self.bc_steps < 0:
-            raise ConfigError(f"bc_steps is {self.bc_steps}, expected 0 or more")
+    network_width: Width = 256  # units of a hidden layer
+    network_depth: Depth = 3  # hidden layers of each network
 
 
 # ---- Networks ----

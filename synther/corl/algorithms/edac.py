@@ -22,13 +22,25 @@ from synther.corl.shared.config import RunConfig
 from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedMLP, move_targets, squashed_gaussian
 from synther.learning.replay import Batch
-from synther.runs.settings import ConfigError, require_positive
+from synther.ranges import (
+    Count,
+    CountFrom0,
+    Members,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    Width,
+    plain_types,
+)
+from synther.runs.settings import ConfigError, check
 
 HIDDEN_LAYERS = 3
 LOG_STD_BOUNDS = (-5.0, 2.0)
 
 
 # ---- Config ----
+@plain_types
 @dataclass
 class EDACConfig(RunConfig):
     """Keys and defaults of EDAC; the others are RunConfig's.
@@ -41,19 +53,19 @@ class EDACConfig(RunConfig):
 
     name: str = "EDAC"
     env: str = "halfcheetah-medium-v2"  # data set: its name, or the path of an .hdf5 or .npz
-    hidden_dim: int = 256  # width of the three hidden layers
-    num_critics: int = 10  # critics in the ensemble, the paper's N
-    eta: float = 1.0  # weight of the gradients' diversity; 0 is SAC-N
-    tau: float = 0.005  # target <- target + tau * (critic - target)
-    actor_learning_rate: float = 3e-4  # of Adam
-    critic_learning_rate: float = 3e-4  # of Adam
-    alpha_learning_rate: float = 3e-4  # of Adam, for the temperature
-    num_epochs: int = 3000  # epochs in all
-    num_updates_on_epoch: int = 1000  # updates of an epoch
-    eval_every: int = 5  # epochs from one evaluation to the next
-    max_timesteps: int = 0  # updates in all; 0: num_epochs * num_updates_on_epoch
-    eval_freq: int = 0  # updates between evaluations; 0: eval_every * num_updates_on_epoch
-    eval_seed: int = 42  # seed of the evaluation's episodes, the same for every agent
+    hidden_dim: Width = 256  # width of the three hidden layers
+    num_critics: Members = 10  # critics in the ensemble, the paper's N
+    eta: NotNegative = 1.0  # weight of the gradients' diversity; 0 is SAC-N
+    tau: Share = 0.005  # target <- target + tau * (critic - target)
+    actor_learning_rate: Positive = 3e-4  # of Adam
+    critic_learning_rate: Positive = 3e-4  # of Adam
+    alpha_learning_rate: Positive = 3e-4  # of Adam, for the temperature
+    num_epochs: Count = 3000  # epochs in all
+    num_updates_on_epoch: Count = 1000  # updates of an epoch
+    eval_every: Count = 5  # epochs from one evaluation to the next
+    max_timesteps: CountFrom0 = 0  # updates in all; 0: num_epochs * num_updates_on_epoch
+    eval_freq: CountFrom0 = 0  # updates between evaluations; 0: eval_every * num_updates_on_epoch
+    eval_seed: Seed = 42  # seed of the evaluation's episodes, the same for every agent
     normalize: bool = False  # scale states by mean and standard deviation of the data set
 
     ALIASES: ClassVar[Mapping[str, str]] = {
@@ -62,14 +74,10 @@ class EDACConfig(RunConfig):
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        require_positive(
-            self, "hidden_dim", "num_critics", "num_epochs", "num_updates_on_epoch", "eval_every"
-        )
+        check(self)  # a product of the fields, below, has to be one too
         self._updates_from_epochs("max_timesteps", "num_epochs")
         self._updates_from_epochs("eval_freq", "eval_every")
         super().__post_init__()
-        if self.eval_seed < 0:
-            raise ConfigError(f"eval_seed is {self.eval_seed}, expected 0 or more")
 
     def _updates_from_epochs(self, updates: str, epochs: str) -> None:
         """Work out a number of updates from epochs, unless it was given in their place."""

@@ -25,32 +25,27 @@ from synther.corl.shared.config import RunConfig
 from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets
 from synther.learning.replay import Batch
-from synther.runs.settings import ConfigError, require_positive
+from synther.ranges import Depth, Fraction, NotNegative, Positive, Share, Width, plain_types
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 MAX_ADVANTAGE_WEIGHT = 100.0
 
 
 # ---- Config ----
+@plain_types
 @dataclass
 class IQLConfig(RunConfig):
     """Keys and defaults of IQL; the others are RunConfig's."""
 
     name: str = "IQL"
-    tau: float = 0.005  # target <- target + tau * (network - target)
-    learning_rate: float = 3e-4  # the actor's falls to 0 along a cosine over max_timesteps
-    beta: float = 3.0  # inverse temperature of the advantages; 0 clones the data
-    iql_tau: float = 0.7  # expectile that V is of Q; 0.5 is the mean
+    tau: Share = 0.005  # target <- target + tau * (network - target)
+    learning_rate: Positive = 3e-4  # the actor's falls to 0 along a cosine over max_timesteps
+    beta: NotNegative = 3.0  # inverse temperature of the advantages; 0 clones the data
+    iql_tau: Fraction = 0.7  # expectile that V is of Q; 0.5 is the mean
     iql_deterministic: bool = False  # clone by squared error, in place of a Gaussian's likelihood
     tanh_mean: bool = True  # the Gaussian's mean goes through tanh; the 2023 release: false
-    network_width: int = 256  # units of a hidden layer
-    network_depth: int = 2  # hidden layers of each network
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "network_width", "network_depth")
-        if not 0 < self.iql_tau < 1:
-            raise ConfigError(f"iql_tau is {self.iql_tau}, expected more than 0 and less than 1")
+    network_width: Width = 256  # units of a hidden layer
+    network_depth: Depth = 2  # hidden layers of each network
 
 
 class IQL(Agent):

@@ -20,29 +20,26 @@ from synther.corl.shared.config import RunConfig
 from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets
 from synther.learning.replay import Batch
-from synther.runs.settings import require_positive
+from synther.ranges import Count, Depth, NotNegative, Positive, Share, Width, plain_types
 
 
 # ---- Config ----
+@plain_types
 @dataclass
 class TD3BCConfig(RunConfig):
     """Keys and defaults of TD3+BC; the others are RunConfig's."""
 
     name: str = "TD3_BC"
     algorithm: str = "TD3+BC"
-    tau: float = 0.005  # target <- target + tau * (network - target)
-    learning_rate: float = 3e-4  # of Adam, for actor and critics
-    policy_noise: float = 0.2  # std of the target policy's smoothing noise, times max_action
-    noise_clip: float = 0.5  # its bound, times max_action
-    policy_freq: int = 2  # actor and targets move at every policy_freq-th update
-    alpha: float = 2.5  # weight of Q against cloning in the actor's loss
-    expl_noise: float = 0.1  # std of TD3BC.explore, times max_action; training never explores
-    network_width: int = 256  # units of a hidden layer
-    network_depth: int = 2  # hidden layers of each network
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "policy_freq", "network_width", "network_depth")
+    tau: Share = 0.005  # target <- target + tau * (network - target)
+    learning_rate: Positive = 3e-4  # of Adam, for actor and critics
+    policy_noise: NotNegative = 0.2  # std of the target policy's smoothing noise, times max_action
+    noise_clip: NotNegative = 0.5  # its bound, times max_action
+    policy_freq: Count = 2  # actor and targets move at every policy_freq-th update
+    alpha: NotNegative = 2.5  # weight of Q against cloning in the actor's loss
+    expl_noise: NotNegative = 0.1  # std of TD3BC.explore, times max_action; training never explores
+    network_width: Width = 256  # units of a hidden layer
+    network_depth: Depth = 2  # hidden layers of each network
 
 
 class TD3BC(Agent):

@@ -10,33 +10,43 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Optional
 
 from synther.envs import Backend
+from synther.ranges import (
+    Count,
+    CountFrom0,
+    Finite,
+    Members,
+    Positive,
+    Seed,
+    Share,
+    Threads,
+    plain_types,
+)
 from synther.runs.loggers import WandbMode
 from synther.runs.runtime import CompileMode, Precision
-from synther.runs.settings import ConfigError, require_positive
+from synther.runs.settings import ConfigError, check
 
 Consistency = Literal["off", "ensemble"]
 """As in ``synther.diffusion.generation.consistency``, which would load the model's code."""
 
 
+@plain_types
 @dataclass
 class DiffusionConfig:
     """Synthetic transitions come from ``path``; without one the data set itself is used."""
 
     path: Optional[str] = None  # samples (.npz), or a model (.pt) that generates them on the fly
-    num_steps: int = 128  # sampler steps, of rows made on the fly
-    sample_limit: Optional[int] = None  # take the first N rows only, and use them again and again
-    batch_parallelism: int = 100  # training batches made at a time, on the fly
+    num_steps: Count = 128  # sampler steps, of rows made on the fly
+    sample_limit: Optional[Count] = None  # take the first N rows only, and use them again and again
+    batch_parallelism: Count = 100  # training batches made at a time, on the fly
     any_environment: bool = False  # take samples of another environment than the data set's
     sampler: Optional[str] = None  # on the fly: paper and fast have their own steps, others not
     consistency: Optional[Consistency] = None  # on the fly; None: where the model has one
-    mix: float = 0.0  # share of every batch that are rows of the data set, as in the online agent
+    mix: Share = 0.0  # share of every batch that are rows of the data set, as in the online agent
 
     def __post_init__(self) -> None:
         if self.sample_limit == -1:  # how the 2023 release wrote "no limit"
             self.sample_limit = None
-        require_positive(
-            self, "num_steps", "sample_limit", "batch_parallelism", prefix="diffusion."
-        )
+        check(self, prefix="diffusion.")
         if self.path is not None and not self.path.endswith((".npz", ".pt")):
             raise ConfigError(f"diffusion.path: '{self.path}' is neither an .npz nor a .pt file")
         if not 0 <= self.mix <= 1:
@@ -48,38 +58,39 @@ class DiffusionConfig:
             )
 
 
+@plain_types
 @dataclass
 class RunConfig:
     """The keys that every offline algorithm has."""
 
     device: str = "auto"  # auto, cpu, cuda or cuda:<n>
-    seed: int = 0  # of the first agent
-    num_seeds: int = 1  # independent agents (seed, seed + 1, ...) that train as one stack
+    seed: Seed = 0  # of the first agent
+    num_seeds: Members = 1  # independent agents (seed, seed + 1, ...) that train as one stack
     env: str = "halfcheetah-medium-expert-v2"  # data set: its name, or the path of an .hdf5 or .npz
     eval_env: Optional[str] = None  # environment of evaluation; None: the data set's own
-    eval_freq: int = 5000  # updates from one evaluation to the next
-    n_episodes: int = 10  # episodes of an evaluation, for each seed
-    eval_workers: Optional[int] = None  # processes that evaluate beside training; 0: none
-    max_episode_steps: Optional[int] = None  # None: the environment's limit, else 1000
-    max_timesteps: int = 1_000_000  # updates in all
+    eval_freq: Count = 5000  # updates from one evaluation to the next
+    n_episodes: Count = 10  # episodes of an evaluation, for each seed
+    eval_workers: Optional[CountFrom0] = None  # processes that evaluate beside training; 0: none
+    max_episode_steps: Optional[Count] = None  # None: the environment's limit, else 1000
+    max_timesteps: Count = 1_000_000  # updates in all
     checkpoints_path: Optional[str] = None  # folder of runs; without, corl_logs
     save_checkpoints: bool = True  # keep the checkpoint of every evaluation, not the latest alone
     resume: bool = False  # continue this run; with more max_timesteps also one that is done
     load_model: Optional[str] = None  # start from the weights of this checkpoint
-    log_every: int = 1000  # updates from one record of metrics to the next
-    buffer_size: int = 10_000_000  # rows; a larger data set is refused
-    batch_size: int = 256  # rows of an update, for each seed
-    discount: float = 0.99  # gamma, the discount of the return
-    action_low: Optional[float] = None  # lowest action of every column, in the data's units
-    action_high: Optional[float] = None  # highest; None: as the file says, or the environment
-    max_action: float = 1.0  # agents act in [-max_action, max_action], whatever the data's bounds
+    log_every: Count = 1000  # updates from one record of metrics to the next
+    buffer_size: Count = 10_000_000  # rows; a larger data set is refused
+    batch_size: Count = 256  # rows of an update, for each seed
+    discount: Share = 0.99  # gamma, the discount of the return
+    action_low: Optional[Finite] = None  # lowest action of every column, in the data's units
+    action_high: Optional[Finite] = None  # highest; None: as the file says, or the environment
+    max_action: Positive = 1.0  # agents act in [-max_action, max_action], whatever the data have
     normalize: bool = True  # scale states by mean and standard deviation of the data set
     normalize_reward: bool = False  # scale rewards by the data set's returns (antmaze: minus 1)
     compile: CompileMode = "off"  # by torch.compile (default), or a CUDA graph
     precision: Precision = "fp32"  # of products: tf32 on CUDA, bf16 in hidden layers, auto
     backend: Optional[Backend] = None  # of environments; None: $SYNTHER_BACKEND, else gymnasium
     deterministic: bool = False  # the same bits every time on CUDA too, where it costs some speed
-    threads: int = 1  # CPU threads of the update; 0: all cores. More than 1 rarely pays
+    threads: Threads = 1  # CPU threads of the update; 0: all cores. More than 1 rarely pays
     tensorboard: bool = False  # write TensorBoard's events, in the run's folder
     project: str = "SynthER"  # project in wandb
     group: str = "offline"  # group in wandb
@@ -112,16 +123,7 @@ class RunConfig:
         if self.algorithm not in ("", own):
             raise ConfigError(f"algorithm is '{self.algorithm}', these are the settings of {own}")
         self.algorithm = own
-        require_positive(
-            self, "num_seeds", "eval_freq", "n_episodes", "max_episode_steps", "max_timesteps",
-            "log_every", "buffer_size", "batch_size", "max_action",
-        )  # fmt: skip
-        if self.eval_workers is not None and self.eval_workers < 0:
-            raise ConfigError(f"eval_workers is {self.eval_workers}, expected 0 or more")
-        if self.seed < 0 or self.threads < 0:
-            raise ConfigError(f"seed is {self.seed}, threads {self.threads}: expected 0 or more")
-        if not 0 <= self.discount <= 1:
-            raise ConfigError(f"discount is {self.discount}, expected 0 to 1")
+        check(self)
 
     @property
     def seeds(self) -> list[int]:

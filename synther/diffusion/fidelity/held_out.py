@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from synther.datasets.digest import content_digest
 from synther.diffusion.provenance import TRAINED_ON, Provenance
+from synther.errors import InputError
 from synther.files import checkpoint, npz
 from synther.transitions import Transitions
 
 HELD_OUT = "held-out real rows"
 HELD_OUT_ROWS = 10_000
 """The largest number of rows that are kept from training; more do not sharpen the comparison."""
+
+LEAST_ROWS = 2
+"""Distributions of less cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,11 @@ class RealRows:
 
 def hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, Transitions | None]:
     """Split off held-out rows at random, ``share`` of all but at most ``HELD_OUT_ROWS``; return the
-    training rows and these. A share of 0 holds none out, and gives None."""
+    training rows and these. A share of 0 holds none out, and gives None.
+
+    Raises:
+        InputError: one part would have less than ``LEAST_ROWS``.
+    """
     kept, apart = rows_to_hold_out(data, share, seed)
     return (data, None) if apart is None else (data.subset(kept), data.subset(apart))
 
@@ -55,10 +63,19 @@ def hold_out(data: Transitions, share: float, seed: int) -> tuple[Transitions, T
 def rows_to_hold_out(
     data: Transitions, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    """The numbers of the rows of both parts of :func:`hold_out`."""
+    """The numbers of the rows of both parts of :func:`hold_out`, with its errors."""
+    if len(data) < LEAST_ROWS:
+        raise InputError(f"{data.source}: {len(data)} rows, expected {LEAST_ROWS} or more")
     if share == 0:
         return np.arange(len(data)), None
-    return data.split_rows(min(share, HELD_OUT_ROWS / len(data)), seed)
+    kept, apart = data.split_rows(min(share, HELD_OUT_ROWS / len(data)), seed)
+    least = min(len(kept), len(apart))
+    if least < LEAST_ROWS:
+        raise InputError(
+            f"{data.source}: {share} of {len(data)} rows held out leaves {least} on one side, "
+            f"expected {LEAST_ROWS} or more on both; take another share, or more rows"
+        )
+    return kept, apart
 
 
 def draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:

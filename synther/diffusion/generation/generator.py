@@ -18,7 +18,6 @@ from synther.diffusion.conditioning.condition import Target
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.asked import Asked
 from synther.diffusion.generation.consistency import (
-    CONSISTENCIES,
     PROBE_SEED,
     Consistency,
     ConsistentRows,
@@ -33,6 +32,7 @@ from synther.diffusion.provenance import ActionLimits, usual_action_bounds
 from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.utils import layout_of_model, split_diffusion_samples
 from synther.files.checkpoint import fingerprint
+from synther.ranges import Count, Seed, checked
 from synther.runs import runtime
 from synther.runs.loggers import progress_bar
 from synther.runs.processes import ALONE, Processes
@@ -79,12 +79,13 @@ class SimpleDiffusionGenerator:
             it costs twice the network calls. See ``conditioning/guidance.py``.
     """
 
+    @checked
     def __init__(
         self,
         env: Any,
         ema_model: ElucidatedDiffusion,
-        num_sample_steps: int = 128,
-        sample_batch_size: int = 100_000,
+        num_sample_steps: Count = 128,
+        sample_batch_size: Count = 100_000,
         clip_actions: bool = True,
         precision: runtime.Precision | None = None,
         sampler: str | None = None,
@@ -95,10 +96,6 @@ class SimpleDiffusionGenerator:
         target: float | str | None = None,
         guidance: float = 1.0,
     ) -> None:
-        if sample_batch_size < 1:
-            raise ValueError(f"sample_batch_size is {sample_batch_size}, expected 1 or more")
-        if consistency not in CONSISTENCIES:
-            raise ValueError(f"consistency is '{consistency}', expected off or ensemble")
         self.consistency = consistency
         self.ensemble = ensemble
         self._stage: ConsistentRows | None = None
@@ -179,10 +176,11 @@ class SimpleDiffusionGenerator:
         rows, _ = pack([observations, actions, rewards, next_observations, terminals], "row *")
         return rows
 
+    @checked
     def sample(
         self,
-        num_samples: int,
-        seed: int | None = None,
+        num_samples: Count,
+        seed: Seed | None = None,
         cond: Target | Around | None = None,
         guidance: float | None = None,
     ) -> FiveArrays:
@@ -211,11 +209,12 @@ class SimpleDiffusionGenerator:
             for name in FIELDS
         )
 
+    @checked
     def sample_to_file(
         self,
-        num_samples: int,
+        num_samples: Count,
         path: str | os.PathLike[str],
-        seed: int | None = None,
+        seed: Seed | None = None,
         compress: bool = False,
         metadata: dict[str, Any] | None = None,
         processes: Processes = ALONE,

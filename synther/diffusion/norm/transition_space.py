@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import gin
 import numpy as np
@@ -22,6 +22,7 @@ from synther.diffusion.norm.column_kinds import (
     map_of,
 )
 from synther.diffusion.norm.tables import Pieces, Table, decoder, encoder, log_slopes
+from synther.ranges import CountFrom0, Range, checked
 from synther.transitions import TransitionLayout
 
 Differences = Literal["narrower", "all", "none"]
@@ -99,14 +100,15 @@ class TransitionSpace(BaseNormalizer):
     knots: Tensor
     slopes: Tensor
 
+    @checked
     def __init__(
         self,
         data: Any,
-        skip_dims: Iterable[int] = (),
+        skip_dims: Iterable[CountFrom0] = (),
         layout: TransitionLayout | Mapping[str, Any] | None = None,
         kinds: Mapping[str, ColumnKind] | None = None,
         differences: Differences = "narrower",
-        num_knots: int = 256,
+        num_knots: Annotated[int, Range(16, 1_000_000)] = 256,
     ) -> None:
         if layout is None:
             raise ValueError(

@@ -14,6 +14,7 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import Trainer
 from synther.learning.replay import RowBuffer
+from synther.ranges import Beta, Count, NotNegative, Positive, Seed, Share, checked
 from synther.runs import runtime
 from synther.runs.loggers import Logger
 from synther.transitions import TransitionLayout
@@ -43,28 +44,29 @@ class REDQTrainer(Trainer):
             does not reach this class.
     """
 
+    @checked
     def __init__(
         self,
         diffusion_model: ElucidatedDiffusion,
-        train_batch_size: int = 256,
-        train_num_steps: int = 100_000,
-        train_lr: float = 3e-4,
+        train_batch_size: Count = 256,
+        train_num_steps: Count = 100_000,
+        train_lr: Positive = 3e-4,
         lr_scheduler: Literal["cosine"] | None = "cosine",
-        adam_betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        gradient_accumulate_every: int = 1,
-        ema_update_every: int = 10,
-        ema_decay: float = 0.995,
-        max_grad_norm: float = 1.0,
-        save_and_sample_every: int | None = None,
+        adam_betas: tuple[Beta, Beta] = (0.9, 0.99),
+        weight_decay: NotNegative = 0.0,
+        gradient_accumulate_every: Count = 1,
+        ema_update_every: Count = 10,
+        ema_decay: Share = 0.995,
+        max_grad_norm: Positive = 1.0,
+        save_and_sample_every: Count | None = None,
         results_folder: str | os.PathLike[str] | None = None,
-        resume_every: float | None = 30.0,
+        resume_every: NotNegative | None = 30.0,
         precision: runtime.Precision = "fp32",
         split_batches: bool = True,
-        max_checkpoints: int | None = None,
-        log_every: int = 100,
+        max_checkpoints: Count | None = None,
+        log_every: Count = 100,
         device: str = "auto",
-        seed: int | None = None,
+        seed: Seed | None = None,
         model_terminals: bool = False,
         logger: Logger | None = None,
         cond_dropout: float = COND_DROPOUT,

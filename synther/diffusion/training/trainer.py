@@ -24,6 +24,7 @@ from synther.diffusion.training.step import (
 )
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
+from synther.ranges import Beta, Count, NotNegative, Positive, Seed, Share, checked
 from synther.runs import runtime
 from synther.runs.clock import Pace
 from synther.runs.loggers import Logger
@@ -80,36 +81,35 @@ class Trainer:
         cond_dropout: of a model with a condition, the share of the rows that are trained without.
     """
 
+    @checked
     def __init__(
         self,
         diffusion_model: ElucidatedDiffusion,
         dataset: Any,
-        train_batch_size: int = 1024,
-        small_batch_size: int = 256,
-        train_num_steps: int = STEPS,
-        train_lr: float = 3e-4,
+        train_batch_size: Count = 1024,
+        small_batch_size: Count = 256,
+        train_num_steps: Count = STEPS,
+        train_lr: Positive = 3e-4,
         lr_scheduler: Literal["cosine"] | None = "cosine",
-        adam_betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        gradient_accumulate_every: int = 1,
-        ema_update_every: int = 10,
-        ema_decay: float = 0.995,
-        max_grad_norm: float = 1.0,
-        save_and_sample_every: int | None = 10_000,
+        adam_betas: tuple[Beta, Beta] = (0.9, 0.99),
+        weight_decay: NotNegative = 0.0,
+        gradient_accumulate_every: Count = 1,
+        ema_update_every: Count = 10,
+        ema_decay: Share = 0.995,
+        max_grad_norm: Positive = 1.0,
+        save_and_sample_every: Count | None = 10_000,
         results_folder: str | os.PathLike[str] | None = "./results",
-        resume_every: float | None = 30.0,
+        resume_every: NotNegative | None = 30.0,
         precision: runtime.Precision = "fp32",
         split_batches: bool = True,
-        max_checkpoints: int | None = None,
-        log_every: int = 100,
+        max_checkpoints: Count | None = None,
+        log_every: Count = 100,
         device: str = "auto",
-        seed: int | None = None,
+        seed: Seed | None = None,
         layout: TransitionLayout | None = None,
         logger: Logger | None = None,
         cond_dropout: float = COND_DROPOUT,
     ) -> None:
-        if lr_scheduler not in ("cosine", None):
-            raise ValueError(f"lr_scheduler '{lr_scheduler}': expected 'cosine' or None")
         self.accelerator = accelerator_for(runtime.resolve_device(device))
         self.processes = Processes(self.accelerator)
         self.device = self.accelerator.device
