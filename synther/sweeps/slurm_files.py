@@ -8,7 +8,10 @@ it was cut off and skipped where it is done. Handing the files in again thus doe
 from __future__ import annotations
 
 import math
+import re
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,12 +23,17 @@ from synther.sweeps.jobs import Job
 from synther.sweeps.sections import Scalar, StudyError
 from synther.sweeps.study import KINDS, Study
 
+LONGEST_ARRAY = 1001
+"""Slurm's own ``MaxArraySize``."""
 DEFAULTS: Mapping[str, Scalar] = {"time": 24 * 60}  # minutes
 _TASK = 'sh -c "$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {file})"'
 
 
-def write_arrays(study: Study, plan: Sequence[Job], root: Path, folder: Path) -> list[Path]:
+def write_arrays(
+    study: Study, plan: Sequence[Job], root: Path, folder: Path, longest: int | None = None
+) -> list[Path]:
     """Write ``{kind}.sbatch`` and its ``{kind}.tasks`` (a command line a task), and ``submit.sh``.
+    A kind with more jobs than an array may have tasks gets ``{kind}-1``, ``{kind}-2``, ...
 
     Args:
         study: its ``slurm`` section has parameters of sbatch by submitit's names (``partition``,
@@ -33,6 +41,7 @@ def write_arrays(study: Study, plan: Sequence[Job], root: Path, folder: Path) ->
         plan: the jobs; those that are done are left out.
         root: the study's folder, on a disk that all nodes share.
         folder: of the files.
+        longest: tasks that an array may have; None asks the site.
 
     Returns:
         The files.
@@ -43,19 +52,34 @@ def write_arrays(study: Study, plan: Sequence[Job], root: Path, folder: Path) ->
     arrays = {
         kind: [job for job in plan if job.kind == kind and not job.is_done(root)] for kind in KINDS
     }
-    written = []
+    written, names = [], dict[str, list[str]]()
     for kind, jobs in arrays.items():
-        if not jobs:
-            continue
-        tasks = folder / f"{kind}.tasks"
-        atomic.write_text(tasks, "".join(f"{_command(study, job, root)}\n" for job in jobs))
-        batch = folder / f"{kind}.sbatch"
-        atomic.write_text(batch, _batch_file(study, jobs, tasks, folder))
-        written += [tasks, batch]
+        parts = _parts(jobs, longest or longest_array())
+        names[kind] = [f"{kind}-{n + 1}" if len(parts) > 1 else kind for n in range(len(parts))]
+        for name, part in zip(names[kind], parts, strict=True):
+            tasks, batch = folder / f"{name}.tasks", folder / f"{name}.sbatch"
+            atomic.write_text(tasks, "".join(f"{_command(study, job, root)}\n" for job in part))
+            atomic.write_text(batch, _batch_file(study, part, tasks, folder))
+            written += [tasks, batch]
     submit = folder / "submit.sh"
-    atomic.write_text(submit, _submit_file([kind for kind in KINDS if arrays[kind]]))
+    atomic.write_text(submit, _submit_file(names))
     submit.chmod(0o755)
     return [*written, submit]
+
+
+def longest_array() -> int:
+    """The number of tasks that an array of this site may have, or of Slurm's own settings where the
+    site cannot be asked."""
+    if shutil.which("scontrol") is None:
+        return LONGEST_ARRAY
+    asked = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
+    found = re.search(r"^MaxArraySize\s*=\s*([0-9]+)", asked.stdout, re.MULTILINE)
+    # The size is one more than the highest number of a task, and numbers begin with 0.
+    return max(1, int(found[1])) if found else LONGEST_ARRAY
+
+
+def _parts(jobs: Sequence[Job], longest: int) -> list[Sequence[Job]]:
+    return [jobs[first : first + longest] for first in range(0, len(jobs), longest)]
 
 
 def _command(study: Study, job: Job, root: Path) -> str:
@@ -99,14 +123,21 @@ def _batch_file(study: Study, jobs: Sequence[Job], tasks: Path, folder: Path) ->
     )
 
 
-def _submit_file(kinds: Sequence[str]) -> str:
+def _submit_file(names: Mapping[str, Sequence[str]]) -> str:
     """A kind waits for the end of the ones before it, whatever it was: a task whose data are not
     there says so and ends, and the others need not wait for it."""
     lines = ["#!/bin/sh", "# Hands the arrays in, each after what it needs.", "set -e"]
-    lines += ['cd "$(dirname "$0")"', "mkdir -p logs", "after="]
-    for kind in kinds:
-        lines.append(f'id=$(sbatch --parsable $after {kind}.sbatch | cut -d";" -f1)')
-        lines.append(f'echo "{kind}: $id"')
+    lines += ['cd "$(dirname "$0")"', "mkdir -p logs", "after=", "refused() {"]
+    lines += ['  echo "error: sbatch refused $1.sbatch; what is named above is handed in" >&2']
+    lines += ["  exit 1", "}"]
+    for kind, arrays in names.items():
+        if not arrays:
+            continue
+        lines.append("ids=")
+        for name in arrays:
+            # Not in a pipe, whose end would hide that it failed. --parsable: "id" or "id;cluster".
+            lines.append(f"id=$(sbatch --parsable $after {name}.sbatch) || refused {name}")
+            lines += ["id=${id%%;*}", f'echo "{name}: $id"', 'ids="$ids:$id"']
         if kind in ("data", "diffusion"):
-            lines.append('after="--dependency=afterany:$id"')
+            lines.append('after="--dependency=afterany$ids"')
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ import pytest
 
 from synther.sweeps.plan import build_plan
 from synther.sweeps.sections import StudyError
-from synther.sweeps.slurm_files import write_arrays
+from synther.sweeps.slurm_files import longest_array, write_arrays
 from tests.sweep.helpers import SMALL, finish_offline, study_of
 
 pytest.importorskip("submitit")
@@ -96,3 +96,69 @@ def test_unknown_parameters_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"slurm\.partitoin: no such key; did you mean partition"):
         write_arrays(study, build_plan(study), tmp_path, tmp_path / "slurm")
     assert not (tmp_path / "slurm/submit.sh").exists()
+
+
+def fake(folder: Path, name: str, script: str) -> dict[str, str]:
+    """The environment in which a program of that name is this shell script."""
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_an_array_over_the_limit_is_split(tmp_path: Path) -> None:
+    study = study_of(tmp_path, SMALL)
+    plan = build_plan(study)
+    runs = [job.name for job in plan if job.kind == "offline"]
+    assert len(runs) == 4
+    files = write_arrays(study, plan, tmp_path, tmp_path / "slurm", longest=3)
+    parts = [(tmp_path / f"slurm/offline-{n}.tasks").read_text().splitlines() for n in (1, 2)]
+    assert [shlex.split(line)[-1] for part in parts for line in part] == runs
+    assert "--array=0-2%3" in (tmp_path / "slurm/offline-1.sbatch").read_text()
+    assert "--array=0-0%1" in (tmp_path / "slurm/offline-2.sbatch").read_text()
+    env = fake(tmp_path, "sbatch", f'echo "$@" >> {tmp_path}/calls; wc -l < {tmp_path}/calls')
+    assert subprocess.run([str(files[-1])], env=env).returncode == 0
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[-1] for call in calls[-2:]] == ["offline-1.sbatch", "offline-2.sbatch"]
+    assert calls[-2].split()[:-1] == calls[-1].split()[:-1]  # both after the models alone
+
+
+def test_what_waits_waits_for_all_parts(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ARRAYS)
+    files = write_arrays(study, build_plan(study), tmp_path, tmp_path / "slurm", longest=1)
+    script = f'echo "$@" >> {tmp_path}/calls; echo "$(wc -l < {tmp_path}/calls);cluster"'
+    subprocess.run([str(files[-1])], env=fake(tmp_path, "sbatch", script), check=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    models = [n for n, call in enumerate(calls, start=1) if "diffusion-" in call]
+    assert len(models) > 1
+    expected = (
+        "--parsable --dependency=afterany:" + ":".join(map(str, models)) + " offline-1.sbatch"
+    )
+    assert expected in calls
+
+
+def test_a_site_is_asked_for_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "PATH", fake(tmp_path, "scontrol", "echo 'MaxArraySize            = 77'")["PATH"]
+    )
+    assert longest_array() == 77
+    fake(tmp_path, "scontrol", "echo 'slurm_load_ctl_conf error' >&2; exit 1")
+    assert longest_array() == 1001
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert longest_array() == 1001
+
+
+def test_a_refused_array_stops_the_script(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ARRAYS)
+    files = write_arrays(study, build_plan(study), tmp_path, tmp_path / "slurm")
+    script = f"""echo "$@" >> {tmp_path}/calls
+case "$*" in *diffusion*) echo "sbatch: error: invalid partition" >&2; exit 1;; esac
+echo 7"""
+    done = subprocess.run(
+        [str(files[-1])], env=fake(tmp_path, "sbatch", script), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "sbatch: error: invalid partition" in done.stderr
+    assert "error: sbatch refused diffusion.sbatch" in done.stderr
+    assert done.stdout == "data: 7\n"
+    assert len((tmp_path / "calls").read_text().splitlines()) == 2  # offline was not handed in
