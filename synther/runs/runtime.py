@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from synther.runs.cpus import usable_cores
+
 Precision = Literal["fp32", "tf32", "bf16", "auto"]
 """fp32: products are taken in float32. tf32: on CUDA in TF32, which keeps float32's range and 10 of
 its 23 bits; elsewhere as fp32. bf16: in bfloat16. Weights and sums are float32 in all three.
@@ -84,12 +86,9 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def available_cpus() -> int:
-    """The number of CPU cores that this process may use, by its affinity; where a launcher
-    (accelerate, torchrun) started others beside it, its share of them."""
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    return max(cores // _launched(), 1)
+    """The number of CPU cores that this process may use, by its affinity and its container's quota;
+    where a launcher (accelerate, torchrun) started others beside it, its share of them."""
+    return max(usable_cores() // _launched(), 1)
 
 
 def threads_for(network: nn.Module) -> int:
