@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from synther.envs import antmaze, dmc, legacy, locomotion, maze2d, ogbench
 from synther.envs.names import data_set_names, env_id_of
 from synther.envs.simulators import (
+    EnvironmentArgumentError,
     MissingSimulatorError,
     UnknownEnvironmentError,
     did_without_renderer,
@@ -38,7 +40,7 @@ def make_env(
             ``Hopper-v2`` and the other locomotion tasks with the physics of the data sets, a
             DeepMind Control task (``cheetah-run-v0``), a task of OGBench
             (``cube-single-singletask-v0``), or any id that gymnasium knows and that has
-            ``Box`` actions.
+            ``Box`` actions. ``module:id`` imports the module first, which registers the id.
         max_episode_steps: another time limit than the environment's own.
         kwargs: passed to the environment, such as ``render_mode="rgb_array"``.
 
@@ -50,9 +52,35 @@ def make_env(
     Raises:
         UnknownEnvironmentError: no such name; the message has the nearest ones.
         MissingSimulatorError: the simulator is not installed.
+        EnvironmentArgumentError: the environment does not take one of ``kwargs``.
         TypeError: an action or observation space that SynthER has no use for.
     """
-    env_id = env_id_of(name)
+    env_id = env_id_of(_imported(name))
+    try:
+        return _make(env_id, name, max_episode_steps, **kwargs)
+    except TypeError as error:
+        if kwargs and "unexpected keyword" in str(error):
+            shown = ", ".join(f"{key}={value!r:.40}" for key, value in kwargs.items())
+            raise EnvironmentArgumentError(f"{name}: does not take {shown} ({error})") from error
+        raise
+
+
+def _imported(name: str) -> str:
+    """``module:id`` -> ``id``, once the module, which registers it, is imported."""
+    module, colon, env_id = name.partition(":")
+    if not colon:
+        return name
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise UnknownEnvironmentError(
+            f"'{name}': module '{module}' cannot be imported ({error}); install it, or set "
+            "PYTHONPATH to its folder"
+        ) from error
+    return env_id
+
+
+def _make(env_id: str, name: str, max_episode_steps: int | None, **kwargs: Any) -> Any:
     gymnasium = require("gymnasium")
     if legacy.backend() == "gym" and not dmc.is_dmc(env_id):
         return standardise(

@@ -21,6 +21,10 @@ class MissingSimulatorError(ImportError):
     """A simulator, or what it needs, is not installed; the message says what to install."""
 
 
+class EnvironmentArgumentError(ValueError):
+    """An environment does not take an argument that it was given."""
+
+
 class UnknownEnvironmentError(ValueError):
     """No environment of that name; the message lists the nearest names that exist."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
@@ -47,6 +47,7 @@ class OnlineConfig:
     """Settings by their names in the gin files; those of the agent are :class:`AgentConfig`'s."""
 
     env_name: str = "quadruped-walk-v0"
+    env_kwargs: Mapping[str, Any] | None = None  # arguments of that environment
     seed: Seed = 0
     # The loop.
     epochs: Count | Literal["mbpo"] = "mbpo"  # mbpo: by environment, see MBPO_EPOCHS
@@ -138,6 +139,11 @@ class OnlineConfig:
     @property
     def _task(self) -> str:
         return self.env_name.rsplit("-", 1)[0]
+
+    @property
+    def env_arguments(self) -> dict[str, Any]:
+        """The arguments of the environment by name."""
+        return dict(self.env_kwargs or {})
 
     @property
     def update_after(self) -> int:

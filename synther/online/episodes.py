@@ -27,10 +27,11 @@ class Episodes:
     Args:
         env_name: of the environment.
         max_ep_len: steps of an episode at most; the environment's own limit where that is lower.
+        env_kwargs: arguments of the environment.
     """
 
-    def __init__(self, env_name: str, max_ep_len: int) -> None:
-        self.env_name, self.env = env_name, make_env(env_name)
+    def __init__(self, env_name: str, max_ep_len: int, **env_kwargs: Any) -> None:
+        self.env_name, self.env = env_name, make_env(env_name, **env_kwargs)
         self.snapshots = Snapshots(self.env)
         assert self.env.observation_space.shape  # make_env hands out vectors only
         assert self.env.action_space.shape

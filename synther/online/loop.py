@@ -63,7 +63,7 @@ class OnlineRun:
         adapters: tuple[loggers.Adapter, ...] = (),
     ) -> None:
         self.config, self.device, self.adapters = config, device, adapters
-        self.episodes = Episodes(config.env_name, config.max_ep_len)
+        self.episodes = Episodes(config.env_name, config.max_ep_len, **config.env_arguments)
         dims = self.episodes.dims
         self.agent = REDQRLPDAgent(
             config.agent(dims),
@@ -103,10 +103,8 @@ class OnlineRun:
             if self.device.type == "cpu":
                 keep_freed_memory()
             stack.callback(self.episodes.close)
-            limit = self.episodes.max_ep_len
-            evaluator = Evaluator(
-                config.env_name, config.n_evals_per_epoch, max_episode_steps=limit
-            )
+            how = {"max_episode_steps": self.episodes.max_ep_len, **config.env_arguments}
+            evaluator = Evaluator(config.env_name, config.n_evals_per_epoch, **how)
             epochs = config.total_steps // config.steps_per_epoch
             self.evaluations = stack.enter_context(
                 Evaluations(evaluator, config.eval_workers, epochs)
@@ -288,7 +286,8 @@ class OnlineRun:
         if not config.evaluate_bias:
             return None
         limit = self.episodes.max_ep_len
-        bias = BiasEvaluation(config.env_name, limit, config.n_mc_eval, config.n_mc_cutoff)
+        states, cutoff = config.n_mc_eval, config.n_mc_cutoff
+        bias = BiasEvaluation(config.env_name, limit, states, cutoff, **config.env_arguments)
         return stack.enter_context(contextlib.closing(bias))
 
     def _open_logs(self, stack: contextlib.ExitStack) -> RunLogs | None:

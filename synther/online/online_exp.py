@@ -46,6 +46,7 @@ from synther.runs.lock import FolderLock
 from synther.runs.loggers import open_adapters, require_services
 from synther.runs.precision import settled
 from synther.runs.runtime import resolve_device, seed_everything, use_deterministic_kernels
+from synther.runs.settings import keywords
 from synther.transitions import TransitionLayout, Transitions
 
 DEFAULTS = ("redq_sac.target_entropy = 'auto'",)
@@ -80,6 +81,8 @@ def build_parser() -> CommandParser:
     )
     add = parser.add_argument
     add("--env", help="environment, over redq_sac.env_name (default: quadruped-walk-v0)")
+    text = "arguments of the environment, as JSON: '{\"gravity\": 1.6}'; over redq_sac.env_kwargs"
+    add("--env_kwargs", metavar="JSON", help=text)
     add("--seed", type=commands.SEED, help="over redq_sac.seed (default: 0)")
     add("--exp_name", default="redq_sac", help="first part of the run's name (default: redq_sac)")
     add("--results_folder", type=Path, help="where runs go (default: --data_dir)")
@@ -142,7 +145,8 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     gin_config.parse(bindings=DEFAULTS)
     gin_config.parse(args.gin_config_files, clear=False)
     gin_config.parse(bindings=[*(DEBUG if args.debug else ()), *args.gin_params], clear=False)
-    given = {"env_name": args.env, "seed": args.seed}
+    env_kwargs = None if args.env_kwargs is None else keywords(args.env_kwargs, "--env_kwargs")
+    given = {"env_name": args.env, "seed": args.seed, "env_kwargs": env_kwargs}
     config = OnlineConfig(**{key: value for key, value in given.items() if value is not None})
     for missing in config.too_short():
         warnings.warn(missing, stacklevel=1)
@@ -153,16 +157,18 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     require_services(args)
     config = replace(config, precision=settled(config.precision, device))
     # Before the run has a folder, or costs an earlier one its own.
-    layout = _layout_of(config.env_name)
+    layout = _layout_of(config)
     if not config.disable_diffusion:
         require_configured(layout, config.model_terminals)
     seed_everything(config.seed)  # for libraries that draw from the global generators
-    name = f"{args.exp_name}_{config.env_name}".replace("/", "_")
+    name = f"{args.exp_name}_{config.env_name}".replace("/", "_").replace(":", "_")
     folder = (args.results_folder or args.data_dir) / name / f"{name}_s{config.seed}"
     bindings = gin_config.bindings_of(gin.config_str())
     settings = {"env": config.env_name, "seed": config.seed} | {
         name: repr(value) for name, value in bindings.items() if name not in WITHOUT_EFFECT
     }
+    if config.env_kwargs:
+        settings["env_kwargs"] = repr(dict(config.env_kwargs))
     if "redq_sac.precision" in settings:
         settings["redq_sac.precision"] = repr(config.precision)  # what auto turned out to be
     with FolderLock(folder) as lock:
@@ -195,9 +201,10 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
                 _save_replay(args.save_replay, training, words)
 
 
-def _layout_of(env_name: str) -> TransitionLayout:
+def _layout_of(config: OnlineConfig) -> TransitionLayout:
+    env_name = config.env_name
     try:
-        with contextlib.closing(make_env(env_name)) as env:
+        with contextlib.closing(make_env(env_name, **config.env_arguments)) as env:
             return layout_of(env)
     except TypeError as error:  # actions or observations of another kind
         raise ValueError(f"--env {env_name}: {error}") from error

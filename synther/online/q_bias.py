@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,13 +28,16 @@ class BiasEvaluation:
         states: how many to compare at, at least.
         cutoff: of every episode, only its first states count: the return of later ones is cut
             short by the end of the episode.
+        env_kwargs: arguments of the environment.
     """
 
     COLUMNS = ("MCDisRet", "MCDisRetEnt", "QPred", "QBias", "QBiasAbs", "NormQBias",
                "QBiasSqr", "NormQBiasSqr")  # fmt: skip
 
-    def __init__(self, env_id: str, max_ep_len: int, states: int, cutoff: int) -> None:
-        self.env = make_env(env_id)
+    def __init__(
+        self, env_id: str, max_ep_len: int, states: int, cutoff: int, **env_kwargs: Any
+    ) -> None:
+        self.env = make_env(env_id, **env_kwargs)
         self.max_ep_len, self.states, self.cutoff = max_ep_len, states, cutoff
 
     def __call__(self, agent: REDQSACAgent, seed: int) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 import reprlib
 import types
@@ -201,6 +202,23 @@ def configured(config_class: type[ConfigT], given: Mapping[str, Any]) -> ConfigT
     words = {key: value for key, value in given.items() if key != "config"}
     values = read_settings(config_class, given["config"]) if "config" in given else {}
     return build(config_class, values | typed(config_class, words, "--"))
+
+
+def keywords(text: str | None, name: str) -> dict[str, Any]:
+    """The arguments by name that a JSON object holds; none for None.
+
+    Raises:
+        ConfigError: it holds something else; the message begins with ``name``.
+    """
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}: not JSON ({error}): {_SHORT.repr(text)}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f'{name}: expected an object, such as {{"gravity": 1.6}}, got {text:.80}')
+    return found
 
 
 def check(config: Any, prefix: str = "", error: type[InputError] = ConfigError) -> None:

@@ -278,6 +278,13 @@ CASES: dict[str, Callable[[Path], object]] = {
     "Words: an unknown device": _diffuser("--device", "gpu", "--dataset", "hopper-demo-v0"),
     "Words: an environment of discrete actions": _online("--env", "CartPole-v1"),
     "Words: an unknown environment": _online("--env", "HalfCheeta-v2"),
+    "Words: a module that is not there": _online("--env", "no_such_module:ns/Env-v0"),
+    "Words: an argument that the environment does not take": _online(
+        "--env", "Pendulum-v1", "--env_kwargs", '{"gravty": 1.6}'
+    ),
+    "gin: a choice that is none": _diffuser("--gin_params", "Trainer.lr_scheduler='cosin'"),
+    "Words: a seed of more than 64 bits": _online("--env", "Pendulum-v1", "--seed", str(2**64)),
+    "A held-out share of one row": _diffuser("--dataset", "hopper-demo-v0", "--held_out", "1e-5"),
     "An environment that gives a NaN": _online(
         *("--env", "Broken-v0", "--debug", "--gin_config_files", "config/online/sac_small.gin")
     ),

@@ -23,7 +23,7 @@ from synther.ranges import (
 )
 from synther.runs.loggers import WandbMode
 from synther.runs.runtime import CompileMode, Precision
-from synther.runs.settings import ConfigError, check
+from synther.runs.settings import ConfigError, check, keywords
 
 Consistency = Literal["off", "ensemble"]
 """As in ``synther.diffusion.generation.consistency``, which would load the model's code."""
@@ -68,6 +68,7 @@ class RunConfig:
     num_seeds: Members = 1  # independent agents (seed, seed + 1, ...) that train as one stack
     env: str = "halfcheetah-medium-expert-v2"  # data set: its name, or the path of an .hdf5 or .npz
     eval_env: Optional[str] = None  # environment of evaluation; None: the data set's own
+    env_kwargs: Optional[str] = None  # of that environment, as JSON, such as '{"gravity": 1.6}'
     eval_freq: Count = 5000  # updates from one evaluation to the next
     n_episodes: Count = 10  # episodes of an evaluation, for each seed
     eval_workers: Optional[CountFrom0] = None  # processes that evaluate beside training; 0: none
@@ -124,6 +125,7 @@ class RunConfig:
             raise ConfigError(f"algorithm is '{self.algorithm}', these are the settings of {own}")
         self.algorithm = own
         check(self)
+        keywords(self.env_kwargs, "env_kwargs")  # now, not after the data are read
 
     @property
     def seeds(self) -> list[int]:

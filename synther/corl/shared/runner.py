@@ -33,7 +33,7 @@ from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.loggers import require_services
 from synther.runs.precision import settled
 from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_kernels
-from synther.runs.settings import ConfigError, as_dict
+from synther.runs.settings import ConfigError, as_dict, keywords
 from synther.transitions import Transitions
 
 BuildAgent = Callable[[Any, Dims, list[torch.Generator], torch.device], Agent]
@@ -210,8 +210,11 @@ def _env_of(config: RunConfig, dataset: Transitions) -> str:
 
 def _open_evaluator(config: RunConfig, env_id: str, dims: Dims) -> Evaluator:
     limit = config.max_episode_steps
+    given = keywords(config.env_kwargs, "env_kwargs")
     try:
-        evaluator = Evaluator(env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit)
+        evaluator = Evaluator(
+            env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit, **given
+        )
     except TypeError as error:  # actions or observations of another kind
         raise ConfigError(f"the environment {env_id}: {error}") from error
     if (evaluator.observation_dim, evaluator.action_dim) != dims:
