@@ -83,18 +83,28 @@ Finite = Annotated[float, Range()]
 def problem(value: Any, kind: Any) -> str | None:
     """What was expected in place of ``value``, where it does not fit the annotation ``kind``; None
     where it fits, and where nothing is known about such a kind."""
+    expected = _expected(value, kind)
+    return expected and expected + _nearest(value, _choices(kind))
+
+
+def _choices(kind: Any) -> list[Any]:
+    inner = get_args(kind)
+    return list(inner) if get_origin(kind) is Literal else [c for k in inner for c in _choices(k)]
+
+
+def _expected(value: Any, kind: Any) -> str | None:
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        expected = problem(value, inner[0])
+        expected = _expected(value, inner[0])
         spans = [each for each in inner[1:] if isinstance(each, Range)]
         if expected is not None:
             return ", ".join([expected, *map(str, spans)])
         return next((span.expected(value) for span in spans if value not in span), None)
     if origin in (Union, types.UnionType):
-        found = [problem(value, each) for each in inner]
+        found = [_expected(value, each) for each in inner]
         return None if None in found else ", or ".join(dict.fromkeys(filter(None, found)))
     if origin is Literal:
-        return None if value in inner else f"one of {_listed(inner)}{_nearest(value, inner)}"
+        return None if value in inner else "one of " + ", ".join(map(str, inner))
     if kind in (None, type(None)):
         return None if value is None else "None"
     if kind in (bool, int, float, str):
@@ -133,12 +143,8 @@ def _problem_of_many(value: Any, origin: Any, inner: tuple[Any, ...]) -> str | N
         pairs = list(zip(value, inner, strict=True))
     else:
         pairs = [(each, inner[0]) for each in value if inner]
-    wrong = next((expected for pair in pairs if (expected := problem(*pair))), None)
+    wrong = next((expected for pair in pairs if (expected := _expected(*pair))), None)
     return wrong and f"of each value {wrong}"
-
-
-def _listed(choices: Sequence[Any]) -> str:
-    return ", ".join(str(each) for each in choices)
 
 
 def _nearest(value: Any, choices: Sequence[Any]) -> str:

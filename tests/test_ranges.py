@@ -157,7 +157,7 @@ def functions() -> Iterator[Any]:
                     yield pytest.param(member, id=f"{name}.{key}")
 
 
-@pytest.mark.parametrize("function", functions())
+@pytest.mark.parametrize("function", list(functions()))
 def test_an_argument_of_the_public_functions(function: Callable[..., Any]) -> None:
     kinds = {key: kind for key, kind in ranges.hints(function).items() if key != "return"}
     given = {key: kind for key, kind in kinds.items() if list(numbers(kind))}
@@ -253,7 +253,7 @@ def test_a_message_names_the_whole_range() -> None:
         (np.zeros(3, int), Sequence[Count], None),
         ((0.9,), tuple[Share, Share], "2 values"),
         (3, tuple[Count, ...], "a list"),
-        ("cosin", Literal["cosine"] | None, "one of cosine; did you mean cosine?, or None"),
+        ("cosin", Literal["cosine"] | None, "one of cosine, or None; did you mean cosine?"),
         (object(), Callable[..., Any], None),
     ],
 )

@@ -13,21 +13,26 @@ and its exit code says of which kind it was:
 130   interrupted (Ctrl-C)
 ====  ==============================================================================
 
-What nobody foresaw keeps its traceback, and Python's exit code 1.
+A ValueError from deep inside, which numpy or torch raise, ends with 1 as well; the message says
+that it is a fault. With ``SYNTHER_TRACEBACK=1`` every error shows its traceback. What else nobody
+foresaw keeps its own, and Python's exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dis
 import enum
 import errno
 import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn, get_args
 
 import torch
@@ -39,6 +44,10 @@ from synther.files.checkpoint import CheckpointError, DivergedError
 from synther.runs import interrupts
 from synther.runs.settings import ConfigError, coerce
 
+FAULT = (
+    "this is a fault of the program or of a library, not a message about what it was given; "
+    "SYNTHER_TRACEBACK=1 shows where it comes from"
+)
 RESUME = "--resume continues from the last checkpoint"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -91,6 +100,8 @@ def command_errors(
         code = exit_code(error, *expected)
         if code is None:
             raise
+        if os.environ.get("SYNTHER_TRACEBACK") == "1":
+            traceback.print_exception(error)
         _leave(code, "; ".join([message_of(error, code), *getattr(error, "__notes__", [])]))
 
 
@@ -144,7 +155,34 @@ def message_of(error: Exception, code: Exit) -> str:
         assert isinstance(error, OSError)
         advice = "free some space" if error.errno in FULL else "choose a folder that can be written"
         return f"{error.filename or 'writing'}: {error.strerror or error}; {advice}"
+    if isinstance(error, ValueError) and not is_own(error):
+        return f"{_place_of(error)}; {FAULT}"
     return str(error).split("\n  In call to configurable")[0]  # which gin adds, for programmers
+
+
+def is_own(error: BaseException) -> bool:
+    """Whether an error is one that the project raises to be read: of one of its classes, or by a
+    ``raise`` in its code. What numpy, torch or ``int`` raise inside it is a fault."""
+    if type(error).__module__.split(".")[0] == interrupts.PACKAGE.name:
+        return True
+    last = _last(error)
+    if last is None or interrupts.PACKAGE not in Path(last.tb_frame.f_code.co_filename).parents:
+        return False
+    return last.tb_frame.f_code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _last(error: BaseException) -> TracebackType | None:
+    found = error.__traceback__
+    while found is not None and found.tb_next is not None:
+        found = found.tb_next
+    return found
+
+
+def _place_of(error: BaseException) -> str:
+    message = " ".join(str(error).split()) or "no message"
+    last = _last(error)
+    where = f" ({last.tb_frame.f_code.co_filename}:{last.tb_lineno})" if last else ""
+    return f"{type(error).__name__}: {message}{where}"
 
 
 def is_device_failure(error: BaseException) -> bool:

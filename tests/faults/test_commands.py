@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.learning.replay import RowBuffer
 from synther.runs import commands
 from synther.runs.commands import (
     Exit,
@@ -19,6 +23,8 @@ from synther.runs.commands import (
     exit_code,
     naming_last_checkpoint,
 )
+from synther.runs.settings import read_mapping
+from synther.transitions import TransitionLayout
 
 
 class Own(Exception):
@@ -128,3 +134,54 @@ def test_the_table_in_the_docstring_is_the_code_s() -> None:
         int(line.split()[0]) for line in commands.__doc__.splitlines() if line[:1].isdigit()
     }
     assert described == set(map(int, Exit))
+
+
+FAULTS: dict[str, Callable[[], object]] = {
+    "numpy": lambda: np.zeros(3).reshape(2),
+    "int": lambda: int("many"),
+    "a module that is not the project's": lambda: json.loads("{"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_from_deep_inside_is_called_one(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SYNTHER_TRACEBACK", raising=False)
+    with pytest.raises(SystemExit) as stopped, command_errors():
+        FAULTS[name]()
+    message = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert "SYNTHER_TRACEBACK=1" in message
+    assert message.count("\n") == 1
+    assert Path(__file__).name in message or "json" in message  # where it comes from
+
+
+def test_a_message_of_the_project_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    own: list[Callable[[], object]] = [
+        lambda: RowBuffer(TransitionLayout(1, 1, True), 0),  # a plain ValueError
+        lambda: read_mapping("none.yaml"),  # an error of its own
+    ]
+    for raises in own:
+        with pytest.raises(SystemExit), command_errors():
+            raises()
+        message = capsys.readouterr().err
+        assert "capacity is 0" in message or "none.yaml: no such file" in message
+        assert "SYNTHER_TRACEBACK" not in message
+
+
+def test_a_number_that_cannot_be_read_inside_the_project_is_a_fault() -> None:
+    code = compile("int('many')", str(commands.__file__), "exec")
+    with pytest.raises(ValueError) as raised:
+        exec(code)
+    assert not commands.is_own(raised.value)
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNTHER_TRACEBACK", "1")
+    with pytest.raises(SystemExit) as stopped, command_errors():
+        FAULTS["numpy"]()
+    assert stopped.value.code == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err

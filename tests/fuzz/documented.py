@@ -284,7 +284,9 @@ CASES: dict[str, Callable[[Path], object]] = {
     ),
     "gin: a choice that is none": _diffuser("--gin_params", "Trainer.lr_scheduler='cosin'"),
     "Words: a seed of more than 64 bits": _online("--env", "Pendulum-v1", "--seed", str(2**64)),
-    "A held-out share of one row": _diffuser("--dataset", "hopper-demo-v0", "--held_out", "1e-5"),
+    "A held-out share of one row": lambda f: _diffuser(
+        "--dataset", str(random_transitions(14).save(f / "mine.npz"))
+    )(f),
     "An environment that gives a NaN": _online(
         *("--env", "Broken-v0", "--debug", "--gin_config_files", "config/online/sac_small.gin")
     ),
