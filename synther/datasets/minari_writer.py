@@ -17,6 +17,9 @@ from synther.installed import install_hint
 from synther.transitions import Transitions
 
 SYNTHETIC = "SynthER"
+MANY = 10_000
+BYTES, SECONDS = 14_000, 0.005
+"""What an episode costs in Minari's HDF5, however short it is: a group with nine members."""
 
 
 def write_minari(
@@ -53,6 +56,9 @@ def write_minari(
     Returns:
         The ``MinariDataset``.
 
+    Warns:
+        UserWarning: more than ``MANY`` episodes; it says what they will take.
+
     Raises:
         ImportError: minari is not installed.
         ValueError: no rows, a data set of that name exists, or Minari refuses the name; nothing is
@@ -74,6 +80,14 @@ def write_minari(
         raise ValueError(
             f"minari:{dataset_id}: exists in {folder}; choose another name or version, or delete "
             f"it with minari.delete_dataset('{dataset_id}')"
+        )
+    count = int(episode_ends(transitions).sum())
+    if count > MANY:
+        warnings.warn(
+            f"minari:{dataset_id}: {len(transitions)} rows are {count} episodes, which take about "
+            f"{count * BYTES / 1e9:.1f} GB and {count * SECONDS / 60:.0f} minutes; for rows that "
+            "nothing follows, Transitions.save (.npz) takes seconds",
+            stacklevel=2,
         )
     try:
         with warnings.catch_warnings():

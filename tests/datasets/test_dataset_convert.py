@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from synther.datasets import as_transitions, load_dataset
+from synther.datasets import as_transitions, load_dataset, minari_writer
 from synther.datasets.episodes import episode_ends
 from synther.datasets.hdf5_writer import write_hdf5
 from synther.datasets.minari_writer import write_minari
@@ -84,6 +84,14 @@ def test_a_synthetic_minari_set_says_where_it_is_from(minari: Any) -> None:
     back = load_dataset("synther/own/synthetic-v0")
     assert back.metadata["env_id"] == "Hopper-v2"
     assert back.metadata["synther"] == {"steps": 12}
+
+
+def test_a_minari_set_of_many_episodes_says_first_what_it_takes(
+    minari: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minari_writer, "MANY", 50)
+    with pytest.warns(UserWarning, match=r"64 rows are 64 episodes, which take about .* GB and"):
+        write_minari(random_transitions(), "synther/many-v0")
 
 
 def test_a_minari_set_of_an_environment_has_its_spaces(minari: Any) -> None:
