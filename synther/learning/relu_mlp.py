@@ -27,8 +27,8 @@ class ReluMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, *parameters: Tensor) -> Tensor:
         weights, biases = parameters[::2], parameters[1::2]
-        forward = _forward_in_blocks if _pays(inputs) else _forward
-        *hidden, outputs = forward(inputs, weights, biases)
+        forward = _many_forward() if _pays(inputs) else _forward
+        *hidden, outputs = forward(inputs, list(weights), list(biases))
         ctx.save_for_backward(inputs, *hidden, *weights)
         return outputs
 
@@ -42,14 +42,22 @@ class ReluMLP(torch.autograd.Function):
         hidden, weights = ctx.saved_tensors[:layers], ctx.saved_tensors[layers:]
         of_inputs, *of_parameters = ctx.needs_input_grad
         wanted = of_parameters[::2]
-        backward = _backward_in_blocks if _pays(hidden[0]) else _backward
-        return tuple(backward(gradient, hidden, weights, of_inputs, wanted))
+        if not _pays(hidden[0]):
+            return tuple(_backward(gradient, hidden, weights, of_inputs, wanted))
+        backward = _backward_op if torch.compiler.is_compiling() else _backward_in_blocks
+        found = iter(backward(gradient, list(hidden), list(weights), of_inputs, wanted))
+        return tuple([next(found) if each else None for each in ctx.needs_input_grad])
+
+
+def _many_forward() -> Any:
+    """The operation as the compiler is to see it, or the function, whose products profilers see."""
+    return _forward_op if torch.compiler.is_compiling() else _forward_in_blocks
 
 
 def _pays(inputs: Tensor) -> bool:
-    """Whether rows go in blocks: on a CPU, where they are many, and the compiler has no say."""
+    """Whether rows go in blocks: on a CPU, where they are many."""
     many = inputs.shape[0] * inputs.shape[1] > 2 * BLOCK_ROWS
-    return many and not inputs.is_cuda and not torch.compiler.is_compiling()
+    return many and not inputs.is_cuda
 
 
 def _blocks(inputs: Tensor) -> Iterator[tuple[int, slice]]:
@@ -74,9 +82,8 @@ def _product(inputs: Tensor, weight: Tensor) -> Tensor:
     return torch.bmm(inputs.to(weight.dtype), weight).to(inputs.dtype)
 
 
-def _forward_in_blocks(
-    inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
-) -> list[Tensor]:
+def _forward_in_blocks(inputs: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
+    """As :func:`_forward`."""
     outputs = [inputs.new_empty(*inputs.shape[:2], each.shape[2]) for each in weights]
     for member, rows in _blocks(inputs):
         hidden = inputs[member, rows]
@@ -111,13 +118,26 @@ def _backward(
     return [gradient if of_inputs else None, *gradients]
 
 
+# To the compiler both are single operations: in its own order all rows would go through a layer
+# before the next one, out of the cache and back.
+_forward_op = torch.library.custom_op(
+    "synther::relu_mlp_in_blocks", _forward_in_blocks, mutates_args=()
+)
+
+
+@_forward_op.register_fake
+def _(inputs: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
+    return [inputs.new_empty(*inputs.shape[:2], each.shape[2]) for each in weights]
+
+
 def _backward_in_blocks(
     gradient: Tensor,
-    hidden: Sequence[Tensor],
-    weights: Sequence[Tensor],
+    hidden: list[Tensor],
+    weights: list[Tensor],
     of_inputs: bool,
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:
+    wanted: list[bool],
+) -> list[Tensor]:
+    """As :func:`_backward`, of which this returns what is wanted, in its order."""
     inputs = hidden[0]
     for_inputs = inputs.new_empty(inputs.shape) if of_inputs else None
     sums = {
@@ -139,14 +159,31 @@ def _backward_in_blocks(
                 _switch_off(of_output, before)
             elif for_inputs is not None:
                 _product_into(for_inputs[member, rows], factor, weight.T)
-    gradients: list[Tensor | None] = [for_inputs]
-    for layer, weight in enumerate(weights):
-        if layer in sums:
-            of_weight, of_bias = sums[layer]
-            gradients += [of_weight.to(weight.dtype), of_bias]
-        else:
-            gradients += [None, None]
+    gradients = [] if for_inputs is None else [for_inputs]
+    for layer, (of_weight, of_bias) in sums.items():
+        gradients += [of_weight.to(weights[layer].dtype), of_bias]
     return gradients
+
+
+_backward_op = torch.library.custom_op(
+    "synther::relu_mlp_in_blocks_backward", _backward_in_blocks, mutates_args=()
+)
+
+
+@_backward_op.register_fake
+def _(
+    gradient: Tensor,
+    hidden: list[Tensor],
+    weights: list[Tensor],
+    of_inputs: bool,
+    wanted: list[bool],
+) -> list[Tensor]:
+    inputs = hidden[0]
+    found = [inputs.new_empty(inputs.shape)] if of_inputs else []
+    for weight, each in zip(weights, wanted, strict=True):
+        if each:
+            found += [torch.empty_like(weight), inputs.new_empty(len(weight), 1, weight.shape[2])]
+    return found
 
 
 def _product_into(out: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:

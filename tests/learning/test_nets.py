@@ -263,3 +263,22 @@ def test_layer_norm_of_frozen_first_and_chosen_members() -> None:
 def test_without_layer_norm_there_are_no_further_parameters() -> None:
     names = set(dict(StackedMLP((1,), [2, 4, 1], generators(1)).named_parameters()))
     assert names == {f"layers.{i}.{part}" for i in (0, 1) for part in ("weight", "bias")}
+
+
+@pytest.mark.compiles
+@pytest.mark.slow
+def test_many_rows_stay_in_blocks_when_compiled() -> None:
+    """The compiler takes the blocks for one operation, forward and backward."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 700, 5), (2, 5, 8), (2, 1, 8), (2, 8, 3), (2, 1, 3)]
+    tensors = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
+
+    def loss(*given: torch.Tensor) -> torch.Tensor:
+        return relu_mlp.ReluMLP.apply(*given).square().mean()
+
+    assert relu_mlp._pays(tensors[0])
+    plain = torch.autograd.grad(loss(*tensors), tensors)
+    found = torch.autograd.grad(torch.compile(loss, fullgraph=True)(*tensors), tensors)
+    torch.testing.assert_close(found, plain)
+    inputs, *weights = [each.detach() for each in tensors]
+    torch.library.opcheck(relu_mlp._forward_op, (inputs, weights[::2], weights[1::2]))
