@@ -7,7 +7,6 @@ It takes a minute or two: a small pilot model is trained, and a few steps of eve
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from synther.advise.advice import Advice
 from synther.advise.calibration import measure
 from synther.advise.features import describe, pilot_figures
 from synther.datasets import load_dataset
+from synther.runs.command_line import CommandParser
 from synther.runs.commands import SEED, command_errors
 from synther.runs.runtime import resolve_device
 from synther.transitions import TransitionError
@@ -68,10 +68,11 @@ def show(advice: Advice, console: Console) -> None:
         console.print(f"{heading}: {text}.")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line; see ``--help``."""
-    parser = argparse.ArgumentParser(
-        description="Say what the study saw on data like these: help, no difference, or harm."
+    parser = CommandParser(
+        "Say what the study saw on data like these: help, no difference, or harm.",
+        "synther advise hopper-demo-v0",
     )
     add = parser.add_argument
     add("data", help="an .npz or .hdf5 file, or a data set's name, such as hopper-demo-v0")
