@@ -15,10 +15,17 @@ from synther.transitions import TransitionError, Transitions
 from synther.upsampling import FidelityWarning, Upsampler
 
 PILOT_ROWS = 10_000
-PILOT = {"width": 256, "num_layers": 4, "steps": 800, "learning_rate": 1e-3}
-"""The pilot is the demo's network after a tenth of its steps. It is the same for every data set, so
-that its figures can be compared, and says how hard the rows are to learn, not how good a full model
-gets."""
+PILOT = {
+    "width": 256,
+    "num_layers": 4,
+    "steps": 800,
+    "learning_rate": 1e-3,
+    "consistency": "off",
+}
+"""The pilot is the demo's network after a tenth of its steps, without the last stage, which would
+hide how far its successors are off (with it the error was 0.00 on a HalfCheetah replay). It is the
+same for every data set, so that its figures can be compared, and says how hard the rows are to
+learn, not how good a full model gets."""
 RATE_FLOOR = 1e-4
 """Terminal rates below it count as this one; a task without terminals has this one."""
 

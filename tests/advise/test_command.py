@@ -16,6 +16,7 @@ from synther.advise.study import Score, answers
 from synther.datasets import load_dataset
 from synther.transitions import Transitions
 from synther.upsampling.config import UpsampleConfig
+from tests.advise.test_features import SMALL_PILOT
 from tests.advise.test_study import HERE, cell
 
 SMALL = UpsampleConfig(width=16, num_layers=1, steps=100)
@@ -23,7 +24,7 @@ SMALL = UpsampleConfig(width=16, num_layers=1, steps=100)
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(described, "PILOT", {"width": 16, "num_layers": 1, "steps": 20})
+    monkeypatch.setattr(described, "PILOT", SMALL_PILOT)
     monkeypatch.setattr(command, "default_config", lambda rows, device: SMALL)
     monkeypatch.setattr(calibration, "SAMPLES", 20)
 

@@ -11,6 +11,8 @@ from synther.advise.features import Features, describe, pilot_figures
 from synther.datasets import load_dataset
 from synther.transitions import Transitions
 
+SMALL_PILOT = {**described.PILOT, "width": 16, "num_layers": 1, "steps": 20}
+
 
 def chain(returns: list[list[float]], terminal: list[bool]) -> Transitions:
     """Episodes of one observation column that counts up, with these rewards."""
@@ -68,7 +70,7 @@ def test_features_come_back_from_plain_values() -> None:
 
 
 def test_a_pilot_is_judged_on_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(described, "PILOT", {"width": 16, "num_layers": 1, "steps": 20})
+    monkeypatch.setattr(described, "PILOT", SMALL_PILOT)
     monkeypatch.setattr(described, "PILOT_ROWS", 600)
     figures = pilot_figures(load_dataset("hopper-demo-v0"), device="cpu")
     # Twenty steps teach nothing: what follows is far off, and a classifier sees it at once.
