@@ -15,7 +15,7 @@ from synther.envs.faults import EnvironmentFaultError, checked_observation, chec
 from synther.envs.randomness import reseed_own, same_states, shared_apart, take_shared
 from synther.envs.registry import make_env
 from synther.envs.simulators import require
-from synther.ranges import Count, Seed, checked
+from synther.ranges import Count, CountFrom0, Seed, checked
 
 DEFAULT_LIMIT = 1000
 """Steps of an episode in an environment that has no time limit."""
@@ -52,7 +52,7 @@ class Evaluator:
         *,
         max_envs: Count = 128,
         max_episode_steps: Count | None = None,
-        part: tuple[int, int] = (0, 1),
+        part: tuple[CountFrom0, Count] = (0, 1),
         **env_kwargs: Any,
     ) -> None:
         self.env_id = env_id

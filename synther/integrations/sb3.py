@@ -75,7 +75,7 @@ class SynthERCallback(BaseCallback):
         device: str = "auto",
         seed: Seed = 0,
         warm_start: bool = False,
-        target: float | str | None = None,
+        target: Finite | str | None = None,
         guidance: Finite = 1.0,
         verbose: CountFrom0 = 0,
     ) -> None:

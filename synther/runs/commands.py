@@ -273,7 +273,7 @@ def add_action_units(parser: argparse._ActionsContainer) -> None:
     for name, which in (("--action_low", "lowest"), ("--action_high", "highest")):
         parser.add_argument(
             name,
-            type=float,
+            type=argument(ranges.Finite),
             nargs="+",
             metavar="NUMBER",
             help=f"the environment's {which} action in the units of the data, a number or one for "

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from synther.datasets import as_transitions
 from synther.diffusion.conditioning.around import NOISE
 from synther.diffusion.conditioning.condition import ConditionError, Target
-from synther.ranges import Count, Finite, Fraction, Seed, checked
+from synther.ranges import Count, Finite, Seed, Share, checked
 from synther.transitions import Transitions
 from synther.upsampling.config import UpsampleConfig, with_condition
 from synther.upsampling.upsampler import Config, Upsampler
@@ -36,7 +36,7 @@ def upsample(
     guidance: Finite | None = None,
     values: Any = None,
     around: Any = None,
-    noise: Fraction = NOISE,
+    noise: Share = NOISE,
     action_low: ArrayLike | None = None,
     action_high: ArrayLike | None = None,
 ) -> Transitions:

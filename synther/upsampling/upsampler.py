@@ -26,7 +26,7 @@ from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import fit_ensemble
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
-from synther.ranges import Count, Finite, Seed, checked
+from synther.ranges import Count, Finite, Seed, Share, checked
 from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import MIN_ROWS, UpsampleConfig, resolve_config
@@ -194,11 +194,12 @@ class Upsampler:
             )
         return values_of(config.condition, transitions, given=given, discount=config.discount)
 
+    @checked
     def around(
         self,
         real: Any,
-        num_samples: int,
-        noise: float = NOISE,
+        num_samples: Count,
+        noise: Share = NOISE,
         target: Target | None = None,
         values: Any = None,
     ) -> Around:

@@ -113,6 +113,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.load_model == "":
             self.load_model = None
+        check(self)
         if (self.action_low is None) != (self.action_high is None):
             raise ConfigError("action_low and action_high: expected both, or none of them")
         if self.action_low is not None and self.action_low >= (self.action_high or 0.0):
@@ -124,7 +125,6 @@ class RunConfig:
         if self.algorithm not in ("", own):
             raise ConfigError(f"algorithm is '{self.algorithm}', these are the settings of {own}")
         self.algorithm = own
-        check(self)
         keywords(self.env_kwargs, "env_kwargs")  # now, not after the data are read
 
     @property

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from synther.ranges import Finite
+from synther.runs.commands import argument
+
 
 def add_condition(group: argparse._ActionsContainer) -> None:
     """``--condition``, of training."""
@@ -17,7 +20,7 @@ def add_target(group: argparse._ActionsContainer) -> None:
     text = "what samples are asked for, of the model's condition: a number, or 'top 10%%'"
     group.add_argument("--target", type=_target, help=text)
     text = "how strongly they follow it (default: 1; any other but 0 costs twice the time)"
-    group.add_argument("--guidance", type=float, help=text)
+    group.add_argument("--guidance", type=argument(Finite), help=text)
 
 
 def _target(word: str) -> float | str:

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synther.ranges import Finite
+
 LEVELS = 1001
 """Quantiles of a condition that the checkpoint holds, those of 0, 0.1, ... 100 %."""
 ROUNDING = 1e-5
 """Values may lie outside of the trained range by this share of it, which is rounding."""
 
-Target = float | str | Sequence[Any] | NDArray[Any]
+Target = Finite | str | Sequence[Any] | NDArray[Any]
 """What samples are asked for: a number, a label, ``"top 10%"``, ``"bottom 10%"``, or a number or
 a label for each sample."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from synther.datasets.episodes import known_ends
 from synther.diffusion.conditioning.condition import Condition, ConditionError
+from synther.ranges import Share, checked
 from synther.runs.settings import nearest
 from synther.transitions import TransitionLayout, Transitions
 
@@ -103,8 +104,9 @@ def values_of(
 
 
 @gin.configurable("condition")
+@checked
 def named_values(
-    transitions: Transitions, name: str = "", discount: float = DISCOUNT
+    transitions: Transitions, name: str = "", discount: Share = DISCOUNT
 ) -> Values | None:
     """The values of the condition that a run has; None where it has none.
 

@@ -32,7 +32,7 @@ from synther.diffusion.provenance import ActionLimits, usual_action_bounds
 from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.utils import layout_of_model, split_diffusion_samples
 from synther.files.checkpoint import fingerprint
-from synther.ranges import Count, Seed, checked
+from synther.ranges import Count, Finite, Seed, checked
 from synther.runs import runtime
 from synther.runs.loggers import progress_bar
 from synther.runs.processes import ALONE, Processes
@@ -93,8 +93,8 @@ class SimpleDiffusionGenerator:
         action_bounds: ActionLimits | None = None,
         consistency: Consistency = "off",
         ensemble: TransitionEnsemble | None = None,
-        target: float | str | None = None,
-        guidance: float = 1.0,
+        target: Finite | str | None = None,
+        guidance: Finite = 1.0,
     ) -> None:
         self.consistency = consistency
         self.ensemble = ensemble
@@ -126,7 +126,7 @@ class SimpleDiffusionGenerator:
         num_samples: int,
         generator: torch.Generator | None = None,
         cond: Target | Around | None = None,
-        guidance: float | None = None,
+        guidance: Finite | None = None,
     ) -> Tensor:
         """Rows ``[num_samples, 2 O + A + 2]`` on the model's device, in one call of it: actions
         clipped, terminals 0 or 1 (0 where the model has none). They are asked for ``cond`` as in
@@ -182,7 +182,7 @@ class SimpleDiffusionGenerator:
         num_samples: Count,
         seed: Seed | None = None,
         cond: Target | Around | None = None,
-        guidance: float | None = None,
+        guidance: Finite | None = None,
     ) -> FiveArrays:
         """Observations ``[N, O]``, actions ``[N, A]``, rewards ``[N]``, next observations
         ``[N, O]``, terminals ``[N]``, float32; any N.
@@ -219,7 +219,7 @@ class SimpleDiffusionGenerator:
         metadata: dict[str, Any] | None = None,
         processes: Processes = ALONE,
         cond: Target | Around | None = None,
-        guidance: float | None = None,
+        guidance: Finite | None = None,
     ) -> None:
         """Write ``num_samples`` rows as an ``.npz`` of transitions, in memory that does not grow
         with their number; equal to :meth:`sample` with the same seed.
@@ -260,7 +260,7 @@ class SimpleDiffusionGenerator:
         count: int,
         seed: Callable[[], int],
         cond: Target | Around | None = None,
-        guidance: float | None = None,
+        guidance: Finite | None = None,
     ) -> Drawing:
         """What draws ``count`` rows, asked for ``cond`` as in :meth:`sample`; ``seed`` is that of a
         quantile's values."""

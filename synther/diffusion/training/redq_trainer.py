@@ -69,7 +69,7 @@ class REDQTrainer(Trainer):
         seed: Seed | None = None,
         model_terminals: bool = False,
         logger: Logger | None = None,
-        cond_dropout: float = COND_DROPOUT,
+        cond_dropout: Beta = COND_DROPOUT,
     ) -> None:
         super().__init__(
             diffusion_model,

@@ -108,7 +108,7 @@ class Trainer:
         seed: Seed | None = None,
         layout: TransitionLayout | None = None,
         logger: Logger | None = None,
-        cond_dropout: float = COND_DROPOUT,
+        cond_dropout: Beta = COND_DROPOUT,
     ) -> None:
         self.accelerator = accelerator_for(runtime.resolve_device(device))
         self.processes = Processes(self.accelerator)
