@@ -21,6 +21,7 @@ from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model
+from synther.errors import InputError
 from synther.transitions import TransitionLayout, Transitions
 from tests.diffusion.models import LAYOUT, TINY, random_rows, tiny_model
 
@@ -207,7 +208,7 @@ def test_what_a_model_cannot_be_asked_for(model: ElucidatedDiffusion) -> None:
         plain.sample(3, guidance=2.0)
     with pytest.raises(ConditionError, match="above the trained range"):
         SimpleDiffusionGenerator(LAYOUT, model, target=1e9)
-    with pytest.raises(ConditionError, match="guidance is nan"):
+    with pytest.raises(InputError, match="guidance is nan"):
         SimpleDiffusionGenerator(LAYOUT, model, guidance=float("nan"))
 
 
