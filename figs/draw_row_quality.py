@@ -54,6 +54,7 @@ def draw_panel(axis: Axes, data: str, records: list[dict], arms: list[str]) -> N
     axis.set_title(PANELS[data], fontsize=10)
     axis.set_xlabel("normalised score \N{RIGHTWARDS ARROW} better", fontsize=9)
     axis.set_ylim(len(arms) - 0.5, -0.5)
+    axis.margins(x=0.08)
     axis.set_xlim(left=0)
     axis.grid(axis="x", alpha=0.3)
 
