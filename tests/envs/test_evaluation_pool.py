@@ -117,7 +117,8 @@ def test_environments_that_share_a_generator_are_played_by_one_worker(dice: str)
 
 
 _SCRIPT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job's children
 from synther.envs import Evaluator
 from synther.envs.evaluation_pool import EvaluationPool
 
@@ -145,7 +146,7 @@ def test_workers_end_with_the_process_that_started_them(number: int) -> None:
     worker = int(process.stdout.readline())
     assert _is_alive(worker)
     process.send_signal(number)
-    process.wait()
+    process.wait(timeout=60)
     process.stdout.close()
     deadline = time.monotonic() + 60
     while _is_alive(worker):
