@@ -56,13 +56,15 @@ class Range:
     def expected(self, value: float) -> str:
         """The range as a message about ``value`` says it; bounds that nobody meets are named only
         where they are passed."""
-        if self.high >= MOST and self.low <= value < math.inf:
+        if MOST <= self.high < value < math.inf:
             return f"at most {self.high}"
         return str(self)
 
 
 Count = Annotated[int, Range(1, MOST)]
 CountFrom0 = Annotated[int, Range(0, MOST)]
+Place = Annotated[int, Range(-MOST, MOST)]
+"""A column's number; negative ones count from the end."""
 Rows = Annotated[int, Range(2, MOST)]
 """So many that their distribution can be compared with another."""
 Width = Annotated[int, Range(1, 1_000_000)]

@@ -67,7 +67,7 @@ def test_version() -> None:
     ("words", "message"),
     [
         (["upsampel"], "synther: 'upsampel' is unknown; did you mean upsample?"),
-        (["zzz"], "expected one of upsample, train, "),
+        (["zzz"], "expected one of upsample, advise, train, "),
         (["offline", "td3"], "synther offline: 'td3' is unknown; did you mean td3_bc?"),
     ],
 )

@@ -110,7 +110,8 @@ class Evaluator:
         """
         if len(seeds) != self.num_seeds or min(seeds) < 0:
             raise ValueError(f"expected {self.num_seeds} seeds that are not negative, got {seeds}")
-        self._open()
+        with shared_apart(self._first, list(seeds)):
+            self._open()  # an environment may draw as it is made
         with shared_apart(self._first, list(seeds)):
             before = take_shared(self._first)
             played = self._play(policy, seeds)

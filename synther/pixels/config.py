@@ -16,7 +16,6 @@ from synther.ranges import (
     CountFrom0,
     NotNegative,
     Pixels,
-    Positive,
     Seed,
     Share,
     Threads,
@@ -91,7 +90,7 @@ class PixelConfig:
     frame_stack: Count = 3  # frames in an observation
     action_repeat: Count = 2  # frames that an action lasts
     discount: Share = 0.99  # gamma, of one step
-    learning_rate: Positive = 3e-4  # of Adam
+    learning_rate: NotNegative = 3e-4  # of Adam
     tau: Share = 0.01  # target <- target + tau * (network - target)
     bc_weight: NotNegative = 2.5  # lambda = bc_weight / mean |Q|
     std_start: NotNegative = 1.0  # the policy's noise at the beginning

@@ -14,7 +14,7 @@ from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import SMALL_DATA_SET_ROWS
-from synther.ranges import Count, Depth, Positive, Range, Width
+from synther.ranges import Count, Depth, NotNegative, Range, Width
 from synther.runs.settings import ConfigError, check, nearest
 
 MIN_ROWS = 200
@@ -54,7 +54,7 @@ class UpsampleConfig:
     dim_t: Width = 128
     steps: Count = 8_000
     batch_size: Count = 256
-    learning_rate: Positive = 1e-3
+    learning_rate: NotNegative = 1e-3
     sampler: str = "fast"
     num_sample_steps: Count = 128
     sample_batch_size: Count = 10_000

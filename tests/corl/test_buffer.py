@@ -277,7 +277,7 @@ def test_a_mixed_source_goes_on_and_no_seed_minds_the_others(tmp_path: Path) -> 
 
 
 def test_what_cannot_be_mixed() -> None:
-    with pytest.raises(ConfigError, match=r"diffusion\.mix is 1\.5, expected 0 to 1"):
+    with pytest.raises(ConfigError, match=r"diffusion\.mix is 1\.5, expected from 0 to 1"):
         DiffusionConfig("samples.npz", mix=1.5)
     with pytest.raises(ConfigError, match=r"no synthetic rows to mix with"):
         DiffusionConfig(mix=0.5)

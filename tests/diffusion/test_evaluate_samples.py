@@ -122,7 +122,7 @@ def test_without_a_simulator_and_without_a_run_the_rest_is_reported(tmp_path: Pa
     ("more", "message"),
     [
         (["--baselines", "noize"], "baseline 'noize': expected one of noise"),
-        (["--max_rows", "0"], "--max_rows 0: expected 1 or more"),
+        (["--max_rows", "0"], "--max_rows: '0': expected 1 or more"),
         (["--device", "tpu"], "device 'tpu'"),
         (["--sampler", "nope"], "sampler 'nope': expected one of"),
     ],

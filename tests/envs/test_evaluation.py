@@ -146,7 +146,7 @@ def test_bad_actions_are_refused(countdown: str) -> None:
 
 
 def test_bad_arguments_are_refused(countdown: str) -> None:
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="expected 1 or more"):
         evaluate(Watch(0.0), countdown, 0, 0)
     with Evaluator(countdown, 2) as evaluator:
         for seeds in ([0, 1], [-1]):

@@ -165,7 +165,7 @@ BAD = [
     (("--env", "HalfCheeta-v2"), "HalfCheeta-v2.*HalfCheetah-v2"),
     (("--env", "CartPole-v1"), "CartPole"),
     (("--device", "gpu"), "expected auto, cpu, cuda"),
-    (("--seed", "-1"), r"redq_sac\.seed is -1"),
+    (("--seed", "-1"), r"--seed: '-1': expected 0 or more"),
     (("--save_replay", "replay.csv"), r"replay\.csv: expected a name in \.hdf5"),
     (("--gin_params", "redq_sac.disable_diffusion=False"), r"not configured.*sac_synther_dmc\.gin"),
 ]

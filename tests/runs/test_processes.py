@@ -255,7 +255,7 @@ def test_one_process_complains_of_the_command_line(
         with pytest.raises(SystemExit) as stopped:
             main(["--held_out", "7"])
         assert stopped.value.code == 2
-        assert ("--held_out 7" in capsys.readouterr().err) == complains
+        assert ("--held_out: '7'" in capsys.readouterr().err) == complains
 
 
 def test_a_precision_that_has_no_effect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

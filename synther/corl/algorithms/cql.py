@@ -65,8 +65,8 @@ class CQLConfig(RunConfig):
     alpha_multiplier: NotNegative = 1.0  # factor of the temperature; itself if that is not tuned
     use_automatic_entropy_tuning: bool = True  # tune the temperature to an entropy of -|A|
     backup_entropy: bool = False  # entropy in the critics' target, as SAC has it
-    policy_lr: Positive = 3e-5  # learning rate of actor and temperature
-    qf_lr: Positive = 3e-4  # learning rate of critics and the Lagrange multiplier
+    policy_lr: NotNegative = 3e-5  # learning rate of actor and temperature
+    qf_lr: NotNegative = 3e-4  # learning rate of critics and the Lagrange multiplier
     soft_target_update_rate: Share = 0.005  # target <- target + rate * (network - target)
     target_update_period: Count = 1  # targets move at every target_update_period-th update
     bc_steps: CountFrom0 = 0  # first updates, in which the actor fits the data by likelihood

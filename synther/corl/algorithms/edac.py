@@ -27,7 +27,6 @@ from synther.ranges import (
     CountFrom0,
     Members,
     NotNegative,
-    Positive,
     Seed,
     Share,
     Width,
@@ -57,9 +56,9 @@ class EDACConfig(RunConfig):
     num_critics: Members = 10  # critics in the ensemble, the paper's N
     eta: NotNegative = 1.0  # weight of the gradients' diversity; 0 is SAC-N
     tau: Share = 0.005  # target <- target + tau * (critic - target)
-    actor_learning_rate: Positive = 3e-4  # of Adam
-    critic_learning_rate: Positive = 3e-4  # of Adam
-    alpha_learning_rate: Positive = 3e-4  # of Adam, for the temperature
+    actor_learning_rate: NotNegative = 3e-4  # of Adam
+    critic_learning_rate: NotNegative = 3e-4  # of Adam
+    alpha_learning_rate: NotNegative = 3e-4  # of Adam, for the temperature
     num_epochs: Count = 3000  # epochs in all
     num_updates_on_epoch: Count = 1000  # updates of an epoch
     eval_every: Count = 5  # epochs from one evaluation to the next

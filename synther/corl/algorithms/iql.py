@@ -25,7 +25,7 @@ from synther.corl.shared.config import RunConfig
 from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets
 from synther.learning.replay import Batch
-from synther.ranges import Depth, Fraction, NotNegative, Positive, Share, Width, plain_types
+from synther.ranges import Depth, Fraction, NotNegative, Share, Width, plain_types
 
 LOG_STD_BOUNDS = (-5.0, 2.0)
 MAX_ADVANTAGE_WEIGHT = 100.0
@@ -39,7 +39,7 @@ class IQLConfig(RunConfig):
 
     name: str = "IQL"
     tau: Share = 0.005  # target <- target + tau * (network - target)
-    learning_rate: Positive = 3e-4  # the actor's falls to 0 along a cosine over max_timesteps
+    learning_rate: NotNegative = 3e-4  # the actor's falls to 0 along a cosine over max_timesteps
     beta: NotNegative = 3.0  # inverse temperature of the advantages; 0 clones the data
     iql_tau: Fraction = 0.7  # expectile that V is of Q; 0.5 is the mean
     iql_deterministic: bool = False  # clone by squared error, in place of a Gaussian's likelihood

@@ -20,7 +20,7 @@ from synther.corl.shared.config import RunConfig
 from synther.learning.learner import Agent, Dims, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets
 from synther.learning.replay import Batch
-from synther.ranges import Count, Depth, NotNegative, Positive, Share, Width, plain_types
+from synther.ranges import Count, Depth, NotNegative, Share, Width, plain_types
 
 
 # ---- Config ----
@@ -32,7 +32,7 @@ class TD3BCConfig(RunConfig):
     name: str = "TD3_BC"
     algorithm: str = "TD3+BC"
     tau: Share = 0.005  # target <- target + tau * (network - target)
-    learning_rate: Positive = 3e-4  # of Adam, for actor and critics
+    learning_rate: NotNegative = 3e-4  # of Adam, for actor and critics
     policy_noise: NotNegative = 0.2  # std of the target policy's smoothing noise, times max_action
     noise_clip: NotNegative = 0.5  # its bound, times max_action
     policy_freq: Count = 2  # actor and targets move at every policy_freq-th update

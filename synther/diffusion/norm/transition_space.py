@@ -22,7 +22,7 @@ from synther.diffusion.norm.column_kinds import (
     map_of,
 )
 from synther.diffusion.norm.tables import Pieces, Table, decoder, encoder, log_slopes
-from synther.ranges import CountFrom0, Range, checked
+from synther.ranges import Place, Range, checked
 from synther.transitions import TransitionLayout
 
 Differences = Literal["narrower", "all", "none"]
@@ -104,7 +104,7 @@ class TransitionSpace(BaseNormalizer):
     def __init__(
         self,
         data: Any,
-        skip_dims: Iterable[CountFrom0] = (),
+        skip_dims: Iterable[Place] = (),
         layout: TransitionLayout | Mapping[str, Any] | None = None,
         kinds: Mapping[str, ColumnKind] | None = None,
         differences: Differences = "narrower",

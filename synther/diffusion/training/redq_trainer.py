@@ -50,7 +50,7 @@ class REDQTrainer(Trainer):
         diffusion_model: ElucidatedDiffusion,
         train_batch_size: Count = 256,
         train_num_steps: Count = 100_000,
-        train_lr: Positive = 3e-4,
+        train_lr: NotNegative = 3e-4,
         lr_scheduler: Literal["cosine"] | None = "cosine",
         adam_betas: tuple[Beta, Beta] = (0.9, 0.99),
         weight_decay: NotNegative = 0.0,

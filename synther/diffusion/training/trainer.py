@@ -89,7 +89,7 @@ class Trainer:
         train_batch_size: Count = 1024,
         small_batch_size: Count = 256,
         train_num_steps: Count = STEPS,
-        train_lr: Positive = 3e-4,
+        train_lr: NotNegative = 3e-4,
         lr_scheduler: Literal["cosine"] | None = "cosine",
         adam_betas: tuple[Beta, Beta] = (0.9, 0.99),
         weight_decay: NotNegative = 0.0,

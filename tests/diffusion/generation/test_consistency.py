@@ -236,7 +236,7 @@ def test_terminals_that_are_not_modelled_stay_0(law_ensemble):
 def test_what_is_missing_is_said(law_ensemble):
     with pytest.raises(ValueError, match="there is no ensemble: fit one to the real rows"):
         generator_of(LawModel(), None).sample(10)
-    with pytest.raises(ValueError, match="consistency is 'on', expected off or ensemble"):
+    with pytest.raises(ValueError, match="consistency is 'on', expected one of off, ensemble"):
         generator_of(LawModel(), law_ensemble, consistency="on")
     law_ensemble.layout, kept = TransitionLayout(4, 2), law_ensemble.layout
     try:

@@ -307,7 +307,7 @@ def test_bad_arguments_are_named():
         generator_of(RecordedModel(11))
     with pytest.raises(ValueError, match="sample_batch_size is 0"):
         generator_of(RecordedModel(), sample_batch_size=0)
-    with pytest.raises(ValueError, match="num_rows is 0"):
+    with pytest.raises(ValueError, match="num_samples is 0"):
         generator_of(RecordedModel()).sample_to_file(0, "never.npz")
 
 

@@ -299,10 +299,13 @@ def test_gin_chooses_kinds():
         ({"layout": None}, "needs to know which column is what: give the layout"),
         ({"layout": TransitionLayout(3, 2)}, "data has 16 columns, .* has 10"),
         ({"kinds": {"action": "quantile"}}, "kinds names 'action', the columns are observations"),
-        ({"kinds": {"actions": "gauss"}}, "kind 'gauss' of actions: expected one of discrete"),
+        (
+            {"kinds": {"actions": "gauss"}},
+            "{'actions': 'gauss'}, expected of each value one of discrete",
+        ),
         ({"kinds": {"rewards": "discrete"}}, "rewards: 3000 distinct values|rewards: .* distinct"),
-        ({"differences": "some"}, "differences 'some': expected one of narrower, all, none"),
-        ({"num_knots": 4}, "num_knots is 4, expected 16 or more"),
+        ({"differences": "some"}, "differences is 'some', expected one of narrower, all, none"),
+        ({"num_knots": 4}, "num_knots is 4, expected from 16"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
