@@ -149,6 +149,6 @@ def test_bad_arguments_are_refused(countdown: str) -> None:
     with pytest.raises(ValueError, match="expected 1 or more"):
         evaluate(Watch(0.0), countdown, 0, 0)
     with Evaluator(countdown, 2) as evaluator:
-        for seeds in ([0, 1], [-1]):
-            with pytest.raises(ValueError, match="expected 1 seeds"):
+        for seeds, message in (([0, 1], "expected 1 seeds"), ([-1], "expected of each value 0")):
+            with pytest.raises(ValueError, match=message):
                 evaluator.run(Watch(0.0), seeds)

@@ -324,6 +324,9 @@ def what_happens(case: Callable[[Path], object], folder: Path) -> tuple[int, str
         except SystemExit as stop:
             code, message = int(stop.code or 0), err.getvalue().strip()
             message = message.rsplit("error: ", 1)[-1]  # after a progress bar, perhaps
+            message = re.sub(
+                r"^\S+: argument ", "argument ", message
+            )  # whoever started the command
         except Exception as error:
             kind = exit_code(error)
             assert kind is not None

@@ -301,7 +301,7 @@ def test_gin_chooses_kinds():
         ({"kinds": {"action": "quantile"}}, "kinds names 'action', the columns are observations"),
         (
             {"kinds": {"actions": "gauss"}},
-            "{'actions': 'gauss'}, expected of each value one of discrete",
+            "expected of each value one of discrete",
         ),
         ({"kinds": {"rewards": "discrete"}}, "rewards: 3000 distinct values|rewards: .* distinct"),
         ({"differences": "some"}, "differences is 'some', expected one of narrower, all, none"),
