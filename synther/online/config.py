@@ -63,7 +63,7 @@ class OnlineConfig:
     hidden_sizes: Sequence[Width] = (256, 256)
     replay_size: Count = 1_000_000
     batch_size: Count = 256
-    lr: NotNegative = 3e-4
+    lr: Positive = 3e-4
     gamma: Share = 0.99
     polyak: Share = 0.995
     alpha: Positive = 0.2
