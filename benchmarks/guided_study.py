@@ -44,7 +44,7 @@ from threading import Lock
 
 import numpy as np
 from guided_study_rows import LABELS, rows_for, share_of
-from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, start
+from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, start, trained
 from rich.console import Console
 from rich.table import Table
 from row_quality import last_scores, processor
@@ -170,11 +170,7 @@ def offline_scores(job: Job, folder: Path, log: Path, preparing: Lock) -> list[f
         share_of(folder, job.task)
         rows_for(folder, job.task, LABELS[job.arm])
     runs = folder / "runs" / job.name
-    if not list(runs.glob("*/result.json")):
-        resume = ["--resume"] if list(runs.glob("*")) else []
-        start(log, *offline_command(job, folder), *resume)  # type: ignore[arg-type]
-    (finished,) = runs.glob("*/result.json")
-    return last_scores(finished.parent).tolist()
+    return last_scores(trained(runs, log, offline_command(job, folder))).tolist()
 
 
 def do(folder: Path, job: Job, preparing: Lock) -> None:

@@ -19,6 +19,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,16 @@ def start(log: Path, script: str, *arguments: object) -> None:
         subprocess.run(
             [sys.executable, *words], stdout=file, stderr=file, check=True, cwd=REPOSITORY
         )
+
+
+def trained(runs: Path, log: Path, command: Sequence[object]) -> Path:
+    """The folder of the run that ``command`` makes in ``runs``: done, or gone on with, where it is
+    not finished."""
+    if not list(runs.glob("*/result.json")):
+        resume = ["--resume"] if list(runs.glob("*")) else []
+        start(log, *map(str, command), *resume)
+    (finished,) = runs.glob("*/result.json")
+    return finished.parent
 
 
 def data_set(folder: Path, data: str) -> str:

@@ -47,7 +47,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, data_set, start
+from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, data_set, start, trained
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -220,14 +220,11 @@ def do(folder: Path, run: Run, preparing: Lock) -> None:
             sampled(folder, run.rows, data)
     runs = folder / "runs" / run.name
     command = agent_command(run, data, folder)
-    if not list(runs.glob("*/result.json")):
-        resume = ["--resume"] if list(runs.glob("*")) else []
-        start(folder / "runs" / f"{run.name}.log", *command, *resume)  # type: ignore[arg-type]
-    (finished,) = runs.glob("*/result.json")
+    finished = trained(runs, folder / "runs" / f"{run.name}.log", command)
     measures = folder / run.rows.model / f"{run.rows.consistency}.json"
     atomic.write_json(target, {
         "arm": run.rows.arm, "algorithm": run.algorithm, "generator_seed": run.rows.seed,
-        "scores": last_scores(finished.parent).tolist(),
+        "scores": last_scores(finished).tolist(),
         "measures": json.loads(measures.read_text()) if measures.exists() else None,
         "seconds": round(time.time() - started), "processor": processor(),
         # Where the folder was on this machine is nobody else's business.
@@ -244,10 +241,16 @@ def processor() -> str:
 
 def last_scores(run: Path) -> NDArray[np.float64]:
     """The score of each seed ``[S]``: the mean of its last evaluations."""
+    mean: NDArray[np.float64] = evaluations(run)[-LAST:].mean(axis=0)
+    return mean
+
+
+def evaluations(run: Path) -> NDArray[np.float64]:
+    """The score at each evaluation and of each seed, ``[E, S]``."""
     seeds = json.loads((run / "result.json").read_text())["seeds"]
     keys = [f"eval_score/s{seed}" for seed in seeds]
     records = [each for each in read_metrics(run / "metrics.jsonl") if keys[0] in each]
-    return np.array([[each[key] for key in keys] for each in records[-LAST:]]).mean(axis=0)
+    return np.array([[each[key] for key in keys] for each in records])
 
 
 def read_results() -> list[dict[str, Any]]:

@@ -45,7 +45,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import itertools
-import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,19 +53,16 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-import numpy as np
 from help_results import FIGURE, LAST, RESULTS, cells, figure, table
-from numpy.typing import NDArray
-from offline_learning import SEEDS, start
+from offline_learning import SEEDS, start, trained
 from rich.console import Console
-from row_quality import NORMALIZERS, processor
+from row_quality import NORMALIZERS, evaluations, processor
 
 from synther.advise.features import describe, pilot_figures
 from synther.corl.shared.config import DiffusionConfig
 from synther.datasets import load_dataset
 from synther.datasets.collect import NAMES, Budget, Collection
 from synther.files import atomic
-from synther.runs.loggers import read_metrics
 
 Kind = Literal["real", "new", "2023", "mixed"]
 KINDS: tuple[Kind, ...] = ("real", "new", "2023", "mixed")
@@ -231,11 +227,7 @@ def do(folder: Path, run: Run, preparing: Lock) -> None:
         prepare(folder, run)
     runs = folder / "runs" / run.name
     command = agent_command(run, rows_path(folder, run), folder)
-    if not list(runs.glob("*/result.json")):
-        resume = ["--resume"] if list(runs.glob("*")) else []
-        start(folder / "runs" / f"{run.name}.log", *map(str, command), *resume)
-    (finished,) = runs.glob("*/result.json")
-    curve = evaluations(finished.parent)
+    curve = evaluations(trained(runs, folder / "runs" / f"{run.name}.log", command))
     atomic.write_json(target, {
         **{field.name: getattr(run, field.name) for field in fields(run)},
         "scores": curve[-LAST:].mean(axis=0).round(3).tolist(), "curve": curve.round(2).tolist(),
@@ -243,14 +235,6 @@ def do(folder: Path, run: Run, preparing: Lock) -> None:
         # Where the folder was on this machine is nobody else's business.
         "command": " ".join(map(str, command)).replace(str(folder), "helps"),
     })  # fmt: skip
-
-
-def evaluations(run: Path) -> NDArray[np.float64]:
-    """The score at each evaluation and of each seed, ``[E, S]``."""
-    seeds = json.loads((run / "result.json").read_text())["seeds"]
-    keys = [f"eval_score/s{seed}" for seed in seeds]
-    records = [each for each in read_metrics(run / "metrics.jsonl") if keys[0] in each]
-    return np.array([[each[key] for key in keys] for each in records])
 
 
 def missing_key(wanted: Sequence[Run]) -> str | None:

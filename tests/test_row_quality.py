@@ -58,6 +58,7 @@ def test_one_model_serves_both_last_stages(study: Any) -> None:
 def test_what_is_finished_is_not_done_again(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
     monkeypatch.setattr(study, "start", lambda log, *words: started.append(str(words[0])))
+    monkeypatch.setattr(study, "trained", lambda *_: started.append("agent"))
     run = study.Run("iql", study.Rows("hopper-demo-v0"))
     (study.RESULTS / f"{run.name}.json").parent.mkdir(parents=True)
     (study.RESULTS / f"{run.name}.json").write_text("{}")

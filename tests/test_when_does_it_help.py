@@ -129,6 +129,7 @@ def test_the_table_is_written_for_advise_and_the_figure_drawn(
 
 def test_what_is_finished_is_not_done_again(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "start", None)
+    monkeypatch.setattr(study, "trained", None)
     run = study.Run("hopper-medium", 15, "new")
     plant(study, run, [1.0])
     study.do(Path("nowhere"), run, Lock())
