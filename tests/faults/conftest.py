@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import gin
 import pytest
 
 from tests.faults.runs import write_data
@@ -18,12 +17,6 @@ Mount = Callable[[str], Path]
 def data(tmp_path: Path) -> Path:
     """A small data set on an ordinary disk."""
     return write_data(tmp_path / "data.npz")
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin() -> Iterator[None]:
-    yield
-    gin.clear_config()
 
 
 @pytest.fixture

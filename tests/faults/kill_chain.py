@@ -85,31 +85,41 @@ class Try:
     seconds: float
 
 
+def fork(start: Callable[[], None], log: Path) -> int:
+    """The id of a process that runs ``start`` and writes to ``log``."""
+    pid = os.fork()
+    if pid:
+        return pid
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    code = 70
+    try:
+        start()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
 def run_once(
     start: Callable[[], None], log: Path, *, after: float | None = None, at_write: int | None = None
 ) -> Try:
     """``start`` in a process of its own, killed after that many seconds or at that write."""
-    started = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        code = 70
-        try:
-            if at_write is not None:
-                writes = iter(range(at_write))
-                hook_writes(lambda: next(writes, None) is None)
-            start()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        except BaseException:
-            import traceback
 
-            traceback.print_exc()
-        finally:
-            os._exit(code)
+    def hooked() -> None:
+        if at_write is not None:
+            writes = iter(range(at_write))
+            hook_writes(lambda: next(writes, None) is None)
+        start()
+
+    started = time.monotonic()
+    pid = fork(hooked, log)
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
         seconds = time.monotonic() - started

@@ -30,7 +30,7 @@ import torch
 
 from synther.files import checkpoint
 from synther.transitions import Transitions
-from tests.faults.kill_chain import LATE_IMPORTS, run_once
+from tests.faults.kill_chain import LATE_IMPORTS, fork, run_once
 from tests.faults.runs import KINDS, difference, outcome, write_data
 
 NAMES = ("first", "second")
@@ -154,28 +154,6 @@ class Sharing:
     def require(self, good: bool, what: str) -> None:
         if not good:
             raise SystemExit(f"{self.kind}: {what[-4000:]}")
-
-
-def fork(start: Callable[[], None], log: Path) -> int:
-    """The id of a process that runs ``start`` and writes to ``log``."""
-    pid = os.fork()
-    if pid:
-        return pid
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    code = 70
-    try:
-        start()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(code)
 
 
 def main(words: list[str]) -> None:

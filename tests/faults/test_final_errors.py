@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gin
 import pytest
 
 from synther.diffusion import train_diffuser
@@ -26,12 +24,6 @@ import sys
 from tests.faults.runs import KINDS
 KINDS[sys.argv[1]].start(sys.argv[2:])
 """
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin() -> Iterator[None]:
-    yield
-    gin.clear_config()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import gin
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,12 +27,6 @@ from synther.runs.settings import ConfigError
 from tests.fuzz.helpers import FUZZ, damaged, loads_or_says_why
 
 CONFIGS: list[type[RunConfig]] = [TD3BCConfig, IQLConfig, EDACConfig, CQLConfig]
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin() -> Iterator[None]:
-    yield
-    gin.clear_config()
 
 
 def parses(path: Path) -> bool:

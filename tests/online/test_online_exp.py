@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gin
 import numpy as np
 import pytest
 
@@ -28,12 +26,6 @@ SHORT = (
     "redq_sac.retrain_diffusion_every = 20", "redq_sac.num_samples = 30",
     "REDQTrainer.train_num_steps = 20", "SimpleDiffusionGenerator.num_sample_steps = 3",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin() -> Iterator[None]:
-    yield
-    gin.clear_config()
 
 
 def words(folder: Path, env: str, *more: str, gin: tuple[str, ...] = ()) -> list[str]:

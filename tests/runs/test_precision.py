@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
-import gin
 import pytest
 import torch
 import yaml
@@ -18,12 +16,6 @@ from synther.transitions import Transitions
 from tests.faults.runs import DIFFUSION_GIN, KINDS, ONLINE_GIN, write_data
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin() -> Iterator[None]:
-    yield
-    gin.clear_config()
 
 
 @pytest.fixture(params=[True, False])

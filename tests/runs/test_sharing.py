@@ -6,11 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gin
 import numpy as np
 import pytest
 
@@ -41,12 +39,6 @@ WRONG = {
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     return write_data(tmp_path / "data.npz")
-
-
-@pytest.fixture(autouse=True)
-def _clean_gin() -> Iterator[None]:
-    yield
-    gin.clear_config()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
