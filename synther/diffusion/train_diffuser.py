@@ -25,29 +25,24 @@ import gin
 from rich.console import Console
 
 from synther.datasets import load_dataset, with_action_bounds
-from synther.diffusion.conditioning.arguments import add_condition, add_target
 from synther.diffusion.conditioning.values import Values, named_values, with_values
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.fidelity.held_out import HELD_OUT, HELD_OUT_ROWS, rows_to_hold_out
+from synther.diffusion.fidelity.held_out import HELD_OUT, rows_to_hold_out
 from synther.diffusion.fidelity.plots import plot_marginals
 from synther.diffusion.fidelity.report import report
 from synther.diffusion.fidelity.verdict import judge
-from synther.diffusion.generation.consistency import CONSISTENCIES
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
-from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.generation.sample_files import require_no_larger, sample_files
 from synther.diffusion.known_model import Split, latest_model, split_of
 from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import TransitionEnsemble, fit_ensemble, stored
 from synther.diffusion.successors.fitting import MIN_ROWS
+from synther.diffusion.train_arguments import HELD_OUT_SHARE, build_parser, samples_name
 from synther.diffusion.training.trainer import STEPS, Trainer
 from synther.diffusion.utils import construct_diffusion_model, rows_and_layout
 from synther.envs import use_backend
 from synther.files import atomic, checkpoint
-from synther.ranges import Beta, Rows
 from synther.runs import commands, gin_config
-from synther.runs.command_line import CommandParser
-from synther.runs.commands import SEED, THREADS, add_backend, add_deterministic, argument
 from synther.runs.folder import RunFolder, whole_number
 from synther.runs.lock import FolderLock
 from synther.runs.loggers import Adapter, Logger, open_adapters, require_services
@@ -65,7 +60,6 @@ __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator 
 REPORT_ROWS = 100_000
 OWN = ("config.gin", "model-*.pt", "resume-*.pt", "fidelity.json", "marginals.png", ".*.npz.parts")
 """What a run writes into its folder, beside its samples, which may have any name."""
-HELD_OUT_SHARE = 0.1
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
 
@@ -77,88 +71,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.save_file_name = args.save_file_name or samples_name(args.save_num_samples)
     with commands.command_errors(SamplingError, launched=True), one_report():
         run(args)
-
-
-def build_parser() -> CommandParser:
-    """The command line; see ``--help``."""
-    parser = CommandParser(
-        "Train a diffusion model on transitions, sample new ones from it, and measure them.",
-        "synther train --dataset hopper-demo-v0 --save_num_samples 50000 \\\n"
-        "      --gin_config_files config/resmlp_demo_denoiser.gin",
-    )
-    add = parser.add_argument
-    text = "D4RL name, name of a shipped set, Minari id, or path of an .hdf5 or .npz"
-    add("--dataset", default="halfcheetah-medium-replay-v2", help=f"{text} (default: %(default)s)")
-    gin_file = "config/resmlp_denoiser.gin"
-    text = f"settings; later files win (default: {gin_file})"
-    add("--gin_config_files", nargs="*", default=[gin_file], metavar="FILE", help=text)
-    text = "bindings that go over the files, such as Trainer.train_num_steps=2000"
-    add("--gin_params", nargs="*", default=[], metavar="NAME=VALUE", help=text)
-    text = "folder of all that the run makes (default: ./results)"
-    add("--results_folder", type=Path, default=Path("results"), metavar="FOLDER", help=text)
-    add("--seed", type=SEED, default=0, help="of all that is random (default: 0)")
-    text = f"rows kept from training to measure the samples against, at most {HELD_OUT_ROWS}; "
-    text += "0 trains on all (default: %(default)s)"
-    add("--held_out", type=argument(Beta), default=HELD_OUT_SHARE, metavar="SHARE", help=text)
-    add_condition(parser)
-    add = parser.add_mutually_exclusive_group().add_argument
-    text = "continue the run in --results_folder; with a greater Trainer.train_num_steps also one "
-    text += "that is done: a cosine learning rate then follows that of the new length"
-    add("--resume", action="store_true", help=text)
-    text = "train nothing: sample from the latest checkpoint in --results_folder, which --dataset "
-    text += "was trained on"
-    add("--load_checkpoint", action="store_true", help=text)
-    commands.add_action_units(parser.add_argument_group("units of the actions"))
-    _add_device_arguments(parser.add_argument_group("device"))
-    _add_sample_arguments(parser.add_argument_group("samples"))
-    commands.add_logging_arguments(parser, project="synther", group="diffusion_training")
-    return parser
-
-
-def _add_device_arguments(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:<n> (default: auto)")
-    for flag, device in (("--use_gpu", "auto"), ("--no_use_gpu", "cpu")):
-        text = f"the same as --device {device}"
-        add(flag, action="store_const", const=device, dest="device", help=text)
-    add("--threads", type=THREADS, default=0, help="CPU threads; 0, the default, is every core")
-    add_deterministic(group)
-    add_backend(group)
-
-
-def _add_sample_arguments(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--save_samples", action="store_true", default=True, help="write samples (the default)")
-    add("--no_save_samples", action="store_false", dest="save_samples", help="write no samples")
-    add(
-        "--save_num_samples",
-        type=argument(Rows),
-        default=5_000_000,
-        help="rows (default: %(default)s)",
-    )
-    text = "in --results_folder (default: by their number, such as 5m_samples.npz)"
-    add("--save_file_name", metavar="NAME", help=text)
-    text = (
-        "paper: 128 steps of the stochastic sampler; fast: indistinguishable, for fewer network "
-        "calls; or a sampler with the steps and schedule of the gin files, which also have the "
-        "default"
-    )
-    add("--sampler", choices=SAMPLER_NAMES, help=text)
-    text = (
-        "ensemble: next observation, reward and terminal of a sample are made to agree with its "
-        "observation and action, by regressions on the real rows; the gin files have the default"
-    )
-    add("--consistency", choices=CONSISTENCIES, help=text)
-    add_target(group)
-    add("--compress", action="store_true", help="a smaller file that takes longer to write")
-
-
-def samples_name(rows: int) -> str:
-    """The file of so many samples: ``5m_samples.npz``, ``50k_samples.npz``, ``123_samples.npz``."""
-    for unit, letter in ((1_000_000, "m"), (1000, "k")):
-        if rows % unit == 0:
-            return f"{rows // unit}{letter}_samples.npz"
-    return f"{rows}_samples.npz"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -186,11 +98,8 @@ def run(args: argparse.Namespace) -> None:
             data = load_dataset(args.dataset)
             data = with_action_bounds(data, low=args.action_low, high=args.action_high)
         kept, apart = rows_to_hold_out(data, args.held_out, args.seed)
-        split = Split(data, None)
-        if apart is not None:
-            split = Split(data.subset(kept), data.subset(apart))
         chosen = {**gin.get_bindings(SimpleDiffusionGenerator), **_given(args)}.get("consistency")
-        stored.require_rows(chosen, split.training)
+        stored.require_rows(chosen, len(kept), data.source)
         if args.load_checkpoint:
             device = str(accelerator.device)
             loaded = latest_model(args.results_folder, device, data, args.dataset)
@@ -203,6 +112,9 @@ def run(args: argparse.Namespace) -> None:
             learnt = Provenance.of(data, held_out=args.held_out, seed=args.seed)
             values = named_values(data)  # which may depend on the order of all rows
             values = values and values.subset(kept)
+            split = Split(data, None)
+            if apart is not None:
+                split = Split(data.subset(kept), data.subset(apart))
             model, layout = _train(args, split.training, learnt, values, processes, lock)
         generator = _generator(args, layout, model)
         if args.save_samples or generator.consistency == "ensemble":

@@ -11,7 +11,7 @@ import torch
 from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.successors.fitting import MIN_ROWS
 from synther.files import checkpoint
-from synther.transitions import TransitionError, Transitions
+from synther.transitions import TransitionError
 
 KEY = "ensemble"
 
@@ -41,11 +41,11 @@ def add(path: str | os.PathLike[str], ensemble: TransitionEnsemble) -> None:
     checkpoint.save(path, {**checkpoint.load(path), KEY: ensemble.payload()})
 
 
-def require_rows(consistency: str | None, training: Transitions) -> None:
+def require_rows(consistency: str | None, count: int, source: str) -> None:
     """Raise TransitionError where samples are to be consistent, and no regression can be fitted to
-    so few rows."""
-    if consistency == "ensemble" and len(training) < MIN_ROWS:
+    so few rows of training; ``source`` is what they are called."""
+    if consistency == "ensemble" and count < MIN_ROWS:
         raise TransitionError(
-            f"{training.source}: {len(training)} rows to train on, expected {MIN_ROWS} or more for "
+            f"{source}: {count} rows to train on, expected {MIN_ROWS} or more for "
             "the regressions that make samples consistent; --consistency off does without"
         )
