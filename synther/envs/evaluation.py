@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -108,7 +107,7 @@ class Evaluator:
         Raises:
             ValueError: a wrong number of seeds, or actions of the wrong shape or not finite.
         """
-        if len(seeds) != self.num_seeds or min(seeds) < 0:
+        if len(seeds) != self.num_seeds:
             raise ValueError(f"expected {self.num_seeds} seeds that are not negative, got {seeds}")
         with shared_apart(self._first, list(seeds)):
             self._open()  # an environment may draw as it is made
@@ -193,12 +192,7 @@ class Evaluator:
     def __enter__(self) -> Evaluator:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

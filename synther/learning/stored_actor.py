@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
@@ -34,3 +37,10 @@ def load_actor(path: Path) -> StackedMLP:
     except (KeyError, IndexError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{file}: holds no policy of an online run ({error})") from error
     return actor
+
+
+@torch.no_grad()
+def gaussian_at(actor: StackedMLP, observation: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """Mean and log-std ``[A]`` of the policy of :func:`load_actor` at one observation ``[O]``."""
+    mean, log_std = actor(torch.from_numpy(observation)[None, None])[0, 0].chunk(2)
+    return mean, log_std

@@ -21,6 +21,7 @@ from synther.ranges import (
     Members,
     NotNegative,
     Positive,
+    PositiveShare,
     Range,
     Seed,
     Share,
@@ -34,7 +35,6 @@ MBPO_EPOCHS = {"Hopper": 125, "HalfCheetah": 400, "Walker2d": 300, "Ant": 300, "
 MBPO_TARGET_ENTROPIES = {"Hopper": -1, "HalfCheetah": -3, "Walker2d": -3, "Ant": -4, "Humanoid": -2}
 """MBPO's target entropy in each environment (Janner et al. 2019, arXiv 1906.08253, appendix C)."""
 OTHER_EPOCHS = 300
-PromptShare = Annotated[float, Range(0, 1, "low")]
 
 
 class OnlineConfigError(InputError):
@@ -92,7 +92,7 @@ class OnlineConfig:
     model_terminals: bool = False
     # Prioritised generative replay (PGR): samples that are like the most relevant rows.
     relevance: str = "none"  # curiosity, td_error, q_value, reward, return, density or random
-    prompt_fraction: PromptShare = 0.1  # of the rows, those whose relevance is asked for
+    prompt_fraction: PositiveShare = 0.1  # of the rows, those whose relevance is asked for
     guidance: Finite = 2.0  # how strongly; 0: samples as they come, of the same network
     curiosity_hidden: Width = 128  # width of its networks
     print_buffer_stats: bool = True  # real against synthetic columns, at each refill

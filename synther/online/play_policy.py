@@ -23,7 +23,7 @@ from synther.datasets.recording import Behaviour, Policy, record_episodes
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.nets import StackedMLP
-from synther.learning.stored_actor import load_actor
+from synther.learning.stored_actor import gaussian_at, load_actor
 from synther.online.redq_sac import LOG_STD_BOUNDS
 from synther.runs.commands import COUNT, SEED, command_errors
 from synther.runs.runtime import RL_THREADS, cpu_threads
@@ -33,9 +33,8 @@ def behaviour_of_run(actor: StackedMLP, *, stochastic: bool = True) -> Behaviour
     """The policy of :func:`load_actor`: drawn from its squashed Gaussian, or that one's mean."""
 
     def begin(rng: np.random.Generator) -> Policy:
-        @torch.no_grad()
         def act(observation: NDArray[np.float32]) -> NDArray[np.float32]:
-            mean, log_std = actor(torch.from_numpy(observation)[None, None])[0, 0].chunk(2)
+            mean, log_std = gaussian_at(actor, observation)
             if stochastic:
                 noise = torch.from_numpy(rng.standard_normal(len(mean), np.float32))
                 mean = mean + log_std.clamp(*LOG_STD_BOUNDS).exp() * noise

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from synther.datasets.vd4rl import read_vd4rl, write_vd4rl
 from synther.datasets.vd4rl_files import FIRST, KEYS, LAST, MID
 from synther.envs.pixels import PixelEnv, PixelSettings, Rendering
 from synther.files.checkpoint import CheckpointError
-from synther.learning.stored_actor import load_actor
+from synther.learning.stored_actor import gaussian_at, load_actor
 from synther.ranges import NotNegative, Pixels, Share
 from synther.runs.commands import COUNT, SEED, argument, command_errors
 from synther.runs.lock import FolderLock
@@ -67,10 +66,8 @@ def load_state_policy(path: Path) -> StatePolicy:
     """
     actor = load_actor(path)
 
-    @torch.no_grad()
     def policy(state: NDArray[np.float32]) -> NDArray[np.float32]:
-        mean, _ = actor(torch.from_numpy(state)[None, None]).chunk(2, dim=-1)
-        return mean[0, 0].tanh().numpy()
+        return gaussian_at(actor, state)[0].tanh().numpy()
 
     return policy
 

@@ -14,7 +14,7 @@ from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import SMALL_DATA_SET_ROWS
-from synther.ranges import Count, Depth, NotNegative, Range, Width
+from synther.ranges import Count, Depth, NotNegative, PositiveShare, Range, Width
 from synther.runs.settings import ConfigError, check, nearest
 
 MIN_ROWS = 200
@@ -62,7 +62,7 @@ class UpsampleConfig:
     held_out: Annotated[float, Range(0, 0.5, "low")] = 0.1
     condition: str = ""
     cond_dropout: Annotated[float, Range(0, 0.99, "low")] = COND_DROPOUT
-    discount: Annotated[float, Range(0, 1, "low")] = DISCOUNT
+    discount: PositiveShare = DISCOUNT
 
     def __post_init__(self) -> None:
         check(self, prefix="config: ")

@@ -49,8 +49,6 @@ class DiffusionConfig:
         check(self, prefix="diffusion.")
         if self.path is not None and not self.path.endswith((".npz", ".pt")):
             raise ConfigError(f"diffusion.path: '{self.path}' is neither an .npz nor a .pt file")
-        if not 0 <= self.mix <= 1:
-            raise ConfigError(f"diffusion.mix is {self.mix}, expected 0 to 1")
         if self.mix and self.path is None:
             raise ConfigError(
                 f"diffusion.mix is {self.mix}, and there are no synthetic rows to mix with: name "
