@@ -83,7 +83,7 @@ class ConsistentRows:
         probe = probe[:PROBE_ROWS]
         chance = torch.rand(len(probe), self.chances, generator=torch.Generator().manual_seed(0))
         chance = chance.to(probe)
-        probe, kept = self._living(probe, chance)
+        probe, kept = self._living(probe, chance[:, 1:2] < self._to_edge)
         kept &= self._predicted(probe).disagreement <= ensemble.limit
         rows, chance = probe[kept], chance[kept]
         # Flags depend on the smooth columns as they will be, so that these come first.
@@ -118,13 +118,12 @@ class ConsistentRows:
         """
         if not self.replaced:
             return rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        rows, kept = self._living(rows, chance)
-        prediction = self._predicted(rows)
+        repaired, kept = self._living(rows, chance[:, 1:2] < self._to_edge)
+        prediction = self._predicted(repaired)
         kept &= prediction.disagreement <= self.ensemble.limit
-        repaired = rows.clone()
-        smooth = self._smooth(rows, prediction, chance)
+        smooth = self._smooth(repaired, prediction, chance)
         repaired[:, self._columns(self.ensemble.smooth)] = smooth
-        raised = chance[:, 2:] < self._probabilities(rows, smooth)
+        raised = chance[:, 2:] < self._probabilities(repaired, smooth)
         low, high = self.ensemble.values[:, self._flags]
         for position, column in enumerate(self._flags):
             if column in self.replaced:
@@ -165,8 +164,9 @@ class ConsistentRows:
         """Columns of a row, of those of a successor."""
         return [self._where[column] for column in successors]
 
-    def _living(self, rows: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows, and whether each has an observation that somebody can act from, ``[N]``.
+    def _living(self, rows: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
+        """A copy of the rows, and whether each has an observation that somebody can act from,
+        ``[N]``; ``moves`` ``[N, 1]`` says which may be moved to the edge.
 
         A model blurs the edge beyond which episodes have ended. Its rows just beyond stand for
         those just inside, many of which are terminal. A share of them is moved to the edge, next
@@ -174,7 +174,7 @@ class ConsistentRows:
         """
         observations, _ = self._beginning(rows)
         beyond = observations.clamp(*self.ensemble.living) - observations
-        moved = beyond * (chance[:, 1:2] < self._to_edge)
+        moved = beyond * moves
         alive, columns = rows.clone(), self.layout.columns
         alive[:, columns["observations"]] += moved
         alive[:, columns["next_observations"]] += moved
@@ -182,8 +182,7 @@ class ConsistentRows:
 
     def _share_to_edge(self, probe: Tensor) -> float:
         """See ``_living``."""
-        self._to_edge = 1.0
-        moved, _ = self._living(probe, probe.new_zeros(len(probe), self.chances))
+        moved, _ = self._living(probe, torch.ones_like(probe[:, :1], dtype=torch.bool))
         inside = (moved == probe).all(dim=1)
         if inside.all() or not inside.any():
             return 0.0
