@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from offline_learning import data_set, start
+from row_quality import coordinate_bindings
 
 from synther.datasets import load_dataset
 from synther.datasets.episodes import known_ends
@@ -52,11 +53,7 @@ LABELS = {
     "GTA": Rows("return", "gta"),
 }
 MODELS = {
-    "2023": (
-        "--gin_params",
-        "construct_diffusion_model.normalizer_type='standard'",
-        "construct_diffusion_model.disable_terminal_norm=True",
-    ),
+    "2023": ("--gin_params", *coordinate_bindings("2023")),
     "new": (),
     "return": ("--condition", "return"),
 }

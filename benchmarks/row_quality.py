@@ -129,15 +129,22 @@ def study() -> list[Run]:
     return runs
 
 
+def coordinate_bindings(coordinates: str) -> tuple[str, str]:
+    """What gin is bound to for a model in these coordinates."""
+    normalizer, disabled = NORMALIZERS[coordinates]
+    return (
+        f"construct_diffusion_model.normalizer_type='{normalizer}'",
+        f"construct_diffusion_model.disable_terminal_norm={disabled}",
+    )
+
+
 def model_command(rows: Rows, data: str, folder: Path) -> list[object]:
     """Trains the model of ``rows``; it writes no samples."""
-    normalizer, disabled = NORMALIZERS[rows.coordinates]  # type: ignore[index]
     width, layers, steps = SIZES[rows.size]
     return [
         "synther/diffusion/train_diffuser.py",
         *("--dataset", data, "--gin_config_files", "config/resmlp_demo_denoiser.gin"),
-        *("--gin_params", f"construct_diffusion_model.normalizer_type='{normalizer}'"),
-        f"construct_diffusion_model.disable_terminal_norm={disabled}",
+        *("--gin_params", *coordinate_bindings(rows.coordinates)),  # type: ignore[arg-type]
         *(f"ResidualMLPDenoiser.{width}", f"ResidualMLPDenoiser.{layers}", f"Trainer.{steps}"),
         *("--results_folder", folder / rows.model, "--seed", rows.seed, "--threads", 1),
     ]

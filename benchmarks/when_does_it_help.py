@@ -56,7 +56,7 @@ from typing import Literal
 from help_results import FIGURE, LAST, RESULTS, cells, figure, table
 from offline_learning import SEEDS, start, trained
 from rich.console import Console
-from row_quality import NORMALIZERS, evaluations, processor
+from row_quality import coordinate_bindings, evaluations, processor
 
 from synther.advise.features import describe, pilot_figures
 from synther.corl.shared.config import DiffusionConfig
@@ -158,11 +158,9 @@ PLANS = {"cheap": cheap, "full": full, "paper": paper}
 def model_command(run: Run, data: Path, folder: Path) -> list[object]:
     """Trains the model of ``run`` and samples from it."""
     gin_file, samples = MODELS[run.size]
-    normalizer, disabled = NORMALIZERS["2023" if run.kind == "2023" else "new"]
     return [
         "synther/diffusion/train_diffuser.py", "--dataset", data, "--gin_config_files", gin_file,
-        "--gin_params", f"construct_diffusion_model.normalizer_type='{normalizer}'",
-        f"construct_diffusion_model.disable_terminal_norm={disabled}",
+        "--gin_params", *coordinate_bindings("2023" if run.kind == "2023" else "new"),
         "--results_folder", folder / run.model, "--seed", run.replicate,
         "--save_num_samples", samples, "--save_file_name", "samples.npz",
         "--consistency", "off" if run.kind == "2023" else "ensemble",
