@@ -31,6 +31,7 @@ from synther.diffusion.fidelity.held_out import HELD_OUT, rows_to_hold_out
 from synther.diffusion.fidelity.plots import plot_marginals
 from synther.diffusion.fidelity.report import report
 from synther.diffusion.fidelity.verdict import judge
+from synther.diffusion.generation.atoms import match_atoms
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.sample_files import require_no_larger, sample_files
 from synther.diffusion.known_model import Split, latest_model, split_of
@@ -185,7 +186,7 @@ def _train(
                     adapters=adapters,
                 )
             )
-        trainer.train()
+        trainer.train(finish=match_atoms)
     return trainer.ema.ema_model, layout
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.generation.atoms import match_atoms
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.successors import MIN_ROWS, TransitionEnsemble, fit_ensemble
 from synther.diffusion.training.redq_trainer import REDQTrainer, modelled_layout, modelled_rows
@@ -228,7 +229,7 @@ class SyntheticRefill:
         )
         trainer.load_latest()
         columns = self._prompts.columns if self._prompts else None
-        trainer.train_from_redq_buffer(real, conditions=columns)
+        trainer.train_from_redq_buffer(real, conditions=columns, finish=match_atoms)
         if folder is not None:
             for other in folder.parent.glob("round-*"):
                 if other != folder:

@@ -42,7 +42,9 @@ def tiny_trainer(folder: Path | None, steps: int = 60, **options: Any) -> Traine
     settings = {"train_num_steps": steps, "small_batch_size": 32, "seed": 3, "log_every": 10}
     settings.update(device=str(DEVICE), layout=LAYOUT, save_and_sample_every=None)
     model = options.pop("model", None) or tiny_model()
-    return Trainer(model, random_rows(), results_folder=folder, **{**settings, **options})
+    rows = options.pop("dataset", None)
+    rows = random_rows() if rows is None else rows
+    return Trainer(model, rows, results_folder=folder, **{**settings, **options})
 
 
 class GaussianNetwork(nn.Module):

@@ -25,6 +25,8 @@ MIXED_SHARE = 0.01
 """A column is mixed where one value has that share of the rows."""
 ATOM_SHARE = 5e-4
 """A value that so many of the rows of a quantile or mixed column have is an atom."""
+FINITE = torch.finfo(torch.float32).max
+"""In place of infinity: averages of the state, which EMA takes, have to stay numbers."""
 CELL = 0.5
 """Of an atom of a mixed column, its room in model space, in standard deviations."""
 
@@ -130,6 +132,25 @@ def map_of(column: Column, kind: ColumnKind, num_knots: int) -> ColumnMap:
     table = makers[kind](column, num_knots)
     lowest, highest = -math.inf if table.below else low, math.inf if table.above else high
     return ColumnMap(kind, table=table, lowest=lowest, highest=highest, spread=spread)
+
+
+def as_buffers(maps: list[ColumnMap], num_knots: int) -> dict[str, Tensor]:
+    """The state of the columns' maps, of shapes that do not depend on what they are."""
+
+    def numbers(name: str) -> Tensor:
+        return torch.tensor([float(getattr(each, name)) for each in maps]).clamp(-FINITE, FINITE)
+
+    values, latents = torch.zeros(2, len(maps), num_knots)
+    knots, slopes = torch.zeros(len(maps), dtype=torch.long), torch.zeros(len(maps), 2)
+    for number, each in enumerate(maps):
+        if each.table is not None:
+            count = len(each.table.values)
+            values[number, :count], latents[number, :count] = each.table[:2]
+            knots[number], slopes[number] = count, torch.tensor(each.table[2:])
+    kinds = torch.tensor([KINDS.index(each.kind) for each in maps])
+    tables = {"values": values, "latents": latents, "knots": knots, "slopes": slopes}
+    named = {name: numbers(name) for name in ("offset", "scale", "lowest", "highest")}
+    return {"kind": kinds, **named, **tables, "decoding": latents.clone()}
 
 
 def _is_few(column: Column, num_knots: int) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,6 +81,32 @@ def decoder(table: Table) -> Pieces:
     slopes = (low[1:] - high[:-1]) / latents.diff()
     below, above = (low[:1], table.below), (high[-1:], table.above)
     return _pieces(latents, high, below, (high[:-1], slopes), above)
+
+
+def matched(table: Table, data: Tensor, samples: Tensor) -> Tensor:
+    """Where decoding has to have the knots ``[k]`` for a model to give atoms as often as data do.
+
+    A cell's edges go to the quantiles of the model's samples at the shares of the data that lie
+    below the atom, and up to it. Between two edges the knots follow in proportion, beyond the outer
+    ones as those do, so that nothing changes its order.
+
+    Args:
+        table: of one column.
+        data: ``[N]`` float64, values of the column.
+        samples: ``[M]`` float64, in model space.
+    """
+    values, latents = table.values, table.latents
+    atoms = (values.diff() == 0).nonzero().flatten()
+    edges = torch.cat([atoms, atoms + 1]).sort().values
+    edges = edges[(edges > 0) & (edges < len(values) - 1)]
+    if len(edges) == 0:
+        return latents
+    ordered, upper = data.sort().values, torch.isin(edges, atoms + 1)
+    up_to = torch.searchsorted(ordered, values, right=True)[edges]
+    below = torch.searchsorted(ordered, values)[edges]
+    shares = torch.where(upper, up_to, below).numpy() / len(data)
+    moved = np.quantile(samples.numpy(), shares) - latents[edges].numpy()
+    return latents + torch.from_numpy(np.interp(latents, latents[edges], moved))
 
 
 def log_slopes(table: Table) -> Pieces:

@@ -18,10 +18,18 @@ from synther.diffusion.norm.column_kinds import (
     Column,
     ColumnKind,
     ColumnMap,
+    as_buffers,
     kind_of,
     map_of,
 )
-from synther.diffusion.norm.tables import Pieces, Table, decoder, encoder, log_slopes
+from synther.diffusion.norm.tables import (
+    Pieces,
+    Table,
+    decoder,
+    encoder,
+    log_slopes,
+    matched,
+)
 from synther.ranges import Place, Range, checked
 from synther.transitions import TransitionLayout
 
@@ -29,8 +37,6 @@ Differences = Literal["narrower", "all", "none"]
 
 NARROWER = 0.7
 """A next observation is modelled as its difference where that spreads less by this factor."""
-FINITE = torch.finfo(torch.float32).max
-"""In place of infinity: averages of the state, which EMA takes, have to stay numbers."""
 
 
 class _Derived(NamedTuple):
@@ -97,6 +103,7 @@ class TransitionSpace(BaseNormalizer):
     difference: Tensor
     values: Tensor
     latents: Tensor
+    decoding: Tensor
     knots: Tensor
     slopes: Tensor
 
@@ -140,6 +147,37 @@ class TransitionSpace(BaseNormalizer):
         derived = self._derive(x)
         slopes = derived.log_slopes.repeat(*x.shape[:-1], 1)
         return derived.by_table(2, x, slopes).sum(dim=-1)
+
+    @property
+    def has_bounded_atoms(self) -> bool:
+        """Whether a bounded column has values that are common, such as an action's bounds."""
+        return any(self._has_atoms(int(number)) for number in self.knots.nonzero())
+
+    @torch.no_grad()
+    def match_atoms(self, rows: Tensor, samples: Tensor) -> None:
+        """Give a model's samples the atoms of bounded columns as often as the data have them.
+
+        A trained model's distribution in model space is not quite the data's: actions that sit at
+        their bounds in 36 % of the rows came back at them in 38 %. Decoding makes up for that, see
+        :func:`synther.diffusion.norm.tables.matched`; encoding and log-determinant stay. Discrete
+        columns are left alone: between their values lie no samples, and a cut that moves until the
+        rate is right tears flags from the rows that they belong to.
+
+        Args:
+            rows: ``[N, D]`` that the map was fitted to.
+            samples: ``[M, D]`` of the model, in model space.
+        """
+        columns = self._with_differences(rows).double().cpu()
+        drawn = samples.double().cpu()
+        for number in map(int, self.knots.nonzero()):
+            if self._has_atoms(number):
+                found = matched(self._table(number), columns[:, number], drawn[:, number])
+                self.decoding[number, : len(found)] = found.to(self.decoding)
+        self._derived = None
+
+    def _has_atoms(self, number: int) -> bool:
+        is_bounded = KINDS[int(self.kind[number])] == "quantile"
+        return is_bounded and bool((self._table(number).values.diff() == 0).any())
 
     @property
     def dim(self) -> int:
@@ -187,25 +225,32 @@ class TransitionSpace(BaseNormalizer):
     def _derived_for(self, like: Tensor) -> _Derived:
         where = self.knots.nonzero().flatten()
         tables = [self._table(int(number)) for number in where]
-        functions = (encoder, decoder, log_slopes) if tables else ()
+        back = [self._table(int(number), self.decoding) for number in where]
+        functions = ((encoder, tables), (decoder, back), (log_slopes, tables)) if tables else ()
         scale = self.scale.to(like)
         return _Derived(
             divisor=torch.where(scale == 0, torch.inf, scale),
             log_slopes=-torch.where(scale == 0, 1, scale).log(),
             where=where.to(like.device),
             pieces=tuple(
-                Pieces.stack([function(table) for table in tables], like) for function in functions
+                Pieces.stack([function(table) for table in each], like)
+                for function, each in functions
             ),
         )
 
-    def _table(self, number: int) -> Table:
+    def _table(self, number: int, places: Tensor | None = None) -> Table:
         own = slice(int(self.knots[number]))
-        values, latents = self.values[number, own], self.latents[number, own]
+        values = self.values[number, own]
+        latents = (self.latents if places is None else places)[number, own]
         below, above = self.slopes[number].tolist()
         return Table(values.double().cpu(), latents.double().cpu(), below, above)
 
-    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
-        super()._load_from_state_dict(*arguments, **options)
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any, **options: Any
+    ) -> None:
+        if f"{prefix}latents" in state_dict:  # a file that is older than atoms that are matched
+            state_dict.setdefault(f"{prefix}decoding", state_dict[f"{prefix}latents"])
+        super()._load_from_state_dict(state_dict, prefix, *arguments, **options)
         self._derived = None
 
     def _fit(self, rows: Tensor) -> dict[str, Tensor]:
@@ -228,7 +273,7 @@ class TransitionSpace(BaseNormalizer):
                     difference[place] = 1
                     found = change._replace(lowest=found.lowest, highest=found.highest)
             maps.append(found)
-        return {**_as_buffers(maps, self.num_knots), "difference": difference}
+        return {**as_buffers(maps, self.num_knots), "difference": difference}
 
     def _map_of(self, name: str, values: NDArray[np.float32]) -> ColumnMap:
         """The map of a column, of the kind that was chosen for it or is found."""
@@ -246,25 +291,6 @@ class TransitionSpace(BaseNormalizer):
             return itself.kind != "constant"
         narrower = change.spread < NARROWER * itself.spread
         return narrower and itself.kind not in ("constant", "discrete")
-
-
-def _as_buffers(maps: list[ColumnMap], num_knots: int) -> dict[str, Tensor]:
-    """The state of the columns' maps, of shapes that do not depend on what they are."""
-
-    def numbers(name: str) -> Tensor:
-        return torch.tensor([float(getattr(each, name)) for each in maps]).clamp(-FINITE, FINITE)
-
-    values, latents = torch.zeros(2, len(maps), num_knots)
-    knots, slopes = torch.zeros(len(maps), dtype=torch.long), torch.zeros(len(maps), 2)
-    for number, each in enumerate(maps):
-        if each.table is not None:
-            count = len(each.table.values)
-            values[number, :count], latents[number, :count] = each.table[:2]
-            knots[number], slopes[number] = count, torch.tensor(each.table[2:])
-    kinds = torch.tensor([KINDS.index(each.kind) for each in maps])
-    tables = {"values": values, "latents": latents, "knots": knots, "slopes": slopes}
-    named = {name: numbers(name) for name in ("offset", "scale", "lowest", "highest")}
-    return {"kind": kinds, **named, **tables}
 
 
 def _check_choices(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.training.step import COND_DROPOUT
-from synther.diffusion.training.trainer import Trainer
+from synther.diffusion.training.trainer import Finish, Trainer
 from synther.learning.replay import RowBuffer
 from synther.ranges import Beta, Count, NotNegative, Positive, Seed, Share, checked
 from synther.runs import runtime
@@ -114,6 +114,7 @@ class REDQTrainer(Trainer):
         buffer: RowBuffer,
         num_steps: int | None = None,
         conditions: Tensor | None = None,
+        finish: Finish | None = None,
     ) -> None:
         """Train on uniform batches of the rows that the buffer holds; see :meth:`Trainer.train`.
 
@@ -121,6 +122,7 @@ class REDQTrainer(Trainer):
             buffer: the rows.
             num_steps: how many steps.
             conditions: of a model with a condition, its columns for each row, ``[size, columns]``.
+            finish: see :meth:`Trainer.train`.
 
         Raises:
             ValueError: an empty buffer, or rows of another width than the model's.
@@ -129,7 +131,7 @@ class REDQTrainer(Trainer):
         self.rows.replace(rows if conditions is None else torch.cat([rows, conditions], dim=1))
         for model in (self.diffusion_model, self.ema.ema_model):
             model.layout = modelled_layout(buffer, self.model_terminals)
-        self.train(num_steps)
+        self.train(num_steps, finish)
 
     def _rows_of(self, buffer: RowBuffer) -> Tensor:
         rows = modelled_rows(buffer, self.model_terminals)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,9 @@ from synther.runs.clock import Pace
 from synther.runs.loggers import Logger
 from synther.runs.processes import Processes, accelerator_for
 from synther.transitions import TransitionLayout
+
+Finish = Callable[[ElucidatedDiffusion, Tensor], None]
+"""Takes the averaged model, which it may change, and the rows ``[N, D]``."""
 
 STEPS = 100_000
 """The length of a run where nothing else is said."""
@@ -164,12 +168,14 @@ class Trainer:
         """The length of the run, and of the learning rate's schedule."""
         return self.training_step.num_steps
 
-    def train(self, num_steps: int | None = None) -> None:
+    def train(self, num_steps: int | None = None, finish: Finish | None = None) -> None:
         """Train from wherever the run stands, with checkpoints and a bar.
 
         Args:
             num_steps: how many steps, at most up to ``train_num_steps``, where the learning rate's
                 schedule ends; None: up to there.
+            finish: is called after the last step with the averaged model and the rows, before the
+                last checkpoint is written.
 
         Raises:
             TrainingDivergedError: the loss is not finite; the message names the last checkpoint.
@@ -197,6 +203,8 @@ class Trainer:
                     started, start_step = time.perf_counter(), self.step
                     if self.logger is not None:
                         self.logger.log({**metrics, "steps_per_second": rate}, self.step)
+                if is_last and finish is not None:
+                    finish(self.ema.ema_model, self.rows.rows)
                 every = self.save_and_sample_every
                 if is_last or (every and self.step % every == 0):
                     self.save(self.step)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 
-from synther.diffusion.norm.tables import Pieces, Table, decoder, encoder, log_slopes
+from synther.diffusion.norm.tables import Pieces, Table, decoder, encoder, log_slopes, matched
 
 # A line, an atom at 1 with the cell [0.5, 1.5], a line, a jump from 3 to 4 at 2, a line.
 VALUES = [0.0, 1.0, 1.0, 3.0, 4.0, 6.0]
@@ -106,3 +107,28 @@ def test_decoding_rises_and_undoes_encoding(segments):
     assert (decoded.diff() >= -1e-12).all()
     again = at(decoder(columns), at(encoder(columns), decoded.tolist()).tolist())
     np.testing.assert_allclose(again, decoded, atol=1e-9)
+
+
+@given(st.floats(0.6, 1.5), st.floats(-0.3, 0.3), st.sampled_from([0.05, 0.2, 0.4]))
+@settings(max_examples=25, deadline=None)
+def test_a_model_of_another_spread_gives_atoms_as_often_as_the_data(spread, shift, share):
+    """A column that is clipped at both ends; the model's own distribution is too wide or narrow."""
+    uniform = (np.arange(20_000) + 0.5) / 20_000
+    low, high = np.quantile(normal := ndtri(uniform), [share / 2, 1 - share])
+    data = torch.from_numpy(np.clip(normal, low, high))
+    edges = torch.tensor([low - 1, low, 0, high, high + 1])
+    own = Table(torch.tensor([low, low, 0, high, high]), edges)
+    samples = torch.from_numpy(shift + spread * normal)
+    moved = matched(own, data, samples)
+    assert (moved.diff() > 0).all()
+    found = at(decoder(own._replace(latents=moved)), samples.tolist())
+    for bound in (low, high):
+        real = float((data == bound).double().mean())
+        assert float((found == bound).double().mean()) == pytest.approx(real, abs=2 / 20_000)
+    # What the model gives in between stays in its order.
+    assert (found[samples.argsort()].diff() >= 0).all()
+
+
+def test_a_table_without_atoms_inside_stays():
+    rising = Table(torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([-1.0, 0.0, 1.0]).double())
+    assert matched(rising, rising.values, 3 * rising.latents) is rising.latents

@@ -241,6 +241,38 @@ def test_the_state_loads_without_the_data_and_is_all_that_there_is(space):
     assert empty.column_kinds == space.column_kinds
 
 
+def test_a_file_without_places_of_its_own_for_decoding_decodes_as_it_was_encoded(space):
+    """As files are that are older than these places."""
+    older = {name: value for name, value in space.state_dict().items() if name != "decoding"}
+    twin = TransitionSpace(torch.zeros(1, LAYOUT.row_dim), **space.arguments)
+    twin.load_state_dict(older)
+    latents = torch.randn(50, LAYOUT.row_dim)
+    assert torch.equal(twin.unnormalize(latents), space.unnormalize(latents))
+
+
+def test_atoms_of_a_model_that_is_too_wide_become_those_of_the_data():
+    space = TransitionSpace(ROWS, layout=LAYOUT)
+    latents = 1.3 * torch.randn(20_000, LAYOUT.row_dim, generator=torch.Generator().manual_seed(1))
+    encoded, density = space.normalize(ROWS), space.log_determinant(ROWS)
+    before = space.unnormalize(latents)
+    space.match_atoms(ROWS, latents)
+    after = space.unnormalize(latents)
+    bounded = [number for number, kind in enumerate(EXPECTED) if kind == "quantile"]
+    for number in bounded:
+        for bound in (ROWS[:, number].min(), ROWS[:, number].max()):
+            real = float((ROWS[:, number] == bound).double().mean())
+            assert float((before[:, number] == bound).double().mean()) > real + 0.02
+            found = float((after[:, number] == bound).double().mean())
+            assert found == pytest.approx(real, abs=1e-3)
+    others = [number for number in range(LAYOUT.row_dim) if number not in bounded]
+    others.remove(NEXT.start + 1)  # the difference to a column that is matched
+    assert torch.equal(after[:, others], before[:, others])
+    assert torch.equal(space.normalize(ROWS), encoded)
+    assert torch.equal(space.log_determinant(ROWS), density)
+    space.reset(ROWS)
+    assert torch.equal(space.unnormalize(latents), before)
+
+
 def test_reset_fits_other_data_in_place():
     """Also where the columns' kinds change."""
     space = TransitionSpace(ROWS[:, torch.randperm(LAYOUT.row_dim)], layout=LAYOUT)
