@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from synther.diffusion.conditioning.around import Around, rest_of, sampler_from
 from synther.diffusion.conditioning.condition import Condition
 from synther.diffusion.conditioning.guidance import Guided
+from synther.diffusion.conditioning.policy import PolicyGuidance
 from synther.diffusion.norm import BaseNormalizer
 from synther.diffusion.samplers import SAMPLERS, Noise, check_sampler, karras_schedule
 from synther.ranges import Count, Finite, NotNegative, Positive, Width, checked
@@ -220,6 +221,7 @@ class ElucidatedDiffusion(nn.Module):
         noise: Noise | None = None,
         guidance: float = 1.0,
         around: Around | None = None,
+        policy: PolicyGuidance | None = None,
     ) -> Tensor:
         """New rows ``[batch_size, D]`` in data space, on the model's device.
 
@@ -235,6 +237,7 @@ class ElucidatedDiffusion(nn.Module):
                 that of step i.
             guidance: how strongly ``cond`` is followed, see :class:`Guided`.
             around: rows ``[batch_size, D]`` to begin at; its target is not looked at.
+            policy: moves actions to where it acts.
         """
         from tqdm.auto import tqdm
 
@@ -263,7 +266,7 @@ class ElucidatedDiffusion(nn.Module):
             guided = None if cond is None else Guided(conditional, cond, guidance)
             x = draw(0) * float(sigmas[0])
             x = SAMPLERS[sampler](
-                denoise,
+                policy.guided(denoise, self.normalizer, self.sigma_data) if policy else denoise,
                 x if start is None else start + x,
                 sigmas,
                 noise=lambda step: draw(1 + step),

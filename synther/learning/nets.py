@@ -15,7 +15,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributions, nn
 
 from synther.learning.relu_mlp import ReluMLP
 from synther.runs.runtime import Precision
@@ -273,6 +273,13 @@ def squashed_gaussian_log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -
     limit = 1 - torch.finfo(actions.dtype).eps
     raw = actions.clamp(-limit, limit).atanh()
     return _squashed_log_density(raw, (raw - mean) * (-log_std).exp(), log_std)
+
+
+def squashed_normal(mean: Tensor, log_std: Tensor, bound: float) -> distributions.Distribution:
+    """The same as a distribution of actions in ``[-bound, bound]``, a column each on its own."""
+    law = distributions.Normal(mean, log_std.exp(), validate_args=False)
+    maps = [distributions.TanhTransform(), distributions.AffineTransform(0.0, bound)]
+    return distributions.TransformedDistribution(law, maps, validate_args=False)
 
 
 def _squashed_log_density(raw: Tensor, noise: Tensor, log_std: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from synther.diffusion.conditioning.around import Around
 from synther.diffusion.conditioning.condition import Condition, ConditionError, Target
+from synther.diffusion.conditioning.policy import PolicyGuidance
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 
 
@@ -24,13 +25,15 @@ class Asked:
         guidance: how strongly it is followed, see ``conditioning/guidance.py``.
         raw: what each of the N samples is asked for, ``[N, columns]`` of ``condition.raw``.
         around: the rows that they begin at, see ``conditioning/around.py``.
+        policy: that their actions are moved to, see ``conditioning/policy.py``.
     """
 
-    condition: Condition | None
-    target: Target | None
-    guidance: float
-    raw: Tensor | None
+    condition: Condition | None = None
+    target: Target | None = None
+    guidance: float = 1.0
+    raw: Tensor | None = None
     around: Around | None = None
+    policy: PolicyGuidance | None = None
 
     @classmethod
     def of(
@@ -64,7 +67,7 @@ class Asked:
                     f"guidance is {guidance:g}, and there is no target to guide to: give one, such "
                     "as 'top 10%', or leave guidance at 1"
                 )
-            return None if around is None else cls(None, None, guidance, None, around)
+            return None if around is None else cls(guidance=guidance, around=around)
         condition = model.condition
         if condition is None:
             raise ConditionError(
@@ -97,6 +100,8 @@ class Asked:
             arguments["cond"] = self.condition.encode(chosen(self.raw))
         if self.around is not None:
             arguments["around"] = replace(self.around, rows=chosen(self.around.rows))
+        if self.policy is not None:
+            arguments["policy"] = self.policy
         return arguments
 
     def settings(self) -> dict[str, Any]:

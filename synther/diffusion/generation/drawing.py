@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
@@ -14,6 +15,10 @@ from synther.diffusion.generation.asked import Asked
 from synther.diffusion.generation.consistency import ATTEMPTS, ConsistentRows
 from synther.diffusion.generation.row_noise import RowNoise
 from synther.runs import runtime
+from synther.transitions import FIELDS, TransitionLayout
+
+Array = NDArray[np.float32]
+FiveArrays = tuple[Array, Array, Array, Array, Array]
 
 
 class SamplingError(RuntimeError):
@@ -131,3 +136,11 @@ class Drawing:
                 "checkpoint, or fp32"
             )
         return self._finish(raw)
+
+
+def five_arrays(rows: Array, layout: TransitionLayout) -> FiveArrays:
+    """Rows ``[N, 2 O + A + 2]`` of ``layout`` -> observations ``[N, O]``, actions ``[N, A]``,
+    rewards ``[N]``, next observations ``[N, O]``, terminals ``[N]``."""
+    columns, flat = layout.columns, ("rewards", "terminals")
+    arrays = (rows[:, columns[name].start if name in flat else columns[name]] for name in FIELDS)
+    return tuple(map(np.ascontiguousarray, arrays))  # type: ignore[return-value]

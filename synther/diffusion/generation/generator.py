@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import gin
 import numpy as np
 import torch
 from einops import pack
-from numpy.typing import NDArray
 from torch import Tensor
 
 from synther.diffusion.conditioning.around import Around
 from synther.diffusion.conditioning.condition import Target
+from synther.diffusion.conditioning.policy import STRENGTH, Policy, PolicyGuidance
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.asked import Asked
 from synther.diffusion.generation.consistency import (
@@ -23,23 +24,27 @@ from synther.diffusion.generation.consistency import (
     ConsistentRows,
     probe_rows,
 )
-from synther.diffusion.generation.drawing import Drawing, Sampling, SamplingError
+from synther.diffusion.generation.drawing import (
+    Drawing,
+    FiveArrays,
+    Sampling,
+    SamplingError,
+    five_arrays,
+)
 from synther.diffusion.generation.graphed_network import graphed
 from synther.diffusion.generation.npz_stream import NpzStream
 from synther.diffusion.generation.presets import prepared, sampling_settings
-from synther.diffusion.generation.rounds import rounds
+from synther.diffusion.generation.rounds import batches_of, rounds
+from synther.diffusion.generation.row_noise import seed_or_drawn
 from synther.diffusion.provenance import ActionLimits, usual_action_bounds
 from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.utils import layout_of_model, split_diffusion_samples
 from synther.files.checkpoint import fingerprint
-from synther.ranges import Count, Finite, Seed, checked
+from synther.ranges import Count, Finite, NotNegative, Seed, checked
 from synther.runs import runtime
 from synther.runs.loggers import progress_bar
 from synther.runs.processes import ALONE, Processes
-from synther.transitions import FIELDS, TransitionLayout
-
-Array = NDArray[np.float32]
-FiveArrays = tuple[Array, Array, Array, Array, Array]
+from synther.transitions import TransitionLayout
 
 __all__ = ["SamplingError", "SimpleDiffusionGenerator"]
 
@@ -127,15 +132,18 @@ class SimpleDiffusionGenerator:
         generator: torch.Generator | None = None,
         cond: Target | Around | None = None,
         guidance: Finite | None = None,
+        policy: Policy | None = None,
+        policy_strength: NotNegative = STRENGTH,
     ) -> Tensor:
         """Rows ``[num_samples, 2 O + A + 2]`` on the model's device, in one call of it: actions
-        clipped, terminals 0 or 1 (0 where the model has none). They are asked for ``cond`` as in
-        :meth:`sample`.
+        clipped, terminals 0 or 1 (0 where the model has none). They are asked for ``cond``, and
+        follow ``policy``, as in :meth:`sample`.
 
         Raises:
             SamplingError: a row is not finite.
         """
-        drawing = self.drawing(num_samples, lambda: _seed_or_drawn(None, generator), cond, guidance)
+        drawing = self.drawing(num_samples, lambda: seed_or_drawn(None, generator), cond, guidance)
+        self._follow(drawing, policy, policy_strength)
         return drawing.at_once(num_samples, generator)
 
     @torch.no_grad()
@@ -154,7 +162,7 @@ class SimpleDiffusionGenerator:
     def _new_stage(self, asked: Asked | None) -> ConsistentRows:
         count = probe_rows(self.ensemble)
         probing = Drawing(self._sampling, asked and asked.of_probe(count, PROBE_SEED))
-        batches = self._batches(0, count)
+        batches = batches_of(0, count, self.sample_batch_size)
         return ConsistentRows(
             self.ensemble,
             self.full_layout,
@@ -183,6 +191,8 @@ class SimpleDiffusionGenerator:
         seed: Seed | None = None,
         cond: Target | Around | None = None,
         guidance: Finite | None = None,
+        policy: Policy | None = None,
+        policy_strength: NotNegative = STRENGTH,
     ) -> FiveArrays:
         """Observations ``[N, O]``, actions ``[N, A]``, rewards ``[N]``, next observations
         ``[N, O]``, terminals ``[N]``, float32; any N.
@@ -194,20 +204,18 @@ class SimpleDiffusionGenerator:
                 the model's condition, or a number or label for each sample ``[N]``; or rows to
                 begin at (:class:`Around`). None: the generator's own ``target``.
             guidance: how strongly; None: the generator's own.
+            policy, policy_strength: actions are moved to where the policy acts, a function of
+                observations ``[N, O]``, and how far: see ``conditioning/policy.py``.
         """
-        seed = _seed_or_drawn(seed)
+        seed = seed_or_drawn(seed)
         drawing = self.drawing(num_samples, lambda: seed, cond, guidance)
+        self._follow(drawing, policy, policy_strength)
         rows = np.empty((num_samples, self.full_layout.row_dim), np.float32)
         with progress_bar(num_samples, "sampling", unit="row") as bar:
-            for start, stop in self._batches(0, num_samples):
+            for start, stop in batches_of(0, num_samples, self.sample_batch_size):
                 rows[start:stop] = drawing.batch(start, stop, seed).cpu().numpy()
                 bar.update(stop - start)
-        fields = {name: rows[:, where] for name, where in self.full_layout.columns.items()}
-        flat = ("rewards", "terminals")
-        return tuple(  # type: ignore[return-value]
-            np.ascontiguousarray(fields[name][:, 0] if name in flat else fields[name])
-            for name in FIELDS
-        )
+        return five_arrays(rows, self.full_layout)
 
     @checked
     def sample_to_file(
@@ -233,12 +241,12 @@ class SimpleDiffusionGenerator:
         Raises:
             SamplingError: a row is not finite; nothing of its batch is written.
         """
-        seed = processes.decided_by_first(_seed_or_drawn(seed))
+        seed = processes.decided_by_first(seed_or_drawn(seed))
         drawing = self.drawing(num_samples, lambda: seed, cond, guidance)
 
         def drawn(first: int) -> Iterator[Tensor]:
-            batches = self._batches(processes.decided_by_first(first), num_samples)
             size, width = min(self.sample_batch_size, num_samples), self.full_layout.row_dim
+            batches = batches_of(processes.decided_by_first(first), num_samples, size)
             message = torch.empty(size, width, device=self.model.device)
             return rounds(batches, lambda at, to: drawing.batch(at, to, seed), message, processes)
 
@@ -269,14 +277,15 @@ class SimpleDiffusionGenerator:
         target: Any = self.target if cond is None else cond
         weight = self.guidance if guidance is None else guidance
         asked = Asked.of(self.model, target, weight, count, seed())
-        is_own = cond is None and weight == self.guidance
-        known = is_own or self.consistency == "off"
+        known = self.consistency == "off" or (cond is None and weight == self.guidance)
         stage = self.last_stage() if known else self._new_stage(asked)
         return Drawing(self._sampling, asked, stage)
 
-    def _batches(self, first: int, num_samples: int) -> list[tuple[int, int]]:
-        size = self.sample_batch_size
-        return [(at, min(at + size, num_samples)) for at in range(first, num_samples, size)]
+    def _follow(self, drawing: Drawing, policy: Policy | None, strength: float) -> None:
+        """Let actions follow a policy. What the last stage replaces is a matter of the model."""
+        if policy is not None:
+            guidance = PolicyGuidance(policy, self.layout, self._low, self._high, strength)
+            drawing.asked = replace(drawing.asked or Asked(), policy=guidance)
 
     def _settings(self, drawing: Drawing) -> dict[str, Any]:
         settings = {
@@ -289,10 +298,3 @@ class SimpleDiffusionGenerator:
         if self.action_bounds is not None or (self._low != -1).any() or (self._high != 1).any():
             settings["action_bounds"] = [self._low.tolist(), self._high.tolist()]
         return {**settings, **drawing.settings()}
-
-
-def _seed_or_drawn(seed: int | None, source: torch.Generator | None = None) -> int:
-    if seed is not None:
-        return seed
-    device = "cpu" if source is None else source.device
-    return int(torch.randint(2**62, (), generator=source, device=device))

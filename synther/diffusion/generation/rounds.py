@@ -10,6 +10,11 @@ from torch import Tensor
 from synther.runs.processes import Processes
 
 
+def batches_of(first: int, stop: int, size: int) -> list[tuple[int, int]]:
+    """Rows ``first`` to ``stop`` in batches: the first row of each, and the last, exclusive."""
+    return [(at, min(at + size, stop)) for at in range(first, stop, size)]
+
+
 def rounds(
     batches: Sequence[tuple[int, int]],
     draw: Callable[[int, int], Tensor],

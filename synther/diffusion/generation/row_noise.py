@@ -49,6 +49,14 @@ class RowNoise:
         return self._rows
 
 
+def seed_or_drawn(seed: int | None, source: torch.Generator | None = None) -> int:
+    """The seed, or one that is drawn from ``source``, torch's global generator where it is None."""
+    if seed is not None:
+        return seed
+    device = "cpu" if source is None else source.device
+    return int(torch.randint(2**62, (), generator=source, device=device))
+
+
 def _generator(seed: int, block: int, device: torch.device | str) -> torch.Generator:
     state = np.random.SeedSequence((seed, block)).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0]) % 2**63)
