@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.optim import Adam, Optimizer
 
 from synther.runs.runtime import CompileMode
@@ -149,6 +150,12 @@ class Agent(Learner):
         """Deterministic actions ``[S, N, A]`` for states ``[S, N, O]``; an agent that sees pictures
         maps arrays ``[N, C, H, W]`` to ``[N, A]``."""
         raise NotImplementedError
+
+    def policy(self, states: Tensor) -> Tensor | Distribution:
+        """What rows are guided to: the distribution of actions ``[S, N, A]`` at states
+        ``[S, N, O]``; of an agent that has none, its actions."""
+        found: Tensor = self.act(states)
+        return found
 
     def noise(self, generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
         """The random numbers of that many updates of one seed: tensors ``[updates, ...]``."""

@@ -25,6 +25,7 @@ from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared.command import command
 from synther.datasets import load_dataset
 from synther.diffusion import train_diffuser
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
 from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.files import checkpoint
@@ -275,6 +276,16 @@ CASES: dict[str, Callable[[Path], object]] = {
     "YAML: a Python object": _yaml("alpha: !!python/object/apply:os.system ['true']"),
     "Words: an unknown key": _offline("--alhpa", "1"),
     "Words: a value out of its range": _offline("--discount", "1.5"),
+    "Words: `--diffusion.refresh` of rows that are made already": _offline(
+        "--diffusion.path", "samples.npz", "--diffusion.refresh", "500"
+    ),
+    "Words: `--diffusion.policy_guidance` without a refresh": _offline(
+        "--diffusion.path", "model-1.pt", "--diffusion.policy_guidance", "2"
+    ),
+    "Words: a strength of guidance below 0": _offline("--diffusion.policy_guidance=-1"),
+    "A policy of other actions than the model's": lambda f: SimpleDiffusionGenerator(
+        TransitionLayout(11, 3), load_model(_model(f / "model-1.pt")).model
+    ).sample(8, 0, policy=lambda observations: observations),
     "Words: an unknown device": _diffuser("--device", "gpu", "--dataset", "hopper-demo-v0"),
     "Words: an environment of discrete actions": _online("--env", "CartPole-v1"),
     "Words: an unknown environment": _online("--env", "HalfCheeta-v2"),

@@ -24,6 +24,7 @@ from typing import Optional, cast
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
@@ -35,6 +36,7 @@ from synther.learning.nets import (
     move_targets,
     squashed_gaussian,
     squashed_gaussian_log_prob,
+    squashed_normal,
     torch_linear_init,
 )
 from synther.learning.replay import Batch
@@ -159,6 +161,10 @@ class CQL(Agent):
 
     def act(self, states: Tensor) -> Tensor:
         return self.config.max_action * self.actor(states)[0].tanh()
+
+    def policy(self, states: Tensor) -> Distribution:
+        mean, log_std = self.actor(states)
+        return squashed_normal(mean, log_std, self.config.max_action)
 
     @property
     def alpha(self) -> Tensor:

@@ -16,11 +16,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
 from synther.learning.learner import Agent, Dims, Metrics, adam
-from synther.learning.nets import StackedMLP, move_targets, squashed_gaussian
+from synther.learning.nets import StackedMLP, move_targets, squashed_gaussian, squashed_normal
 from synther.learning.replay import Batch
 from synther.ranges import (
     Count,
@@ -202,6 +203,10 @@ class EDAC(Agent):
     def act(self, states: Tensor) -> Tensor:
         mean, _ = self.actor(states).chunk(2, dim=-1)
         return self.config.max_action * mean.tanh()
+
+    def policy(self, states: Tensor) -> Distribution:
+        mean, log_std = self.actor(states).chunk(2, dim=-1)
+        return squashed_normal(mean, log_std.clamp(*LOG_STD_BOUNDS), self.config.max_action)
 
     def sample(self, states: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions ``[S, B, A]`` and their log-densities ``[S, B, 1]``, in units of max_action."""

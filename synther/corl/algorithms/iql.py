@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution, Normal
 
 from synther.corl.shared.command import command
 from synther.corl.shared.config import RunConfig
@@ -89,6 +90,12 @@ class IQL(Agent):
         """The policy's mean, or its action, in units of max_action ``[S, B, A]``."""
         mean = self.actor(states)
         return mean.tanh() if self.config.tanh_mean or self.config.iql_deterministic else mean
+
+    def policy(self, states: Tensor) -> Tensor | Distribution:
+        if self.config.iql_deterministic:
+            return self.act(states)
+        bound, std = self.config.max_action, self.log_std.clamp(*LOG_STD_BOUNDS).exp()
+        return Normal(bound * self._mean(states), bound * std, validate_args=False)
 
     # ---- Losses ----
     def value_loss(self, advantages: Tensor) -> Tensor:

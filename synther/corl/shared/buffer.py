@@ -22,8 +22,10 @@ from synther.corl.shared.normalizers import (
     StateNormalizer,
     row_function,
 )
+from synther.corl.shared.refreshed import MemberPolicy, RefreshedRows
 from synther.envs.names import other_environment
 from synther.files import checkpoint
+from synther.learning.learner import Agent
 from synther.learning.replay import RowBuffer
 from synther.learning.sources import (
     BatchSource,
@@ -61,6 +63,7 @@ def prepare_replay_buffer(
     reward_normalizer: RewardNormalizer | None = None,
     max_action: float = 1.0,
     cache: Path | None = None,
+    agent: Agent | None = None,
 ) -> RowSource:
     """The source that ``diffusion`` asks for.
 
@@ -78,6 +81,8 @@ def prepare_replay_buffer(
         max_action: actions of the batches lie in ``[-max_action, max_action]``, where the bounds of
             those of the rows are known (:func:`synther.datasets.with_action_bounds`).
         cache: a file that keeps generated rows for a run that is continued.
+        agent: that learns from the batches, a member a seed, whom rows are guided to with
+            ``refresh``.
 
     Raises:
         TransitionError: samples of other columns than the data set's, or of another environment.
@@ -87,14 +92,16 @@ def prepare_replay_buffer(
     layout = TransitionLayout.of(dataset)
     real = round(diffusion.mix * batch_size)
 
-    def normalising(said: ActionBounds | None) -> RowFunction:
+    def acting(said: ActionBounds | None) -> ActionNormalizer | None:
         """For rows that say these bounds of themselves; without, they are as the data set's."""
-        actions = ActionNormalizer.of(said or dataset.action_bounds, max_action)
+        return ActionNormalizer.of(said or dataset.action_bounds, max_action)
+
+    def normalising(actions: ActionNormalizer | None) -> RowFunction:
         return row_function(layout, state_normalizer, reward_normalizer, actions)
 
     def stored(rows: Transitions, count: int, purpose: Purpose) -> ReplayBuffer:
         packed = torch.from_numpy(layout.pack(rows)).to(device)
-        buffer = RowBuffer.holding(layout, normalising(rows.action_bounds)(packed))
+        buffer = RowBuffer.holding(layout, normalising(acting(rows.action_bounds))(packed))
         return ReplayBuffer(buffer, count, generators_for(seeds, purpose, device))
 
     if diffusion.path is None or real == batch_size:
@@ -118,10 +125,21 @@ def prepare_replay_buffer(
         learnt = getattr(generate, "trained_on", None)
         known = learnt.metadata() if learnt else {}
         _require_same_environment(known.get("env_id"), dataset, diffusion)
-        normalise = normalising(ActionBounds.stated(known, layout.action_dim))
-        synthetic = _of_model(
-            generate, diffusion, layout, normalise, batch_size - real, seeds, device, cache
-        )
+        actions = acting(ActionBounds.stated(known, layout.action_dim))
+        normalise, count = normalising(actions), batch_size - real
+        if diffusion.refresh and agent is not None:
+            policies = [
+                MemberPolicy(agent, member, len(seeds), state_normalizer, actions)
+                for member in range(len(seeds))
+            ]
+            synthetic = RefreshedRows(
+                generate, normalise, layout, count, diffusion,
+                seeds=seeds, policies=policies, device=device,
+            )  # fmt: skip
+        else:
+            synthetic = _of_model(
+                generate, diffusion, layout, normalise, count, seeds, device, cache
+            )
     return MixedSource([stored(dataset, real, "mix"), synthetic]) if real else synthetic
 
 

@@ -15,6 +15,7 @@ from synther.ranges import (
     CountFrom0,
     Finite,
     Members,
+    NotNegative,
     Positive,
     Seed,
     Share,
@@ -27,6 +28,9 @@ from synther.runs.settings import ConfigError, check, keywords
 
 Consistency = Literal["off", "ensemble"]
 """As in ``synther.diffusion.generation.consistency``, which would load the model's code."""
+
+POLICY_GUIDANCE = 1.0
+"""As in ``synther.diffusion.conditioning.policy``."""
 
 
 @plain_types
@@ -42,6 +46,8 @@ class DiffusionConfig:
     sampler: Optional[str] = None  # on the fly: paper and fast have their own steps, others not
     consistency: Optional[Consistency] = None  # on the fly; None: where the model has one
     mix: Share = 0.0  # share of every batch that are rows of the data set, as in the online agent
+    refresh: CountFrom0 = 0  # updates till rows of a .pt are made anew, guided to the agent (0: no)
+    policy_guidance: NotNegative = POLICY_GUIDANCE  # how strongly they are guided, with refresh
 
     def __post_init__(self) -> None:
         if self.sample_limit == -1:  # how the 2023 release wrote "no limit"
@@ -53,6 +59,17 @@ class DiffusionConfig:
             raise ConfigError(
                 f"diffusion.mix is {self.mix}, and there are no synthetic rows to mix with: name "
                 "them with diffusion.path"
+            )
+        if self.refresh and not (self.path or "").endswith(".pt"):
+            found = f"'{self.path}', rows that are made already" if self.path else "not given"
+            raise ConfigError(
+                f"diffusion.refresh is {self.refresh}, and diffusion.path is {found}: rows are "
+                "made anew by a model (.pt) alone"
+            )
+        if self.policy_guidance != POLICY_GUIDANCE and not self.refresh:
+            raise ConfigError(
+                f"diffusion.policy_guidance is {self.policy_guidance}, and no rows are guided: say "
+                "with diffusion.refresh after how many updates they are made anew"
             )
 
 

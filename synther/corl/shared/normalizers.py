@@ -109,6 +109,10 @@ class ActionNormalizer:
         scaled = (actions - self.middle.to(actions)) / self.half.to(actions)
         return scaled if self.max_action == 1 else scaled * self.max_action
 
+    def inverse(self, actions: Tensor) -> Tensor:
+        """Normalised actions ``[..., A]``, in their own units."""
+        return actions / self.max_action * self.half.to(actions) + self.middle.to(actions)
+
 
 def row_function(
     layout: TransitionLayout,

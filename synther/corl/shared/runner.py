@@ -118,6 +118,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     rewards = None
     if config.normalize_reward:
         rewards = RewardNormalizer.of(dataset, env_id, evaluator.max_episode_steps)
+    agent = build(config, dims, generators_for(config.seeds, "init"), device)
     source = prepare_replay_buffer(
         dataset,
         config.diffusion,
@@ -128,8 +129,8 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
         reward_normalizer=rewards,
         max_action=config.max_action,
         cache=folder.path / "generated_rows.pt" if folder else None,
+        agent=agent,
     )
-    agent = build(config, dims, generators_for(config.seeds, "init"), device)
 
     table = Timetable(config.max_timesteps, config.log_every, config.eval_freq, config.eval_freq)
     count = -(-table.total // table.evaluate_every)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from synther.diffusion.conditioning.policy import STRENGTH, Policy
 from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
@@ -62,7 +63,8 @@ class _FirstRows:
 
 @dataclass(eq=False)
 class ModelRows:
-    """Generates rows of a model when called: (n, generator) -> rows ``[n, 2 O + A + 2]``.
+    """Generates rows of a model when called: (n, generator) -> rows ``[n, 2 O + A + 2]``, guided to
+    a policy where one is given.
 
     Args:
         generator: of rows of the model.
@@ -82,12 +84,20 @@ class ModelRows:
         found: Provenance | None = self.generator.model.trained_on
         return found
 
-    def __call__(self, count: int, noise: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        count: int,
+        noise: torch.Generator,
+        policy: Policy | None = None,
+        strength: float = STRENGTH,
+    ) -> Tensor:
         try:
             network = self.generator.model.net
             making = self.said.making(count, network) if self.said else _SILENT
             with cpu_threads(self.threads), making:
-                rows = self.generator.sample_rows(count, noise)
+                rows = self.generator.sample_rows(
+                    count, noise, policy=policy, policy_strength=strength
+                )
             self.said = None
             return rows
         except SamplingError as error:
