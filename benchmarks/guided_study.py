@@ -18,7 +18,9 @@ uniform numbers.
 **Offline.** Whole episodes of ``hopper-demo-v0`` and of a HalfCheetah replay, 5 % and 15 % of the
 rows; TD3+BC and IQL, 4 stacked seeds. Arms: the real rows; SynthER with the coordinates of 2023
 and no last stage, and with today's rows; these mixed with as many real ones; rows asked for the top
-quarter of returns with w = 1 and 2; and real rows augmented under 1.3 times their return (GTA).
+quarter of returns with w = 1 and 2; real rows augmented under 1.3 times their return (GTA); and
+10 000 of today's rows at a time, which a run makes anew six times, all but the first of them guided
+to its own policy with strength 1 (PGD).
 
 **Score** of a run: the mean of its last three evaluations; offline it is normalised.
 
@@ -43,7 +45,7 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from guided_study_rows import LABELS, rows_for, share_of
+from guided_study_rows import LABELS, rows_for, share_of, source_of
 from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, start, trained
 from rich.console import Console
 from rich.table import Table
@@ -140,16 +142,13 @@ def offline_command(job: Job, folder: Path) -> list[object]:
     """Trains the agents of an offline job."""
     data = job.task.rsplit("-", 1)[0]
     every = UPDATES[data] // EVALUATIONS
-    rows = LABELS[job.arm]
-    samples = ("--diffusion.path", folder / job.task / f"{rows.samples}.npz")
     return [
         f"synther/corl/algorithms/{job.algorithm}.py",
         *("--env", folder / f"{job.task}.npz", "--name", job.algorithm, "--num_seeds", SEEDS),
         *("--max_timesteps", UPDATES[data], "--eval_freq", every, "--n_episodes", 10),
         *("--log_every", every, "--save_checkpoints", "False"),
         *("--checkpoints_path", folder / "runs" / job.name),
-        *(samples if rows.samples else ()),
-        *(("--diffusion.mix", rows.mix) if rows.mix else ()),
+        *source_of(folder, job.task, LABELS[job.arm], UPDATES[data]),
     ]
 
 

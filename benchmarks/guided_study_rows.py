@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,12 +35,14 @@ class Rows(NamedTuple):
         samples: name of their file.
         options: of sampling.
         mix: share of real rows in a batch.
+        live: whether the run makes rows of the model itself, guided to its own policy.
     """
 
     model: str = ""
     samples: str = ""
     options: tuple[str, ...] = ()
     mix: float = 0.0
+    live: bool = False
 
 
 TOP = ("--target", "top 25%")
@@ -51,7 +54,10 @@ LABELS = {
     "return-w1": Rows("return", "return-w1", TOP),
     "return-w2": Rows("return", "return-w2", (*TOP, "--guidance", "2")),
     "GTA": Rows("return", "gta"),
+    "PGD": Rows("new", "new", live=True),
 }
+LIVE_ROWS, REFRESHES = 10_000, 6
+"""Rows that an agent of such an arm has at a time, and how often in a run they are made."""
 MODELS = {
     "2023": ("--gin_params", *coordinate_bindings("2023")),
     "new": (),
@@ -86,8 +92,28 @@ def share_of(folder: Path, task: str) -> Path:
 
 def rows_for(folder: Path, task: str, rows: Rows) -> None:
     """The samples of an arm, and the model that they are of."""
-    if not rows.model or (folder / task / f"{rows.samples}.npz").exists():
-        return
+    if rows.model and not (folder / task / f"{rows.samples}.npz").exists():
+        make_samples(folder, task, rows)
+    home = folder / task / rows.model
+    if rows.live and not (target := home.with_name(f"{rows.model}.pt")).exists():
+        (_, path), *_ = sorted(checkpoint.steps(home, "model").items(), reverse=True)
+        shutil.copyfile(path, part := target.with_suffix(".part"))
+        part.rename(target)
+
+
+def source_of(folder: Path, task: str, rows: Rows, updates: int) -> tuple[object, ...]:
+    """The arguments of a run of so many updates that say where its rows come from."""
+    home = folder / task
+    if rows.live:
+        refresh = ("--diffusion.refresh", updates // REFRESHES)
+        made = ("--diffusion.sampler", "fast", "--diffusion.sample_limit", LIVE_ROWS)
+        return ("--diffusion.path", home / f"{rows.model}.pt", *made, *refresh)
+    samples = ("--diffusion.path", home / f"{rows.samples}.npz") if rows.samples else ()
+    return (*samples, *(("--diffusion.mix", rows.mix) if rows.mix else ()))
+
+
+def make_samples(folder: Path, task: str, rows: Rows) -> None:
+    """Train the model of an arm, where that is still to be done, and write its samples."""
     home = folder / task / rows.model
     command = [
         "synther/diffusion/train_diffuser.py",
