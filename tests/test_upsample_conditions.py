@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 import synther
 from synther.diffusion.conditioning.values import return_to_go
@@ -113,3 +114,25 @@ def test_returns_of_rows_without_order() -> None:
         synther.upsample(
             random_transitions(300), 3, condition="return", target="top 10%", **OPTIONS
         )
+
+
+def test_actions_follow_a_policy(fitted: Upsampler) -> None:
+    """A function of numpy arrays, and one of tensors that gives a distribution."""
+    free = fitted.sample(40, 5)
+    assert_equal(free, fitted.sample(40, 5, policy=lambda seen: seen, policy_strength=0.0))
+    columns = free.actions.shape[1]
+
+    def of_arrays(seen: torch.Tensor) -> np.ndarray:
+        return np.full((len(seen), columns), 0.5)
+
+    def of_tensors(seen: torch.Tensor) -> torch.distributions.Distribution:
+        return torch.distributions.Normal(torch.full((len(seen), columns), 0.5), 1.0)
+
+    follows = fitted.sample(40, 5, policy=of_arrays, policy_strength=5.0)
+    assert np.abs(follows.actions - 0.5).mean() < 0.5 * np.abs(free.actions - 0.5).mean()
+    assert follows.metadata["synther"]["policy_strength"] == 5
+    assert "policy_strength" not in free.metadata["synther"]
+    found = fitted.sample(40, 5, policy=of_tensors, policy_strength=5.0)
+    assert np.abs(found.actions - 0.5).mean() < 0.7 * np.abs(free.actions - 0.5).mean()
+    with pytest.raises(ConditionError, match="the policy gives actions of shape"):
+        fitted.sample(4, policy=lambda seen: seen[:, :0])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from synther.diffusion import model_io
 from synther.diffusion.conditioning.around import Around
 from synther.diffusion.conditioning.condition import Condition, Target
+from synther.diffusion.conditioning.policy import STRENGTH, Policy
 from synther.diffusion.conditioning.values import Values, with_values
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_arguments
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
@@ -97,10 +98,14 @@ class FittedModel:
         seed: int,
         target: Target | Around | None = None,
         guidance: float | None = None,
+        policy: Policy | None = None,
+        policy_strength: float = STRENGTH,
     ) -> Transitions:
         """New transitions, without metadata; the same seed gives the same ones."""
         with runtime.cpu_threads(runtime.threads_for(self.model)):
-            arrays = self._generator.sample(num_samples, seed, target, guidance)
+            arrays = self._generator.sample(
+                num_samples, seed, target, guidance, policy, policy_strength
+            )
         return Transitions(*arrays, source="synthetic transitions")
 
     def asked(

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from synther.datasets import as_transitions, with_action_bounds
 from synther.diffusion.conditioning.around import NOISE, Around, amplified
 from synther.diffusion.conditioning.condition import ConditionError, Target
+from synther.diffusion.conditioning.policy import STRENGTH, Policy
 from synther.diffusion.conditioning.values import Values, values_of
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS
@@ -26,7 +27,7 @@ from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import fit_ensemble
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
-from synther.ranges import Count, Finite, Seed, Share, checked
+from synther.ranges import Count, Finite, NotNegative, Seed, Share, checked
 from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import MIN_ROWS, UpsampleConfig, resolve_config
@@ -148,6 +149,8 @@ class Upsampler:
         seed: Seed | None = None,
         target: Target | Around | None = None,
         guidance: Finite | None = None,
+        policy: Policy | None = None,
+        policy_strength: NotNegative = STRENGTH,
     ) -> Transitions:
         """New transitions.
 
@@ -159,10 +162,15 @@ class Upsampler:
                 :meth:`around`; None: rows as they come.
             guidance: how strongly; 1, the default, gives the condition's own distribution, and more
                 than that goes beyond it, for twice the time.
+            policy: their actions are moved to where it acts: a function of observations ``[N, O]``,
+                a tensor, that gives actions ``[N, A]`` or a torch distribution of them, all in the
+                data's units (PGD); None: actions as they come. The verdict is on those.
+            policy_strength: how far, 0 or more: see ``conditioning/policy.py``.
 
         Raises:
             RuntimeError: nothing was fitted yet.
-            ConditionError: a target that cannot be, or of a model without a condition.
+            ConditionError: a target that cannot be, or of a model without a condition, or what is
+                no policy of such actions.
             ValueError: less than one row.
         """
         fitted = self._require_fitted()
@@ -176,9 +184,11 @@ class Upsampler:
             "verdict": str(self.verdict),
             "sample_seed": seed,
             **fitted.asked(target, guidance, num_samples, seed),
+            **({} if policy is None else {"policy_strength": policy_strength}),
         }
         metadata = {**fitted.metadata, "source": "SynthER", "synther": provenance}
-        return replace(fitted.draw(num_samples, seed, target, guidance), metadata=metadata)
+        drawn = fitted.draw(num_samples, seed, target, guidance, policy, policy_strength)
+        return replace(drawn, metadata=metadata)
 
     def values_of(self, transitions: Transitions, given: Any = None) -> Values:
         """The values of the condition in each of ``transitions``; see :meth:`fit`.
