@@ -10,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from synther.learning.replay import Batch, RowBuffer
-from synther.online.prompts import Prompts
+from synther.online.config import OnlineConfig
+from synther.online.episodes import Episodes
+from synther.online.prompts import Prompting, Prompts
+from synther.online.redq_sac import AgentConfig, REDQSACAgent
 from synther.online.relevance import NEIGHBOUR, RELEVANCE, Curiosity, Scene
 from tests.devices import DEVICE
-from tests.online.helpers import DIMS, make_agent, stirred
+from tests.online.helpers import DIMS, TINY_AGENT, make_agent, stirred
 
 Array = NDArray[np.float64]
 ROWS = 90
@@ -171,6 +174,31 @@ def test_reward_return_and_random(scene: Scene) -> None:
     again = torch.Generator(DEVICE).manual_seed(1)
     first = RELEVANCE["random"](scene)
     assert torch.equal(first, torch.rand(ROWS, generator=again, device=DEVICE))
+
+
+def test_returns_are_those_of_each_rows_own_episode_in_storage_order() -> None:
+    """33 steps of episodes of 7, in a buffer of 20, against sums over a list of all rewards: the
+    ring has gone round, and the last episode is not over."""
+    episodes = Episodes("Pendulum-v1", 7)
+    agent = REDQSACAgent(AgentConfig(**{**TINY_AGENT, "replay_size": 20}), episodes.dims, seed=0)
+    rewards: list[float] = []
+    rng = np.random.default_rng(0)
+    episodes.begin(0)
+    for _ in range(33):
+        row, ended = episodes.step(rng.uniform(-1, 1, 1).astype(np.float32))
+        agent.replay.insert(torch.from_numpy(row)[None])
+        rewards.append(float(row[4]))
+        if ended:
+            episodes.begin(None)
+    config = OnlineConfig(
+        disable_diffusion=False, relevance="return", gamma=0.9, target_entropy="auto"
+    )
+    prompts = Prompting(config, episodes.dims, torch.device("cpu"))(agent, episodes, 0)
+    assert prompts is not None
+    for step in range(13, 33):
+        stop = min(33, 7 * (step // 7) + 7)
+        expected = sum(0.9 ** (k - step) * rewards[k] for k in range(step, stop))
+        assert float(prompts.scores[step % 20]) == pytest.approx(expected, rel=1e-6)
 
 
 def test_prompts_are_drawn_from_the_top_with_replacement() -> None:
