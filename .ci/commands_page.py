@@ -139,7 +139,8 @@ def _arguments_of(docstring: str) -> dict[str, str]:
                 found[key] += f" {line.strip()}"
         else:
             keys = []
-    return {key: text.replace("``", "`") for key, text in found.items()}
+    roles = re.compile(r":\w+:`~?([^`]+)`")  # of Sphinx
+    return {key: roles.sub(r"`\1`", text).replace("``", "`") for key, text in found.items()}
 
 
 if __name__ == "__main__":

@@ -99,3 +99,28 @@ def test_the_page_of_commands_is_what_the_parsers_say():
     """python3 .ci/commands_page.py writes it again."""
     made = runpy.run_path(str(ROOT / ".ci" / "commands_page.py"))
     assert made["PAGE"].read_text(encoding="utf-8") == made["page"]()
+
+
+def test_the_badges_are_true():
+    """python3 .ci/badges.py writes them again."""
+    made = runpy.run_path(str(ROOT / ".ci" / "badges.py"))
+    for name, text in made["badges"]().items():
+        assert (made["FOLDER"] / name).read_text(encoding="utf-8") == text
+
+
+def test_the_readme_is_short():
+    """What takes longer to say has a page in docs/."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_every_package_has_a_page_in_the_reference():
+    pages = ROOT / "docs" / "reference"
+    shown = "".join(page.read_text(encoding="utf-8") for page in pages.glob("*.md"))
+    for package in (ROOT / "synther").rglob("__init__.py"):
+        parts = package.parent.relative_to(ROOT).parts
+        above = {".".join(parts[:n]) for n in range(2, len(parts) + 1)}
+        modules = {f"synther.diffusion.{path.stem}" for path in package.parent.glob("[!_]*.py")}
+        if parts == ("synther", "diffusion"):  # each of its packages has a page of its own
+            assert all(f"::: {module}\n" in shown for module in modules)
+        elif len(parts) > 1:
+            assert any(f"::: {name}\n" in shown for name in above), package
