@@ -104,7 +104,7 @@ def test_a_model_without_a_condition_is_what_it_was(data: Transitions) -> None:
 def test_what_cannot_be_asked_for_is_said_before_training(
     data: Transitions, options: dict, error: type, message: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr("synther.upsampling.upsampler.train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr("synther.upsampling.learning.train", lambda *_: pytest.fail("trained"))
     with pytest.raises(error, match=message):
         synther.upsample(data, 3, **OPTIONS, **options)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.datasets.vd4rl import PixelEpisodes
-from synther.transitions import Transitions
+from synther.transitions import TransitionLayout, Transitions
 
 PICTURES = 64
 """So many pictures, evenly spaced, stand for all of a data set's: reading all takes minutes."""
@@ -22,6 +22,13 @@ def content_digest(transitions: Transitions) -> str:
     """16 hexadecimal digits of a SHA-256 over the five arrays; where the rows come from, and what
     their metadata say, is no part of it."""
     return hash_of(transitions.arrays())[:_DIGITS]
+
+
+def rows_digest(layout: TransitionLayout, rows: NDArray[np.float32]) -> str:
+    """The same of transitions that lie in rows ``[N, row_dim]`` with a terminal column."""
+    fields = layout.split(rows)
+    flat = {name: fields[name].reshape(len(rows)) for name in ("rewards", "terminals")}
+    return hash_of({**fields, **flat})[:_DIGITS]
 
 
 def pixel_digest(episodes: PixelEpisodes) -> str:

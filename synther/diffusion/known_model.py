@@ -62,12 +62,13 @@ def latest_model(folder: Path, device: str, data: Transitions, name: str) -> Loa
 
 
 def split_of(loaded: LoadedModel, data: Transitions, share: float, seed: int) -> Split:
-    """The rows that a model of :func:`latest_model` saw, and those that it did not; where nobody
-    knows, a split by ``share`` and ``seed``, whose second part is not called held out."""
+    """The rows that a model saw, which :func:`latest_model` found to be of ``data``, and those that
+    it did not; where nobody knows, a split by ``share`` and ``seed``, whose second part is not
+    called held out."""
     known = loaded.trained_on
     if known is not None and known.held_out == 0:
         return Split(data, None, note="none, it was trained on all")
-    real = split_as_learnt(data, known, share, seed)
+    real = split_as_learnt(data, known, share, seed, compared=True)
     return Split(real.training, real.held_out, real.reference, real.note)
 
 

@@ -83,6 +83,7 @@ class OnlineRun:
             warm_start=config.diffusion_warm_start,
             warm_start_steps=config.diffusion_warm_start_steps,
             threads=threads,
+            env_id=config.env_name,
         )
         self.prompting = Prompting(config, dims, device)
         self.totals = MetricTotals(device)

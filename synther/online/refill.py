@@ -8,7 +8,6 @@ the finished model.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -21,10 +20,13 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from synther.action_bounds import ActionBounds
+from synther.datasets.digest import rows_digest
 from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.atoms import match_atoms
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import MIN_ROWS, TransitionEnsemble, fit_ensemble
 from synther.diffusion.training.redq_trainer import REDQTrainer, modelled_layout, modelled_rows
 from synther.diffusion.utils import construct_diffusion_model
@@ -80,6 +82,7 @@ class SyntheticRefill:
         warm_start_steps: training steps of such a round, and of its learning rate's schedule.
         threads: of the CPU, while this works; 0: every core, or a single one where the network has
             fewer than ``runtime.SMALL_NETWORK`` parameters.
+        env_id: the environment that the rows are from, for the model's file.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class SyntheticRefill:
         warm_start: bool = False,
         warm_start_steps: int | None = None,
         threads: int = 0,
+        env_id: str | None = None,
     ) -> None:
         if num_samples < 1:
             raise ValueError(f"num_samples is {num_samples}, expected 1 or more")
@@ -110,6 +114,7 @@ class SyntheticRefill:
         self.warm_start = warm_start
         self.warm_start_steps = warm_start_steps
         self.threads = threads
+        self.env_id = env_id
         self._prompts: Prompts | None = None  # of the round under way
         self._weights: dict[str, Tensor] | None = None  # of the round before, for a warm start
 
@@ -210,10 +215,11 @@ class SyntheticRefill:
         self, model: ElucidatedDiffusion, round_index: int, real: RowBuffer, seed: int
     ) -> tuple[ElucidatedDiffusion, int]:
         """Train; the averaged model (EMA) at the end, and the number of steps."""
+        model.trained_on = self._provenance(real)
         folder = None
         if self.folder is not None:
             folder = self.folder / f"round-{round_index}"
-            settings = {"model": fingerprint(model), "rows": _digest(real), "seed": seed}
+            settings = {"model": fingerprint(model), "rows": model.trained_on.digest, "seed": seed}
             settings |= self._prompts.settings() if self._prompts else {}
             _claim(RunFolder(folder, "round.json", settings | {"gin": gin.config_str()}))
         shorter: dict[str, Any] = {}
@@ -235,6 +241,22 @@ class SyntheticRefill:
                 if other != folder:
                     shutil.rmtree(other)
         return trainer.ema.ema_model, trainer.step
+
+    def _provenance(self, real: RowBuffer) -> Provenance:
+        """That of a model of all rows that ``real`` holds, whose actions have an agent's units."""
+        units = ActionBounds.unit(real.layout.action_dim)
+        low, high = units.low.tolist(), units.high.tolist()
+        rows = real.valid_rows().cpu().numpy()
+        return Provenance(
+            env_id=self.env_id,
+            action_low=low,
+            action_high=high,
+            samples_low=low,
+            samples_high=high,
+            digest=rows_digest(real.layout, rows),
+            rows=len(rows),
+            held_out=0.0,
+        )
 
     def _ensemble(self, real: RowBuffer, seed: int, steps: int) -> TransitionEnsemble:
         """Regressions of all rows that ``real`` holds."""
@@ -277,11 +299,3 @@ def _claim(folder: RunFolder) -> None:
     except RunFolderError:
         shutil.rmtree(folder.path, ignore_errors=True)
     folder.claim(resume=True)
-
-
-def _digest(buffer: RowBuffer) -> str:
-    """A digest of the rows that the buffer holds, in their order."""
-    digest = hashlib.sha256()
-    for block in buffer.valid_rows().split(1 << 16):
-        digest.update(block.cpu().numpy())
-    return digest.hexdigest()[:16]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from synther.diffusion import model_io
-from synther.diffusion.conditioning.around import Around
+from synther.diffusion.conditioning.around import Around, amplified
 from synther.diffusion.conditioning.condition import Condition, Target
 from synther.diffusion.conditioning.policy import STRENGTH, Policy
 from synther.diffusion.conditioning.values import Values, with_values
@@ -108,18 +108,51 @@ class FittedModel:
             )
         return Transitions(*arrays, source="synthetic transitions")
 
-    def asked(
-        self, target: Target | Around | None, guidance: float | None, num_samples: int, seed: int
-    ) -> dict[str, Any]:
-        """What samples are asked for, as plain values; nothing where they are not."""
-        weight = 1.0 if guidance is None else guidance
-        asked = Asked.of(self.model, target, weight, num_samples, seed)
-        return {"asked": asked.settings()} if asked else {}
+    @property
+    def amplifies(self) -> bool:
+        """Whether there is a condition that :meth:`around` can raise the own values of rows in."""
+        condition = self.model.condition
+        return condition is not None and not condition.labels
 
-    def repairs(self) -> dict[str, Any]:
-        """What the last stage does to samples, as plain values; nothing where it is off."""
-        stage = self._generator.last_stage()
-        return {"repairs": stage.settings()} if stage else {}
+    def around(
+        self,
+        real: Transitions,
+        num_samples: int,
+        noise: float,
+        target: Target | None,
+        values: NDArray[np.float64] | None,
+        seed: int,
+    ) -> Around:
+        """A target of samples that begin at rows of ``real``, drawn at random, each as often as any
+        other. Without ``target`` they are asked for more than the rows' own ``values``, where these
+        are given.
+        """
+        order = np.random.default_rng(seed % 2**32)
+        rounds = -(-num_samples // len(real))
+        drawn = [order.permutation(len(real)) for _ in range(rounds)]
+        chosen = np.concatenate(drawn)[:num_samples]
+        condition = self.model.condition
+        if target is None and condition is not None and values is not None:
+            target = amplified(condition, values[chosen])
+        return Around(torch.from_numpy(self.layout.pack(real)[chosen]), noise, target)
+
+    def described(
+        self,
+        num_samples: int,
+        seed: int,
+        target: Target | Around | None = None,
+        guidance: float | None = None,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """The metadata of samples that :meth:`draw` gives: those of the data, what the model is of,
+        what the last stage does, what was asked for, and ``more``, in plain values."""
+        said = {**self.provenance, **more, "sample_seed": seed}
+        if stage := self._generator.last_stage():
+            said["repairs"] = stage.settings()
+        weight = 1.0 if guidance is None else guidance
+        if asked := Asked.of(self.model, target, weight, num_samples, seed):
+            said["asked"] = asked.settings()
+        return {**self.metadata, "source": "SynthER", "synther": said}
 
     @functools.cached_property
     def _generator(self) -> SimpleDiffusionGenerator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 import warnings
@@ -17,26 +16,21 @@ from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from synther.datasets import as_transitions, with_action_bounds
-from synther.diffusion.conditioning.around import NOISE, Around, amplified
+from synther.diffusion.conditioning.around import NOISE, Around
 from synther.diffusion.conditioning.condition import ConditionError, Target
 from synther.diffusion.conditioning.policy import STRENGTH, Policy
 from synther.diffusion.conditioning.values import Values, values_of
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.fidelity.held_out import HELD_OUT_ROWS
-from synther.diffusion.provenance import Provenance
-from synther.diffusion.successors import fit_ensemble
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.ranges import Count, Finite, NotNegative, Seed, Share, checked
 from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import MIN_ROWS, UpsampleConfig, resolve_config
-from synther.upsampling.model import FittedModel, train
-from synther.upsampling.verdict import FidelityWarning, Verdict, judge
+from synther.upsampling.learning import Round, enough, learn, seed_of
+from synther.upsampling.model import FittedModel
+from synther.upsampling.verdict import FidelityWarning, Verdict
 
-MIN_HELD_OUT = 50
-JUDGED_ROWS = 5_000
-"""Samples that a verdict is based on."""
 REFIT_SHARE = 0.25
 """A refit takes this share of the steps of a fit, where nothing else is said."""
 
@@ -175,19 +169,12 @@ class Upsampler:
         """
         fitted = self._require_fitted()
         if seed is None:
-            seed = _seed(self.seed, "sample", self._draws)
+            seed = seed_of(self.seed, "sample", self._draws)
             self._draws += 1
-        repairs = fitted.repairs()
-        provenance = {
-            **fitted.provenance,
-            **repairs,
-            "verdict": str(self.verdict),
-            "sample_seed": seed,
-            **fitted.asked(target, guidance, num_samples, seed),
-            **({} if policy is None else {"policy_strength": policy_strength}),
-        }
-        metadata = {**fitted.metadata, "source": "SynthER", "synther": provenance}
-        drawn = fitted.draw(num_samples, seed, target, guidance, policy, policy_strength)
+        asked = (num_samples, seed, target, guidance)
+        followed = {} if policy is None else {"policy_strength": policy_strength}
+        metadata = fitted.described(*asked, verdict=str(self.verdict), **followed)
+        drawn = fitted.draw(*asked, policy, policy_strength)
         return replace(drawn, metadata=metadata)
 
     def values_of(self, transitions: Transitions, given: Any = None) -> Values:
@@ -226,16 +213,11 @@ class Upsampler:
         """
         fitted = self._require_fitted()
         transitions = as_transitions(real)
-        order = np.random.default_rng(_seed(self.seed, "around", num_samples) % 2**32)
-        rounds = -(-num_samples // len(transitions))
-        drawn = [order.permutation(len(transitions)) for _ in range(rounds)]
-        chosen = np.concatenate(drawn)[:num_samples]
-        condition = fitted.model.condition
-        if target is None and condition is not None and not condition.labels:
-            own = self.values_of(transitions, values).values[chosen]
-            target = amplified(condition, own)
-        rows = torch.from_numpy(fitted.layout.pack(transitions)[chosen])
-        return Around(rows, noise, target)
+        own = None
+        if target is None and fitted.amplifies:
+            own = self.values_of(transitions, values).values
+        seed = seed_of(self.seed, "around", num_samples)
+        return fitted.around(transitions, num_samples, noise, target, own, seed)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the model, with all that it says of itself; whole or not at all.
@@ -313,55 +295,19 @@ class Upsampler:
                     f"condition '{config.condition}' is not that of the present model, which a "
                     "refit goes on from; use fit for a new model"
                 )
-        split_seed, train_seed, judge_seed, ensemble_seed = (
-            _seed(self.seed, use, self._rounds) for use in ("split", "train", "judge", "ensemble")
-        )
-        share = max(config.held_out, MIN_HELD_OUT / len(transitions))
-        share = min(share, HELD_OUT_ROWS / len(transitions))
-        kept, apart = transitions.split_rows(share, split_seed)
-        training, held_out = transitions.subset(kept), transitions.subset(apart)
-        # A model that goes on may have learnt any row before.
-        fresh = start is None
-        learnt = Provenance.of(
-            transitions, held_out=share if fresh else None, seed=split_seed if fresh else None
-        )
-        bounds = learnt.sample_bounds
-        assert bounds is not None
         device = runtime.resolve_device(self.device)
-        values = values and values.subset(kept)
-        model = train(training, layout, config, device, train_seed, start, values)
-        model.trained_on = learnt
-        ensemble = fit_ensemble(
-            training, seed=ensemble_seed, device=device, at_most=2 * config.steps
+        this_round = Round(self.seed, self._rounds)
+        self._fitted, self.verdict = learn(
+            transitions, layout, config, device, this_round, start, values
         )
         self._rounds += 1
-        counts = {"rows": len(transitions), "round": self._rounds, "seed": self.seed}
-        self._fitted = FittedModel(
-            model=model,
-            layout=layout,
-            bounds=(bounds.low.tolist(), bounds.high.tolist()),
-            config=config,
-            metadata=learnt.metadata(),
-            provenance={**counts, **asdict(config)},
-            ensemble=ensemble,
-        )
-        drawn = self._fitted.draw(JUDGED_ROWS, judge_seed)
-        law = copy.deepcopy(ensemble).cpu()
-        self.verdict = judge(
-            training,
-            held_out,
-            drawn,
-            terminals=layout.terminals,
-            successors=law,
-            unseen=fresh,
-        )
         tqdm.write(f"SynthER, {len(transitions)} rows: {self.verdict}", file=sys.stderr)
         if not self.verdict.trusted:
             warnings.warn(str(self.verdict), FidelityWarning, stacklevel=3)
         return self
 
     def _checked(self, data: Any) -> Transitions:
-        return with_action_bounds(_enough(as_transitions(data)), **self._bounds)
+        return with_action_bounds(enough(as_transitions(data)), **self._bounds)
 
     def _config_for(self, transitions: Transitions) -> UpsampleConfig:
         return resolve_config(self._chosen, len(transitions), runtime.resolve_device(self.device))
@@ -372,20 +318,5 @@ class Upsampler:
         return self._fitted
 
 
-def _enough(transitions: Transitions) -> Transitions:
-    if len(transitions) < MIN_ROWS:
-        raise TransitionError(
-            f"{transitions.source}: {len(transitions)} rows, expected {MIN_ROWS} or more; a model "
-            "of fewer repeats them"
-        )
-    return transitions
-
-
 def _plain(bound: ArrayLike | None) -> Any:
     return None if bound is None else np.asarray(bound).tolist()
-
-
-def _seed(seed: int, use: str, number: int) -> int:
-    """A seed for one use of many, each independent of the others."""
-    sequence = np.random.SeedSequence((seed, number, *use.encode()))
-    return int(sequence.generate_state(1, np.uint64)[0] % 2**62)

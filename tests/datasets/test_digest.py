@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from synther.datasets.digest import content_digest, file_digest, pixel_digest
-from synther.transitions import FIELDS, Transitions
+from synther.datasets.digest import content_digest, file_digest, pixel_digest, rows_digest
+from synther.transitions import FIELDS, TransitionLayout, Transitions
 from tests.data import random_transitions
 from tests.pixels.helpers import columns, episodes
 
@@ -26,6 +26,13 @@ def test_a_single_number_anywhere_makes_another_digest(tmp_path: Path) -> None:
     assert len(digests) == 2 + len(FIELDS)
     again = replace(rows, metadata={"dataset": "of another name"}, source="elsewhere")
     assert content_digest(Transitions.load(again.save(tmp_path / "a.npz"))) in digests
+
+
+def test_rows_have_the_digest_of_the_transitions_that_they_are() -> None:
+    data = random_transitions(50)
+    layout = TransitionLayout.of(data)
+    assert rows_digest(layout, layout.pack(data)) == content_digest(data)
+    assert rows_digest(layout, layout.pack(data)[1:]) == content_digest(data.subset(slice(1, 50)))
 
 
 def test_pictures_count_as_well_as_numbers(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from synther.datasets import digest
 from synther.diffusion.fidelity.held_out import hold_out
 from synther.diffusion.known_model import latest_model, split_of
 from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.files import atomic, checkpoint
 from synther.files.checkpoint import CheckpointError
-from synther.transitions import Transitions
+from synther.transitions import FIELDS, Transitions
 from tests.data import random_transitions
 from tests.diffusion.models import tiny_trainer
 
@@ -51,6 +52,18 @@ def test_the_split_is_that_of_the_training_whatever_the_command_says(folder: Pat
     np.testing.assert_array_equal(found.held_out.rewards, held_out.rewards)
     assert found.reference == "held-out real rows"
     assert found.note == "held out from training: 20 rows, seed 7"
+
+
+def test_the_data_are_hashed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, plain = [], digest.hash_of
+
+    def counted(arrays: Any) -> str:
+        hashed.append(sorted(arrays))
+        return plain(arrays)
+
+    monkeypatch.setattr(digest, "hash_of", counted)
+    assert split(folder).reference == "held-out real rows"
+    assert hashed == [sorted(FIELDS)]
 
 
 def test_other_data_of_the_same_columns_are_refused(folder: Path) -> None:

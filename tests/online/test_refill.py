@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from synther.datasets import with_action_bounds
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.fidelity.held_out import known_of, split_like_training
 from synther.diffusion.model_io import load_model
+from synther.diffusion.provenance import Provenance
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.replay import RowBuffer
@@ -124,6 +127,19 @@ def test_the_normaliser_skips_what_it_was_told_to(tmp_path, skip_reward_norm):
     assert model.layout == LAYOUT
     assert normalizer.skip_dims == ((reward, 9) if skip_reward_norm else (9,))
     np.testing.assert_allclose(normalizer.mean, expected, rtol=1e-5)
+
+
+def test_a_model_says_what_it_was_trained_on(tmp_path):
+    """As an offline one does, so that a report on its samples knows its rows."""
+    real = real_buffer()
+    refilled(make_refill(tmp_path, env_id="Counter-v0"), real=real)
+    path = tmp_path / "round-0" / f"model-{STEPS}.pt"
+    held = LAYOUT.unpack(real.valid_rows().cpu().numpy(), metadata={"env_id": "Counter-v0"})
+    held = with_action_bounds(held, low=-1, high=1)
+    assert known_of(path) == Provenance.of(held, held_out=0.0)
+    found = split_like_training(held, [path])
+    assert "trained on all rows" in found.note
+    assert "digest" in split_like_training(held.subset(slice(100)), [path]).note
 
 
 KILLED = """
