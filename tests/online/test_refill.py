@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from synther.datasets import with_action_bounds
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import known_of, split_like_training
 from synther.diffusion.model_io import load_model
@@ -134,8 +133,8 @@ def test_a_model_says_what_it_was_trained_on(tmp_path):
     real = real_buffer()
     refilled(make_refill(tmp_path, env_id="Counter-v0"), real=real)
     path = tmp_path / "round-0" / f"model-{STEPS}.pt"
-    held = LAYOUT.unpack(real.valid_rows().cpu().numpy(), metadata={"env_id": "Counter-v0"})
-    held = with_action_bounds(held, low=-1, high=1)
+    said = {"env_id": "Counter-v0", "action_low": -1.0, "action_high": 1.0}
+    held = LAYOUT.unpack(real.valid_rows().cpu().numpy(), metadata=said)
     assert known_of(path) == Provenance.of(held, held_out=0.0)
     found = split_like_training(held, [path])
     assert "trained on all rows" in found.note
