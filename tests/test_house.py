@@ -27,6 +27,8 @@ COMMANDS = [
     "synther/report.py",
 ] + [f"synther/corl/algorithms/{name}.py" for name in ("td3_bc", "iql", "edac", "cql")]
 SIMULATORS = ("gymnasium", "mujoco", "dm_control", "shimmy")
+SLOW = ("scipy.stats", "scipy.spatial", "scipy.cluster")
+"""A second of imports, which only those wait for who compare distributions."""
 OPTIONAL = (*SIMULATORS, "minari", "ogbench", "wandb", "tensorboard")
 
 
@@ -66,9 +68,11 @@ for name in {OPTIONAL!r}:
 import importlib
 for name in {MODULES!r}:
     importlib.import_module(name)
+print([name for name in {SLOW!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
 
 
 def test_an_algorithm_does_not_load_the_rest_of_the_house() -> None:

@@ -28,7 +28,6 @@ from synther.datasets import load_dataset, with_action_bounds
 from synther.diffusion.conditioning.values import Values, named_values, with_values
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import HELD_OUT, rows_to_hold_out
-from synther.diffusion.fidelity.plots import plot_marginals
 from synther.diffusion.fidelity.report import report
 from synther.diffusion.fidelity.verdict import judge
 from synther.diffusion.generation.atoms import match_atoms
@@ -255,6 +254,9 @@ def _report(
     split: Split,
     generator: SimpleDiffusionGenerator,
 ) -> None:
+    # Here, since a command that only says its flags, or what is wrong with them, draws nothing.
+    from synther.diffusion.fidelity.plots import plot_marginals
+
     training, held_out = split.training, split.held_out
     terminals = generator.layout.terminals
     # Rows are independent, so the head of the file stands for all of it.

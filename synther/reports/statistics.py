@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -49,7 +49,7 @@ def mean(scores: Scores) -> NDArray[np.float64]:
 def interquartile_mean(scores: Scores) -> NDArray[np.float64]:
     """Mean of the middle half of all scores, those of all tasks together."""
     together = np.concatenate(scores, axis=-1)
-    return np.asarray(stats.trim_mean(together, 0.25, axis=-1))
+    return np.asarray(scipy.stats.trim_mean(together, 0.25, axis=-1))
 
 
 def optimality_gap(scores: Scores) -> NDArray[np.float64]:
@@ -84,7 +84,7 @@ def estimate(statistic: Statistic, scores: Scores, seed: int = 0) -> Estimate:
     value = float(statistic(scores))
     if min(len(each) for each in scores) < 2:
         return Estimate(value, None)
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         tuple(scores),
         lambda *samples, axis: statistic([np.moveaxis(each, axis, -1) for each in samples]),
         n_resamples=RESAMPLES,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import stats
+import scipy
 
 FALSE_ALARM = 1e-4
 """The chance, for one kind of finding, that real rows are accused. A verdict has ten kinds, so that
@@ -57,7 +57,7 @@ UNSEEN_TOLERANCE = 0.001
 def standard_errors(comparisons: int = 1) -> float:
     """How many of them the largest of so many comparisons stays within, either way, but for a
     chance of ``FALSE_ALARM``."""
-    return float(stats.norm.isf(FALSE_ALARM / (2 * comparisons)))
+    return float(scipy.stats.norm.isf(FALSE_ALARM / (2 * comparisons)))
 
 
 def kolmogorov_smirnov(n: int, m: int, comparisons: int = 1) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from synther.diffusion.fidelity.distances import Advance, Rows
@@ -55,7 +55,7 @@ def nearest(
         for number in np.unique(blocks):
             chosen = np.flatnonzero(blocks == number)
             first = number * _BASE
-            distances = cdist(block[chosen], base[first : first + _BASE])
+            distances = scipy.spatial.distance.cdist(block[chosen], base[first : first + _BASE])
             if own is not None:
                 _leave_out(distances, own[chosen] - first)
             numbers[start + chosen] = first + distances.argmin(axis=1)

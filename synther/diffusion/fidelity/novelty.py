@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from synther.diffusion.fidelity import limits
 from synther.diffusion.fidelity.distances import Advance, Rows
@@ -157,7 +157,7 @@ def novelty(rows: Nearness, real: Nearness) -> Novelty:
     """
     distances, real_distances = rows.distances, real.distances
     threshold = np.quantile(real_distances, 0.01)
-    smaller = stats.mannwhitneyu(real_distances, distances).statistic  # pairs with d < d_real
+    smaller = scipy.stats.mannwhitneyu(real_distances, distances).statistic  # pairs with d < d_real
     low, median, high = np.quantile(distances, [0.05, 0.5, 0.95])
     number = max(1, round(COPY_QUANTILE * len(real.ratios)))
     ratio = np.partition(real.ratios, number - 1)[number - 1]

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.cluster.vq import vq
 
 from synther.diffusion.fidelity.distances import Rows
 from synther.diffusion.fidelity.held_out import draw
@@ -76,7 +76,7 @@ def _centres(rows: NDArray[np.float64], count: int, seed: int) -> NDArray[np.flo
     """Lloyd's algorithm from ``count`` of the rows; a centre that loses all of its rows stays."""
     centres = rows[draw(len(rows), count, seed)]
     for _ in range(_ITERATIONS):
-        nearest = vq(rows, centres)[0]
+        nearest = scipy.cluster.vq.vq(rows, centres)[0]
         counts = np.bincount(nearest, minlength=count)[:, None]
         sums = [np.bincount(nearest, column, count) for column in rows.T]
         centres = np.where(counts > 0, np.stack(sums, axis=1) / np.maximum(counts, 1), centres)
@@ -84,5 +84,5 @@ def _centres(rows: NDArray[np.float64], count: int, seed: int) -> NDArray[np.flo
 
 
 def _shares(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    counts = np.bincount(vq(rows, centres)[0], minlength=len(centres))
+    counts = np.bincount(scipy.cluster.vq.vq(rows, centres)[0], minlength=len(centres))
     return counts / len(rows)

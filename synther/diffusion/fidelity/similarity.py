@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from synther.diffusion.fidelity.distances import Rows
 from synther.transitions import TransitionLayout, Transitions
@@ -28,7 +28,7 @@ def marginal_similarities(a: Rows, b: Rows) -> NDArray[np.float64]:
     """``1 - D`` of each column ``[D]``, D the two-sample Kolmogorov-Smirnov statistic, the largest
     gap of the two empirical distribution functions."""
     columns = zip(a.T, b.T, strict=True)
-    return np.array([1 - stats.ks_2samp(x, y, method="asymp").statistic for x, y in columns])
+    return np.array([1 - scipy.stats.ks_2samp(x, y, method="asymp").statistic for x, y in columns])
 
 
 def correlation_similarity(a: Rows, b: Rows) -> float:
@@ -60,5 +60,5 @@ def ranks(rows: Rows) -> NDArray[np.float32]:
     them is Spearman's. float32 holds them exactly to 1.6e7 rows."""
     found = np.empty(rows.shape, np.float32)
     for column in range(rows.shape[1]):
-        found[:, column] = stats.rankdata(rows[:, column]) - (len(rows) + 1) / 2
+        found[:, column] = scipy.stats.rankdata(rows[:, column]) - (len(rows) + 1) / 2
     return found

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor
 
 from synther.diffusion.fidelity.distances import Rows
@@ -137,8 +137,8 @@ def _batches(numbers: Tensor, seed: int, kind: int) -> Iterator[Tensor]:
 
 def _area(real: NDArray[np.float32], synthetic: NDArray[np.float32]) -> tuple[float, float]:
     """The area under the ROC curve, ties counting half, and DeLong's variance of it."""
-    both = stats.rankdata(np.concatenate([real, synthetic]))
-    own_real, own_synthetic = stats.rankdata(real), stats.rankdata(synthetic)
+    both = scipy.stats.rankdata(np.concatenate([real, synthetic]))
+    own_real, own_synthetic = scipy.stats.rankdata(real), scipy.stats.rankdata(synthetic)
     above = (both[len(real) :] - own_synthetic) / len(real)  # of each synthetic row
     below = 1 - (both[: len(real)] - own_real) / len(synthetic)  # of each real one
     variance = above.var(ddof=1) / len(synthetic) + below.var(ddof=1) / len(real)

@@ -14,8 +14,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from synther.diffusion.successors.ensemble import Prediction, TransitionEnsemble
@@ -224,9 +224,9 @@ class ConsistentRows:
                     worse.append(column)
                 continue
             noise = ensemble.noisy.index(position)
-            units = gaps[:, position] / prediction.noise[:, noise]
-            real = ensemble.residuals[:, noise]
-            same = stats.ks_2samp(units.cpu().numpy(), real.cpu().numpy()).pvalue > SIGNIFICANCE
+            units = (gaps[:, position] / prediction.noise[:, noise]).cpu().numpy()
+            real = ensemble.residuals[:, noise].cpu().numpy()
+            same = scipy.stats.ks_2samp(units, real).pvalue > SIGNIFICANCE
             if not (same and (ratios[position] - 1).abs() <= allowed[position]):
                 worse.append(column)
         return worse
