@@ -172,7 +172,7 @@ class Upsampler:
             seed = seed_of(self.seed, "sample", self._draws)
             self._draws += 1
         asked = (num_samples, seed, target, guidance)
-        followed = {} if policy is None else {"policy_strength": policy_strength}
+        followed: dict[str, Any] = {} if policy is None else {"policy_strength": policy_strength}
         metadata = fitted.described(*asked, verdict=str(self.verdict), **followed)
         drawn = fitted.draw(*asked, policy, policy_strength)
         return replace(drawn, metadata=metadata)
