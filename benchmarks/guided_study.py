@@ -19,8 +19,8 @@ uniform numbers.
 rows; TD3+BC and IQL, 4 stacked seeds. Arms: the real rows; SynthER with the coordinates of 2023
 and no last stage, and with today's rows; these mixed with as many real ones; rows asked for the top
 quarter of returns with w = 1 and 2; real rows augmented under 1.3 times their return (GTA); and
-10 000 of today's rows at a time, which a run makes anew six times, all but the first of them guided
-to its own policy with strength 1 (PGD).
+4 000 of today's rows at a time, which each agent makes six times, and but for the first time guided
+to its own policy with strength 1 (PGD): over the four agents about as many as other arms' 100 000.
 
 **Score** of a run: the mean of its last three evaluations; offline it is normalised.
 

@@ -56,8 +56,9 @@ LABELS = {
     "GTA": Rows("return", "gta"),
     "PGD": Rows("new", "new", live=True),
 }
-LIVE_ROWS, REFRESHES = 10_000, 6
-"""Rows that an agent of such an arm has at a time, and how often in a run they are made."""
+LIVE_ROWS, REFRESHES = 4_000, 6
+"""Rows that an agent of such an arm has at a time, and how often in a run they are made: with four
+agents about as many in all as other arms have."""
 MODELS = {
     "2023": ("--gin_params", *coordinate_bindings("2023")),
     "new": (),
