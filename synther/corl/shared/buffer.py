@@ -121,6 +121,7 @@ def prepare_replay_buffer(
             num_steps=diffusion.num_steps,
             sampler=diffusion.sampler,
             consistency=diffusion.consistency,
+            kept=diffusion.sample_limit is not None,
         )
         learnt = getattr(generate, "trained_on", None)
         known = learnt.metadata() if learnt else {}

@@ -32,8 +32,8 @@ DEAR = 0.5
 class _FirstRows:
     """Shows the making of the first rows on a CPU, which may take a minute, and says its cost."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], advises: bool = True) -> None:
+        self.path, self.advises = Path(path), advises
 
     @contextlib.contextmanager
     def making(self, count: int, network: torch.nn.Module) -> Iterator[None]:
@@ -50,7 +50,7 @@ class _FirstRows:
         finally:
             hook.remove()
         thousand = 1000 * (time.perf_counter() - began) / count
-        if thousand > DEAR:
+        if self.advises and thousand > DEAR:
             tqdm.write(
                 f"{self.path}: a thousand rows take {thousand:.2g} s on this CPU, and each of them "
                 "is used once. Samples in a file are made once and used as often as you like: "
@@ -113,6 +113,7 @@ def rows_of_model(
     sampler: str | None = None,
     consistency: Consistency | None = None,
     threads: int = 0,
+    kept: bool = False,
 ) -> ModelRows:
     """A function that generates rows of ``layout`` with the model in ``path``.
 
@@ -125,6 +126,7 @@ def rows_of_model(
         consistency: whether rows are made consistent by the ensemble in the file, see
             ``consistency.py``; None: where there is one.
         threads: CPU threads while it generates; 0, every core, suits the denoiser's large products.
+        kept: whether rows are used again and again, so that a file of them would be no cheaper.
 
     Raises:
         CheckpointError: no such file, not a diffusion model, or one of rows of other columns.
@@ -147,5 +149,5 @@ def rows_of_model(
         )
     except ValueError as error:
         raise ConfigError(f"diffusion.sampler: {error}") from None
-    said = _FirstRows(path) if torch.device(device).type == "cpu" else None
+    said = _FirstRows(path, not kept) if torch.device(device).type == "cpu" else None
     return ModelRows(generator, os.fspath(path), threads, said)

@@ -63,6 +63,10 @@ def test_the_first_rows_have_a_bar_and_a_price(
     assert f"--results_folder {written[0].parent} " in said
     generate(40, noise)
     assert capsys.readouterr().err == ""
+    rows_of_model(written[0], AGENTS, "cpu", num_steps=3, kept=True)(40, noise)
+    said = capsys.readouterr().err
+    assert "40 rows of model-0.pt" in said
+    assert "used once" not in said
 
 
 def test_an_unknown_sampler_is_named(written: tuple[Path, TransitionLayout]) -> None:
