@@ -14,11 +14,16 @@ import torch
 from scipy import stats
 
 from synther.diffusion.generation.npz_stream import NpzStream
+from synther.learning.replay import Batch
 from synther.online.redq_sac import AgentConfig, REDQSACAgent
-from synther.pixels.frame_replay import FrameReplay
+from synther.pixels.frame_replay import FrameReplay, PixelBatch
+from synther.pixels.image_agent import DrQBC
+from synther.pixels.latent_agent import LatentAgent
 from synther.transitions import TransitionLayout
 from tests.online.helpers import DIMS, TINY_AGENT, random_block
-from tests.pixels.helpers import columns, episodes
+from tests.pixels.helpers import columns, config, episodes, update_at
+from tests.pixels.test_image_agent import batch_of
+from tests.pixels.test_latents import latent_batch
 
 pytestmark = pytest.mark.gpu
 LAYOUT = TransitionLayout(3, 2)
@@ -51,6 +56,25 @@ def test_a_block_of_online_updates(keys: dict[str, float]) -> None:
     with no_waits():
         for _ in range(3):
             agent.train_block()
+
+
+@pytest.mark.parametrize("algorithm", ["drq_bc", "bc"])
+def test_updates_from_pictures_and_of_heads_on_latents(algorithm: str) -> None:
+    """The spread of the policy's noise is another at each of them."""
+    settings = config(algo=algorithm, device="cuda", std_steps=4)
+    pictures, other = (
+        DrQBC(settings, 2, torch.Generator().manual_seed(3), "cuda") for _ in range(2)
+    )
+    heads = LatentAgent(settings, other, other.heads)
+    for learner, batch in (
+        (pictures, PixelBatch(*(each.to("cuda") for each in batch_of()))),
+        (heads, Batch(*(each.to("cuda") for each in latent_batch()))),
+    ):
+        noise = learner.noise(torch.Generator("cuda").manual_seed(1), 1)
+        update_at(learner, 1, batch, noise)  # which makes the optimisers' states
+        with no_waits():
+            for step in (2, 3):
+                update_at(learner, step, batch, noise)
 
 
 def test_a_fractional_count_is_met_on_average() -> None:
