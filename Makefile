@@ -103,6 +103,7 @@ gpu-check: $(VENV)/.installed-dev
 
 figures: $(VENV)/.installed
 	$(BIN)/python figs/draw_overview.py
+	$(BIN)/python figs/draw_fidelity_novelty.py
 	$(BIN)/python figs/draw_offline_learning.py
 	$(BIN)/python figs/draw_online_learning.py
 	$(BIN)/python figs/draw_sampler_study.py

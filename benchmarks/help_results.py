@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from offline_learning import REPOSITORY
 from rich.table import Table
 from row_quality import difference
 from scipy import stats
 
+from synther.files.figures import BETTER, TEXT_WIDTH, Figure, in_style
+
 RESULTS = REPOSITORY / "benchmarks/results/when_does_it_help"
+COLOURS = {"new": "#2471a3", "2023": "#7f8c8d", "mixed": "#d35400"}
 FIGURE = REPOSITORY / "figs/when_does_it_help"
 LAST = 3
 """Evaluations that a score is the mean of."""
@@ -102,26 +104,26 @@ def figure(found: Sequence[dict[str, Any]], algorithms: Sequence[str]) -> Figure
     a marker for each of ``algorithms``, bars for the 95 % intervals, and faint points where the
     curve on real rows is not flat."""
     panels = sorted({family(each["data"]) for each in found})
-    drawn = Figure(figsize=(3.4 * len(panels) + 0.6, 3.6), layout="constrained")
-    axes = np.atleast_1d(drawn.subplots(1, len(panels), sharey=True))
-    colours = {"new": "#2471a3", "2023": "#7f8c8d", "mixed": "#d35400"}
-    markers = dict(zip(algorithms, "osDv^P", strict=False))
-    for panel, axis in zip(panels, axes, strict=True):
-        labels = set()
-        for each in (each for each in found if family(each["data"]) == panel):
-            features, label = each["features"], f"{each['algorithm']}, {each['kind']}"
-            error = [[each["gain"] - each["low"]], [each["high"] - each["gain"]]]
-            axis.errorbar(
-                features["rows"] / features["columns"], each["gain"], yerr=error, capsize=2,
-                fmt=markers[each["algorithm"]], color=colours[each["kind"]], markersize=5,
-                label=None if label in labels else label, alpha=1.0 if each["flat"] else 0.4,
-            )  # fmt: skip
-            labels.add(label)
-        axis.axhline(0, color="black", linewidth=0.8)
-        axis.set_xscale("log")
-        axis.set_title(panel, fontsize=10)
-        axis.set_xlabel("rows per column", fontsize=9)
-        axis.legend(fontsize=7)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("gain over real rows (normalised score)", fontsize=9)
+    with in_style():
+        width = max(TEXT_WIDTH, 1.7 * len(panels) + 0.3)
+        drawn = Figure(figsize=(width, 3.0), layout="constrained")
+        axes = np.atleast_1d(drawn.subplots(1, len(panels), sharey=True))
+        marks = dict(zip(algorithms, "osDv^P", strict=False))
+        handles: dict[str, Any] = {}
+        for panel, axis in zip(panels, axes, strict=True):
+            for each in (each for each in found if family(each["data"]) == panel):
+                error = [[each["gain"] - each["low"]], [each["high"] - each["gain"]]]
+                drawn_point = axis.errorbar(
+                    each["features"]["rows"] / each["features"]["columns"], each["gain"],
+                    yerr=error, fmt=marks[each["algorithm"]], color=COLOURS[each["kind"]],
+                    markersize=4, capsize=2, alpha=1.0 if each["flat"] else 0.4,
+                )  # fmt: skip
+                handles.setdefault(f"{each['algorithm']}, {each['kind']}", drawn_point)
+            axis.axhline(0, color="black", linewidth=0.8)
+            axis.set_xscale("log")
+            axis.set_title(panel)
+            axis.grid(alpha=0.3)
+        axes[0].set_ylabel(f"gain over real rows (normalised score) {BETTER}")
+        drawn.supxlabel("rows per column", fontsize=8)
+        drawn.legend(handles.values(), handles, loc="outside upper center", ncols=6)
     return drawn

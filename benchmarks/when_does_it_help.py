@@ -63,6 +63,7 @@ from synther.corl.shared.config import DiffusionConfig
 from synther.datasets import load_dataset
 from synther.datasets.collect import NAMES, Budget, Collection
 from synther.files import atomic
+from synther.files.figures import save_figure
 
 Kind = Literal["real", "new", "2023", "mixed"]
 KINDS: tuple[Kind, ...] = ("real", "new", "2023", "mixed")
@@ -286,9 +287,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.table:
         atomic.write_json(Path(options.table), {"cells": found})
     if options.figure and found:
-        drawn = figure(found, list(AGENTS))
-        for suffix in ("png", "pdf"):
-            drawn.savefig(f"{FIGURE}.{suffix}", dpi=160)
+        save_figure(figure(found, list(AGENTS)), f"{FIGURE}.png")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,26 @@
-"""Draw ``figs/offline_learning.png`` from what ``benchmarks/offline_learning.py`` recorded.
+"""Draw ``figs/offline_learning.png`` and ``.pdf`` from the records of the study of that name.
 
 One panel for each algorithm and data set: the normalised score over updates, mean over seeds with a
 band of one standard error, learnt from the real rows and from SynthER's samples of them; dashed
 for runs in float32, where the others are in bf16 and compiled.
 """
 
+import argparse
 import itertools
 import json
-import re
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from synther.files.figures import (
+    BETTER,
+    TEXT_WIDTH,
+    Axes,
+    Figure,
+    MaxNLocator,
+    in_style,
+    save_figure,
+)
 from synther.runs.loggers import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -22,7 +29,14 @@ OUTPUT = Path(__file__).with_name("offline_learning.png")
 COLOURS = {"real": "#566573", "synther": "#d35400"}
 LABELS = {"real": "real rows", "synther": "SynthER's samples"}
 STYLES = {"": "-", "-fp32": "--"}
-NAME = re.compile(r"(?P<algorithm>[^-]+)-(?P<data>.+)-(?P<source>real|synther)(-fp32)?")
+ALGORITHMS = {"td3_bc": "TD3+BC", "iql": "IQL", "cql": "CQL", "edac": "EDAC"}
+DATA = {
+    "hopper-5pct": "hopper 5 %",
+    "hopper-15pct": "hopper 15 %",
+    "hopper-demo-v0": "hopper",
+    "halfcheetah-replay": "halfcheetah",
+}
+COLUMNS = 4
 
 
 def curve(run: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -43,36 +57,36 @@ def draw_panel(axis: Axes, algorithm: str, data: str) -> None:
         mean = scores.mean(axis=1)
         error = scores.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
         label = LABELS[source] + suffix.replace("-", ", ")
-        axis.plot(steps, mean, style, color=colour, label=label, marker="o", markersize=3)
+        axis.plot(steps, mean, style, color=colour, label=label, marker="o", markersize=2)
         axis.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-    if not axis.has_data():  # not finished yet
-        axis.set_axis_off()
-        return
-    axis.set_title(f"{algorithm}, {data}", fontsize=10)
-    axis.set_xlabel("updates", fontsize=8)
-    axis.tick_params(labelsize=8)
+    axis.set_title(f"{ALGORITHMS[algorithm]}, {DATA[data]}")
+    axis.xaxis.set_major_locator(MaxNLocator(3))
 
 
 def main() -> None:
-    names = [each for path in RESULTS.iterdir() if (each := NAME.fullmatch(path.name))]
-    algorithms = sorted({name["algorithm"] for name in names}, reverse=True)
-    data_sets = sorted({name["data"] for name in names})
-    figure = Figure(figsize=(3.3 * len(data_sets), 2.6 * len(algorithms)), layout="constrained")
-    axes = figure.subplots(len(algorithms), len(data_sets), squeeze=False)
-    for row, algorithm in enumerate(algorithms):
-        axes[row, 0].set_ylabel("normalised score", fontsize=8)
-        for column, data in enumerate(data_sets):
-            draw_panel(axes[row, column], algorithm, data)
-    handles = {
-        label: handle
-        for axis in axes.flat
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=8,
-        frameon=False,
-    )  # fmt: skip
-    figure.savefig(OUTPUT, dpi=110)
+    argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None).parse_args()
+    panels = [
+        (algorithm, data)
+        for algorithm, data in itertools.product(ALGORITHMS, DATA)
+        if list(RESULTS.glob(f"{algorithm}-{data}-*/result.json"))
+    ]
+    with in_style():
+        lines = -(-len(panels) // COLUMNS)
+        figure = Figure(figsize=(TEXT_WIDTH, 1.45 * lines + 0.4), layout="constrained")
+        axes = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
+        for axis, panel in zip(axes, panels, strict=False):
+            draw_panel(axis, *panel)
+        for unused in axes[len(panels) :]:
+            unused.remove()
+        figure.supylabel(f"normalised score {BETTER}", fontsize=8)
+        figure.supxlabel("updates", fontsize=8)
+        handles = {
+            label: handle
+            for axis in axes[: len(panels)]
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4)
+    save_figure(figure, OUTPUT)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw ``figs/overview.png``, the README's picture, from the demo's model: ``make demo figures``.
+"""Draw ``figs/overview.png`` and ``.pdf`` from the demo's model: ``make demo figures``.
 
 Every panel is drawn from numbers: two columns of the shipped transitions, the states of a sampler
 on its way from noise to data, and the samples that it arrives at.
@@ -8,8 +8,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 from torch import Tensor
 
@@ -17,6 +15,7 @@ from synther.datasets import load_dataset
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.model_io import load_model
 from synther.diffusion.samplers import heun_deterministic
+from synther.files.figures import TEXT_WIDTH, Axes, Figure, in_style, save_figure
 from synther.transitions import TransitionLayout
 
 OUTPUT = Path(__file__).with_name("overview.png")
@@ -46,16 +45,16 @@ def sampler_states(model: ElucidatedDiffusion, rows: int) -> dict[float, Tensor]
 
 def scatter(axis: Axes, rows: Tensor, title: str, colour: str) -> None:
     points = rows[:, list(COLUMNS.values())].numpy()
-    axis.scatter(points[:, 0], points[:, 1], s=1.0, c=colour, alpha=0.35, linewidths=0)
+    axis.scatter(*points.T, s=0.4, c=colour, alpha=0.35, linewidths=0, rasterized=True)
     axis.set(xticks=[], yticks=[], aspect="equal")
-    axis.set_title(title, fontsize=11, color=INK)
+    axis.set_title(title, color=INK, pad=4)
     for spine in axis.spines.values():
         spine.set_color("#bfc9ca")
 
 
 def draw(model: ElucidatedDiffusion, real: Tensor) -> Figure:
     states = sampler_states(model, ROWS)
-    figure = Figure(figsize=(13, 2.75))
+    figure = Figure(figsize=(TEXT_WIDTH, 1.45))
     axes = figure.subplots(1, 6, gridspec_kw={"wspace": 0.35, "width_ratios": [1] * 5 + [0.95]})
     figure.subplots_adjust(left=0.025, right=1.0, bottom=0.13, top=0.87)
     scatter(axes[0], model.normalizer.normalize(real), "real transitions", REAL)
@@ -67,31 +66,34 @@ def draw(model: ElucidatedDiffusion, real: Tensor) -> Figure:
     for axis, limit in zip(axes[:5], limits, strict=True):
         axis.set(xlim=limit, ylim=limit)
     axes[5].set_axis_off()
-    axes[5].text(0.0, 0.5, CONSUMERS, fontsize=11, color=INK, va="center")
+    axes[5].text(0.0, 0.5, CONSUMERS, fontsize=7, color=INK, va="center")
     captions = ("train", "", "", "sample", "learn")
     for left, right, caption in zip(axes[:-1], axes[1:], captions, strict=True):
         arrow = ConnectionPatch(
             (1.06, 0.5), (-0.06, 0.5), "axes fraction", "axes fraction",
-            axesA=left, axesB=right, arrowstyle="-|>", color=INK, mutation_scale=11,
+            axesA=left, axesB=right, arrowstyle="-|>", color=INK, mutation_scale=6,
         )  # fmt: skip
         figure.add_artist(arrow)
         left.text(
-            1.175, 0.56, caption, transform=left.transAxes, ha="center", fontsize=9, color=INK
+            1.175, 0.56, caption, transform=left.transAxes, ha="center", fontsize=6.5, color=INK
         )
     names = list(COLUMNS)
-    axes[0].set_xlabel(names[0], fontsize=9, color=INK, labelpad=2)
-    axes[0].set_ylabel(names[1], fontsize=9, color=INK, labelpad=2)
+    axes[0].set_xlabel(names[0], fontsize=7, color=INK, labelpad=2)
+    axes[0].set_ylabel(names[1], fontsize=7, color=INK, labelpad=2)
     return figure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the README's picture.")
-    parser.add_argument("--model", type=Path, default=MODEL)
+    text = "the demo's model (default: %(default)s)"
+    parser.add_argument("--model", type=Path, default=MODEL, help=text)
     loaded = load_model(parser.parse_args().model)
     data = load_dataset("hopper-demo-v0")
     rows = torch.from_numpy(TransitionLayout.of(data).pack(data))
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:ROWS]
-    draw(loaded.model, rows[chosen]).savefig(OUTPUT, dpi=110)
+    with in_style():
+        picture = draw(loaded.model, rows[chosen])
+    save_figure(picture, OUTPUT)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ the same for the real rows themselves and, on request, for other methods.
         --synthetic results/samples.npz --baselines noise,multiplicative,gmm
 
 ``--output`` then holds ``fidelity.json``, ``correlations.png``, ``novelty.png``,
-``projection.png``, and ``marginals-{name}.png`` for each set of samples.
+``projection.png``, and ``marginals-{name}.png`` for each set of samples, each also as ``.pdf``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from synther.diffusion.fidelity.assessment import assess
 from synther.diffusion.fidelity.baselines import make_baseline, parse_baseline
 from synther.diffusion.fidelity.held_out import split_like_training
 from synther.diffusion.fidelity.likelihood import held_out_log_likelihood
+from synther.diffusion.fidelity.marginals_plot import plot_marginals
 from synther.diffusion.fidelity.verdict import judge
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.log_likelihood and not any(path.suffix == ".pt" for path in args.synthetic):
         parser.error("--log_likelihood is of a model: name a .pt in --synthetic")
+    if args.names and (count := len(args.names)) != len(args.synthetic):
+        parser.error(f"--names: {count} names for {len(args.synthetic)} files of --synthetic")
     with command_errors(SamplingError, resume=False), cpu_threads(args.threads):
         run(args)
 
@@ -82,6 +85,13 @@ def build_parser() -> CommandParser:
         metavar="FILE",
         help="samples (.npz) or models (.pt), one or more; run.json beside them, as "
         "train_diffuser.py writes it, says which rows they did not see",
+    )
+    add(
+        "--names",
+        nargs="+",
+        metavar="NAME",
+        help="what the files of --synthetic are called in tables and pictures, one for each "
+        "(default: the files' own names)",
     )
     add(
         "--baselines",
@@ -150,10 +160,7 @@ def run(args: argparse.Namespace) -> None:
     )
     real = split_like_training(data, args.synthetic)
     terminals = bool(data.terminals.any())  # a column of zeros says nothing
-    samples = {
-        name: _rows_of(path, args, data)
-        for name, path in zip(_names(args.synthetic), args.synthetic, strict=True)
-    }
+    samples = {name: _rows_of(path, args, data) for name, path in _files(args).items()}
     for name in args.baselines:
         console.print(f"baseline {name}")
         samples[name] = make_baseline(
@@ -188,7 +195,7 @@ def run(args: argparse.Namespace) -> None:
     written = [report.save(output / "fidelity.json", plain)]
     for name, rows in samples.items():
         written.append(
-            plots.plot_marginals(
+            plot_marginals(
                 real.held_out,
                 rows,
                 output / f"marginals-{name.replace('/', '-')}.png",
@@ -212,15 +219,16 @@ def run(args: argparse.Namespace) -> None:
     console.print("\n".join(map(str, written)), soft_wrap=True)
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """A name for each file: its own, with the folder's before it where two are alike."""
-    stems = [path.stem for path in paths]
-    if len(set(stems)) == len(stems):
-        return stems
-    names = [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
+def _files(args: argparse.Namespace) -> dict[str, Path]:
+    """Each file by its name: the one given, or its own, with its folder's where two are alike."""
+    paths: Sequence[Path] = args.synthetic
+    names = args.names or [path.stem for path in paths]
+    if not args.names and len(set(names)) < len(names):
+        names = [f"{path.resolve().parent.name}/{path.stem}" for path in paths]
     if len(set(names)) < len(names):
-        raise ValueError(f"--synthetic: two files have the name {max(names, key=names.count)}")
-    return names
+        twice = max(names, key=names.count)
+        raise ValueError(f"--synthetic: two files have the name {twice}; --names gives them others")
+    return dict(zip(names, paths, strict=True))
 
 
 def _rows_of(path: Path, args: argparse.Namespace, data: Transitions) -> Transitions:
@@ -254,7 +262,7 @@ def _likelihoods(
 ) -> Path:
     """Write and say how likely the held-out rows are under each model."""
     found = {}
-    for name, file in zip(_names(args.synthetic), args.synthetic, strict=True):
+    for name, file in _files(args).items():
         if file.suffix == ".pt":
             model, layout = _load(file, args, held_out)
             rows = layout.pack(held_out)

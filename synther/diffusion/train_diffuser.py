@@ -58,7 +58,10 @@ from synther.transitions import TransitionLayout, Transitions
 __all__ = ["SimpleDiffusionGenerator", "main"]  # projects import the generator from here
 
 REPORT_ROWS = 100_000
-OWN = ("config.gin", "model-*.pt", "resume-*.pt", "fidelity.json", "marginals.png", ".*.npz.parts")
+OWN = (
+    "config.gin", "model-*.pt", "resume-*.pt", "fidelity.json", "marginals.p*", "marginals_page*",
+    ".*.npz.parts",
+)  # fmt: skip
 """What a run writes into its folder, beside its samples, which may have any name."""
 console = Console(soft_wrap=True, markup=False)  # a path stays whole, brackets and all
 
@@ -255,7 +258,7 @@ def _report(
     generator: SimpleDiffusionGenerator,
 ) -> None:
     # Here, since a command that only says its flags, or what is wrong with them, draws nothing.
-    from synther.diffusion.fidelity.plots import plot_marginals
+    from synther.diffusion.fidelity.marginals_plot import plot_marginals
 
     training, held_out = split.training, split.held_out
     terminals = generator.layout.terminals

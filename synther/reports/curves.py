@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.files import atomic
-from synther.files.figures import Axes, Figure
+from synther.files.figures import BETTER, Axes, Figure, MaxNLocator, in_style, save_figure
 from synther.reports.runs import Run
 from synther.reports.tables import Group
 
@@ -20,39 +19,46 @@ GRID_COLUMNS = 4
 
 
 def draw_curves(groups: Sequence[Group], path: str | os.PathLike[str]) -> Path:
-    """Draw all groups into one ``.png``.
+    """Draw all groups into one ``.png``, and a ``.pdf`` beside it.
 
     A method with SynthER is a solid line in the colour of the one without, which is dashed.
     """
     panels = [(group, task) for group in groups for task in group.tasks]
-    columns = min(GRID_COLUMNS, len(panels))
-    lines = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(3.6 * columns + 0.4, 2.8 * lines + 0.6), layout="constrained")
+    lines = math.ceil(len(panels) / GRID_COLUMNS)
+    columns = math.ceil(len(panels) / lines)
+    with in_style():
+        figure = Figure(figsize=(2.2 * columns + 0.3, 1.8 * lines + 0.5), layout="constrained")
+        _draw_panels(figure, panels, lines, columns)
+    return save_figure(figure, path)
+
+
+def _draw_panels(
+    figure: Figure, panels: Sequence[tuple[Group, str]], lines: int, columns: int
+) -> None:
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    groups = [group for group, _ in panels]
     bases = sorted({_base(run.method) for group in groups for run in group.runs})
     colours = {base: COLOURS[index % len(COLOURS)] for index, base in enumerate(bases)}
     for axis, (group, task) in zip(axes, panels, strict=False):
         for method in group.methods:
             if runs := group.of(task, method):
                 _draw_line(axis, runs, method, colours[_base(method)])
-        axis.set_title(task, fontsize=9)
-        axis.set_xlabel("environment steps" if group.online else "updates", fontsize=8)
-        axis.set_ylabel("normalised score" if group.measure == "score" else "return", fontsize=8)
-        axis.tick_params(labelsize=7)
+        axis.set_title(task)
+        axis.set_xlabel("environment steps" if group.online else "updates")
+        axis.set_ylabel("normalised score" if group.measure == "score" else "return")
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+    axes[0].set_ylabel(f"{axes[0].get_ylabel()} {BETTER}")
     for unused in axes[len(panels) :]:
-        unused.set_axis_off()
+        unused.remove()
     handles = {
         label: handle
-        for axis in axes
+        for axis in axes[: len(panels)]
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=max(2, columns),
-        fontsize=8, frameon=False, handlelength=3,
+        handlelength=3,
     )  # fmt: skip
-    with atomic.atomic_write(path) as file:
-        figure.savefig(file, dpi=120, format="png")
-    return Path(path)
 
 
 def band(runs: Sequence[Run]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
@@ -72,7 +78,7 @@ def band(runs: Sequence[Run]) -> tuple[NDArray[np.int64], NDArray[np.float64], N
 def _draw_line(axis: Axes, runs: Sequence[Run], method: str, colour: str) -> None:
     steps, mean, error = band(runs)
     style = "-" if "SynthER" in method else "--"
-    axis.plot(steps, mean, style, color=colour, marker="o", markersize=3, label=method)
+    axis.plot(steps, mean, style, color=colour, marker="o", markersize=2, label=method)
     axis.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
 
 

@@ -37,7 +37,9 @@ def render(runs: Runs, folder: Path) -> list[Path]:
     if (unfinished := unfinished_table(runs)) is not None:
         tables.append(unfinished)
     picture = folder / "curves.png"
-    picture.unlink(missing_ok=True)
+    pictures = [picture, picture.with_suffix(".pdf")]
+    for old in pictures:
+        old.unlink(missing_ok=True)
     if groups:
         draw_curves(groups, picture)
     written = {
@@ -47,7 +49,7 @@ def render(runs: Runs, folder: Path) -> list[Path]:
     }
     for name, text in written.items():
         atomic.write_text(folder / name, text)
-    return [*(folder / name for name in written), *((picture,) if groups else ())]
+    return [*(folder / name for name in written), *(pictures if groups else ())]
 
 
 def summary(runs: Runs, groups: list[Group]) -> dict[str, Any]:

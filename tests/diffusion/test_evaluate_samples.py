@@ -14,7 +14,7 @@ pytest.importorskip("mujoco")
 
 from synther.datasets import load_dataset
 from synther.diffusion.evaluate_samples import main
-from synther.diffusion.fidelity import plots
+from synther.diffusion.fidelity import marginals_plot, plots
 from synther.diffusion.fidelity.held_out import hold_out
 from synther.diffusion.fidelity.likelihood import held_out_log_likelihood
 from synther.diffusion.model_io import load_model
@@ -31,7 +31,14 @@ HOPPER = load_dataset("hopper-demo-v0").subset(slice(0, 2000))
 @pytest.fixture(autouse=True)
 def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty files in place of pictures, whose drawing is most of the time; see test_plots.py."""
-    monkeypatch.setattr(plots, "_save", lambda figure, path: Path(path).touch())
+
+    def touch(pages: object, path: Path) -> Path:
+        for suffix in (".png", ".pdf"):
+            Path(path).with_suffix(suffix).touch()
+        return Path(path)
+
+    for module in (plots, marginals_plot):
+        monkeypatch.setattr(module, "save_figure", touch)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +98,7 @@ def test_samples_model_and_baseline_go_into_one_report(
     pictures = ["correlations", "novelty", "projection", "marginals-samples", "marginals-model-1"]
     for name in (*pictures, "marginals-noise=0.3"):
         assert (output / f"{name}.png").exists()
+        assert (output / f"{name}.pdf").exists()
 
 
 def test_the_log_likelihood_of_held_out_rows_under_a_model(run_folder: Path) -> None:
@@ -116,6 +124,9 @@ def test_without_a_simulator_and_without_a_run_the_rest_is_reported(tmp_path: Pa
     assert report["a/rows"]["dynamics"]["next_observation"] is None
     assert "not defined here" in report["a/rows"]["dynamics"]["reason"]
     assert (tmp_path / "out" / "marginals-b-rows.png").exists()
+    main(options(folder, "--synthetic", files[0], "--names", "SynthER", "--output", folder / "n"))
+    assert list(json.loads((folder / "n" / "fidelity.json").read_text()))[2:] == ["SynthER"]
+    assert (folder / "n" / "marginals-SynthER.pdf").exists()
 
 
 @pytest.mark.parametrize(
@@ -124,6 +135,7 @@ def test_without_a_simulator_and_without_a_run_the_rest_is_reported(tmp_path: Pa
         (["--baselines", "noize"], "baseline 'noize': expected one of noise"),
         (["--max_rows", "0"], "--max_rows: '0': expected 1 or more"),
         (["--device", "tpu"], "device 'tpu'"),
+        (["--names", "a", "b"], "--names: 2 names for 1 files"),
         (["--sampler", "nope"], "sampler 'nope': expected one of"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_report_that_fails_says_what_is_there_all_the_same(
     def fail(*_: Any, **__: Any) -> None:
         raise ImportError("no backend to draw with")
 
-    monkeypatch.setattr("synther.diffusion.fidelity.plots.plot_marginals", fail)
+    monkeypatch.setattr("synther.diffusion.fidelity.marginals_plot.plot_marginals", fail)
     words = KINDS["diffusion"].words(write_data(tmp_path / "data.npz"), tmp_path)
     with pytest.raises(SystemExit) as stopped:
         train_diffuser.main(words)

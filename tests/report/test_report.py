@@ -22,7 +22,7 @@ def test_a_report_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     offline_run(tmp_path / "b/z", [[1.0]], seeds=(2,), finished=False)
     report.main([str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "out")])
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"report.md", "report.tex", "curves.png", "summary.json"}
+    assert names == {"report.md", "report.tex", "curves.png", "curves.pdf", "summary.json"}
     text = (tmp_path / "out/report.md").read_text()
     assert "4 finished runs, 1 not finished" in text
     assert "| hopper-medium-v2 | 4.0 ± 2.0* | 60.4 ± 3.5 | 6.0 ± 1.0 |" in text
@@ -39,7 +39,7 @@ def test_a_report_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_only_unfinished_runs_make_a_report_without_a_picture(tmp_path: Path) -> None:
     offline_run(tmp_path / "x", [[1.0]], finished=False)
     report.main([str(tmp_path)])
-    assert not (tmp_path / "report/curves.png").exists()
+    assert not list((tmp_path / "report").glob("curves.*"))
     assert "0 finished runs, 1 not finished" in (tmp_path / "report/report.md").read_text()
 
 
@@ -66,5 +66,5 @@ def test_the_curves_have_a_panel_for_every_task(tmp_path: Path) -> None:
     one = draw_curves(groups_of(runs_of(run_of([1, 2]))), tmp_path / "one.png")
     runs = runs_of(*(run_of([1, 2], task=f"t{number}") for number in range(5)))
     five = draw_curves(groups_of(runs), tmp_path / "five.png")
-    assert imread(five).shape[1] > 3 * imread(one).shape[1]
+    assert imread(five).shape[1] > 2 * imread(one).shape[1]  # three in the first line
     assert imread(five).shape[0] > 1.5 * imread(one).shape[0]

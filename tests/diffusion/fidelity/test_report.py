@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synther.diffusion.fidelity.distances import sliced_wasserstein
-from synther.diffusion.fidelity.plots import plot_marginals
+from synther.diffusion.fidelity.marginals_plot import plot_marginals
 from synther.diffusion.fidelity.report import SCORES, compare, report
 from synther.diffusion.fidelity.similarity import correlations, ranks
 from synther.transitions import TransitionLayout, Transitions
