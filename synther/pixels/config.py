@@ -21,9 +21,9 @@ from synther.ranges import (
     Threads,
     Width,
 )
-from synther.runs.loggers import WandbMode
 from synther.runs.runtime import Precision
 from synther.runs.settings import check
+from synther.runs.wandb_logs import WandbMode
 
 Algorithm = Literal["drq_bc", "bc"]
 

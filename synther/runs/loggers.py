@@ -10,13 +10,18 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 from synther.files import atomic
 from synther.installed import install_hint
 from synther.runs.bars import ADVICE, Bar, in_notebook
-
-WandbMode = Literal["disabled", "offline", "online"]
+from synther.runs.wandb_logs import (
+    ID_FILE,
+    WandbAdapter,
+    WandbMode,
+    default_wandb_mode,
+    require_wandb,
+)
 
 
 class Adapter(Protocol):
@@ -31,11 +36,15 @@ class LogSettings(Protocol):
     """The part of a configuration, or of parsed flags, that chooses the log services."""
 
     @property
+    def resume(self) -> bool:
+        """Whether the run goes on with what its folder holds, in wandb too."""
+
+    @property
     def tensorboard(self) -> bool: ...
 
     @property
     def wandb_mode(self) -> WandbMode | None:
-        """See :func:`default_wandb_mode`."""
+        """See :func:`~synther.runs.wandb_logs.default_wandb_mode`."""
 
     @property
     def entity(self) -> str | None: ...
@@ -47,7 +56,7 @@ class LogSettings(Protocol):
     def group(self) -> str | None: ...
 
 
-LOG_FILES = ("metrics.jsonl", "events.out.tfevents.*")
+LOG_FILES = ("metrics.jsonl", "events.out.tfevents.*", ID_FILE)
 """What logs leave in a run's folder, beside wandb's own, which has a name of its own each time."""
 LOG_KEYS = frozenset({"tensorboard", "wandb_mode", "entity", "project", "group"})
 """The keys of :class:`LogSettings`; a run that is resumed may have others than before."""
@@ -143,17 +152,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _wandb() -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise ImportError(
-            "wandb logging was asked for and wandb is not installed: "
-            f"{install_hint('wandb')}, or --wandb-mode disabled"
-        ) from error
-    return wandb
-
-
 def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -163,25 +161,6 @@ def _summary_writer() -> Any:
             f"{install_hint('tensorboard')}"
         ) from error
     return SummaryWriter
-
-
-class _WandbAdapter:
-    def __init__(self, **settings: Any) -> None:
-        wandb = _wandb()
-        try:
-            self._run = wandb.init(**settings)
-        except Exception as error:  # wandb raises a dozen kinds: no key, no home directory, ...
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(
-                f"wandb could not be started ({reason:.300}); log in with 'wandb login', or choose "
-                "--wandb-mode offline or disabled"
-            ) from error
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(metrics), step=step)
-
-    def close(self) -> None:
-        self._run.finish()
 
 
 class _TensorBoardAdapter:
@@ -200,36 +179,15 @@ class _TensorBoardAdapter:
             self._writer.close()
 
 
-def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> WandbMode:
-    """The mode that was asked for, here or in wandb's own ``WANDB_MODE``; else offline where an
-    entity or key is set, else disabled.
-
-    It is never online by itself: with a key and no network, wandb blocks for minutes.
-    """
-    if mode is not None:
-        return mode
-    for each in get_args(WandbMode):
-        if os.environ.get("WANDB_MODE", "").lower() == each:
-            return each
-    return "offline" if entity or os.environ.get("WANDB_API_KEY") else "disabled"
-
-
 def require_services(settings: LogSettings) -> None:
     """Find out whether the log services that are asked for can be used, before a run touches
     anything.
 
     Raises:
         ImportError: a service's package is not installed.
-        ValueError: wandb is to be online, and knows no key.
+        ValueError: wandb is to be online, and has no key, or its server does not answer.
     """
-    mode = default_wandb_mode(settings.wandb_mode, settings.entity)
-    if mode != "disabled":
-        wandb = _wandb()
-        if mode == "online" and not wandb.api.api_key:
-            raise ValueError(
-                "--wandb-mode online needs a key: run wandb login, set WANDB_API_KEY, or choose "
-                "--wandb-mode offline"
-            )
+    require_wandb(settings.wandb_mode, settings.entity)
     if settings.tensorboard:
         _summary_writer()
 
@@ -252,9 +210,10 @@ def open_adapters(
     mode = default_wandb_mode(settings.wandb_mode, settings.entity)
     if mode != "disabled":
         adapters.append(
-            _WandbAdapter(
-                mode=mode,
-                dir=str(path),
+            WandbAdapter(
+                path,
+                mode,
+                resume=settings.resume,
                 config=dict(shown),
                 project=settings.project,
                 entity=settings.entity,

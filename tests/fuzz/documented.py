@@ -195,7 +195,10 @@ def _folder(path: Path) -> Path:
 
 
 def _without_key(folder: Path) -> None:
-    with mock.patch("synther.runs.loggers._wandb") as wandb:
+    with (
+        mock.patch("synther.runs.wandb_logs.imported") as wandb,
+        mock.patch.dict(os.environ, {"WANDB_API_KEY": ""}),
+    ):
         wandb.return_value.api.api_key = None
         _online(*_TINY_ONLINE, "--wandb-mode", "online")(folder)
 

@@ -17,7 +17,6 @@ from synther.runs.loggers import (
     LOG_KEYS,
     Adapter,
     Logger,
-    default_wandb_mode,
     open_adapters,
     read_metrics,
 )
@@ -25,7 +24,7 @@ from tests.events import scalars
 
 
 def opened(folder: Path, **asked_for: Any) -> tuple[Adapter, ...]:
-    nothing = {**dict.fromkeys(LOG_KEYS), "tensorboard": False}
+    nothing = {**dict.fromkeys(LOG_KEYS), "tensorboard": False, "resume": False}
     return open_adapters(folder, {}, SimpleNamespace(**{**nothing, **asked_for}))
 
 
@@ -106,46 +105,3 @@ def test_a_missing_tensorboard_is_a_clear_error(
     with pytest.raises(ImportError, match=re.escape(install_hint("tensorboard"))):
         opened(tmp_path, tensorboard=True)
     assert not list(tmp_path.iterdir())
-
-
-def test_wandb_is_never_online_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    assert default_wandb_mode(None) == "disabled"
-    assert default_wandb_mode(None, entity="team") == "offline"
-    assert default_wandb_mode("online") == "online"
-    monkeypatch.setenv("WANDB_API_KEY", "secret")
-    assert default_wandb_mode(None) == "offline"
-    assert default_wandb_mode("disabled") == "disabled"
-
-
-def test_wandb_s_own_variable_says_the_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "secret")
-    for mode in ("disabled", "offline", "online"):
-        monkeypatch.setenv("WANDB_MODE", mode)
-        assert default_wandb_mode(None) == mode
-        assert default_wandb_mode("disabled") == "disabled"
-    monkeypatch.setenv("WANDB_MODE", "dryrun")  # of old versions
-    assert default_wandb_mode(None) == "offline"
-
-
-def test_a_missing_wandb_is_a_clear_error_and_disabled_needs_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    assert opened(tmp_path, wandb_mode="disabled") == ()
-    with pytest.raises(ImportError, match=re.escape(install_hint("wandb"))):
-        opened(tmp_path, wandb_mode="offline")
-
-
-def test_wandb_that_does_not_start_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a key, a home directory or a network it raises a dozen kinds of errors."""
-
-    def refuse(**settings: object) -> None:
-        raise RuntimeError("Could not determine\n  home directory.")
-
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=refuse))
-    with pytest.raises(ValueError, match=r"\(Could not determine home directory\.\).*--wandb-mode"):
-        opened(tmp_path, wandb_mode="online")

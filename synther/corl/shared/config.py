@@ -22,9 +22,9 @@ from synther.ranges import (
     Threads,
     plain_types,
 )
-from synther.runs.loggers import WandbMode
 from synther.runs.runtime import CompileMode, Precision
 from synther.runs.settings import ConfigError, check, keywords
+from synther.runs.wandb_logs import WandbMode
 
 Consistency = Literal["off", "ensemble"]
 """As in ``synther.diffusion.generation.consistency``, which would load the model's code."""
