@@ -424,10 +424,13 @@ def test_a_negative_zero_is_no_terminal_and_does_not_look_like_one() -> None:
         (["observations", "actions", "rewards", "s2", "terminated"], "'terminals': data['termin"),
     ],
 )
-def test_arrays_of_other_names_get_the_mapping(names: list[str], hint: str) -> None:
-    with pytest.raises(TransitionError) as refused:
-        Transitions.from_arrays({name: np.zeros((2, 1)) for name in names})
-    assert hint in str(refused.value)
+def test_arrays_of_other_names_get_the_mapping(tmp_path: Path, names: list[str], hint: str) -> None:
+    given = {name: np.zeros((2, 1)) for name in names}
+    np.savez(tmp_path / "mine.npz", **given)
+    for door in (Transitions.from_arrays, lambda _: Transitions.load(tmp_path / "mine.npz")):
+        with pytest.raises(TransitionError) as refused:
+            door(given)
+        assert hint in str(refused.value)
 
 
 def test_printing_transitions_shows_a_summary() -> None:

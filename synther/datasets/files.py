@@ -25,6 +25,7 @@ from synther.action_bounds import KEYS as BOUNDS
 from synther.files.float32 import to_float32
 from synther.files.npz import LARGEST_COMPRESSION
 from synther.transitions import FloatArray, TransitionError, require_continuous
+from synther.transitions.text import mapping_hint
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
@@ -173,6 +174,7 @@ def _require_keys(found: list[str], source: str) -> None:
             f"{source}: missing {', '.join(map(repr, missing))}; found "
             f"{', '.join(map(repr, found)) or 'nothing'}, expected D4RL's layout with "
             f"{', '.join(REQUIRED_KEYS)} (and timeouts, next_observations where known)"
+            f"{mapping_hint([*missing, 'next_observations'], found)}"
         )
 
 

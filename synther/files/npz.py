@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,16 +43,23 @@ def read(
         FileNotFoundError: no such file.
         NpzError: not an ``.npz``, truncated, or an object array (which would have to be executed).
     """
+    with _opened(path) as archive:
+        members = set(archive.namelist())
+        return {
+            name: _read_member(archive, name, str(path), limit)
+            for name in names
+            if f"{name}.npy" in members
+        }
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+    """The archive; whatever is wrong with it while it is read is an :class:`NpzError`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; expected an .npz of arrays")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = set(archive.namelist())
-            return {
-                name: _read_member(archive, name, str(path), limit)
-                for name in names
-                if f"{name}.npy" in members
-            }
+            yield archive
     except (NpzError, MemoryError):
         raise
     except Exception as error:  # of a damaged file zipfile and numpy raise a dozen kinds
@@ -59,6 +67,17 @@ def read(
         raise NpzError(
             f"{path}: not a readable .npz ({what}); it may be truncated: fetch or write it again"
         ) from error
+
+
+def names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of the arrays that the file has.
+
+    Raises:
+        FileNotFoundError: no such file.
+        NpzError: not an ``.npz``, or truncated.
+    """
+    with _opened(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def length(path: str | os.PathLike[str], name: str) -> int:

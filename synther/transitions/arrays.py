@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,13 +117,7 @@ class Transitions:
     ) -> Transitions:
         """Build from a mapping that holds the five names of ``FIELDS``, and ``timeouts``,
         ``action_low`` and ``action_high`` if it likes; other keys are ignored."""
-        missing = [name for name in FIELDS if name not in arrays]
-        if missing:
-            raise TransitionError(
-                f"{source}: missing {', '.join(map(repr, missing))}; found "
-                f"{', '.join(map(repr, sorted(arrays))) or 'nothing'}, expected the five arrays "
-                f"{FIELDS}{mapping_hint(missing, list(arrays))}"
-            )
+        _require_names(arrays, source)
         five = {name: np.asarray(arrays[name]) for name in FIELDS}
         known: Any = arrays.get("timeouts")
         bounds = {key: np.asarray(arrays[key]).tolist() for key in BOUNDS if key in arrays}
@@ -272,6 +266,17 @@ class Transitions:
             raise TransitionError(f"{source}: an array does not fit in memory ({error})") from error
         except (ValueError, RecursionError) as error:
             raise TransitionError(f"{source}: 'metadata' is not JSON text ({error})") from error
+        if not arrays.keys() >= set(FIELDS):
+            _require_names(npz.names(path), source)
         if not isinstance(metadata, dict):
             raise TransitionError(f"{source}: 'metadata' is {metadata!r}, expected a JSON object")
         return cls.from_arrays({**arrays, **said}, metadata=metadata, source=source)
+
+
+def _require_names(found: Collection[str], source: str) -> None:
+    if missing := [name for name in FIELDS if name not in found]:
+        raise TransitionError(
+            f"{source}: missing {', '.join(map(repr, missing))}; found "
+            f"{', '.join(map(repr, sorted(found))) or 'nothing'}, expected the five arrays "
+            f"{FIELDS}{mapping_hint(missing, found)}"
+        )

@@ -87,6 +87,15 @@ def test_missing_key(write_hdf5, key):
     assert "'timeouts'" in message
 
 
+def test_keys_of_other_names_get_the_mapping(write_hdf5):
+    arrays = np.zeros((20, 3)), np.zeros((20, 3)), np.zeros(20)
+    yours = dict(zip(("obs", "next_obs", "done"), arrays, strict=True))
+    gone = dict.fromkeys(("observations", "next_observations", "terminals", "timeouts"))
+    message = error_of(write_hdf5(**gone, **yours))
+    assert "rename yours: {'observations': data['obs'], 'terminals': data['done'], " in message
+    assert "'next_observations': data['next_obs']} (without the rows that only ran" in message
+
+
 @pytest.mark.parametrize("key", ["observations", "actions", "rewards"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_value_that_is_not_finite_in_float32(write_hdf5, key, value):
