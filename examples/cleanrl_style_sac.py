@@ -1,5 +1,6 @@
 """SAC in one file, as CleanRL writes it, on Pendulum; SynthER is the two places that say so."""
 
+import argparse
 import copy
 
 import gymnasium as gym
@@ -10,6 +11,8 @@ from torch import nn
 
 import synther
 from synther.transitions import TransitionLayout
+
+argparse.ArgumentParser(description=__doc__).parse_args()  # --help says what this does
 
 STEPS, BATCH, TEMPERATURE, DISCOUNT = 4_000, 128, 0.02, 0.98
 

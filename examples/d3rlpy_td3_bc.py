@@ -3,12 +3,16 @@
 pip install -e '.[d3rlpy,envs]'
 """
 
+import argparse
+
 import d3rlpy
 from rich.console import Console
 
 import synther
 from synther.envs import make_env
 from synther.integrations.d3rlpy import to_mdp_dataset
+
+argparse.ArgumentParser(description=__doc__).parse_args()  # --help says what this does
 
 samples = synther.upsample("hopper-demo-v0", 20_000, config={"steps": 6_000})
 dataset = to_mdp_dataset(samples)

@@ -3,6 +3,7 @@
 pip install -e '.[minari]'
 """
 
+import argparse
 import json
 import os
 import tempfile
@@ -16,6 +17,8 @@ from rich.console import Console
 import synther
 from synther.datasets import load_dataset
 from synther.datasets.minari_writer import write_minari
+
+argparse.ArgumentParser(description=__doc__).parse_args()  # --help says what this does
 
 # Stands in for a data set of yours: the shipped transitions, written as the episodes they are.
 write_minari(load_dataset("hopper-demo-v0"), "example/hopper/real-v0")

@@ -3,13 +3,16 @@
 pip install -e '.[sb3]'
 """
 
+import argparse
+
 from rich.console import Console
 from stable_baselines3 import SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from synther.integrations.sb3 import SynthERCallback, SynthERReplayBuffer
 
-console = Console()
+argparse.ArgumentParser(description=__doc__).parse_args()  # --help says what this does
+
 synther = SynthERCallback(
     retrain_every=1_000,
     num_samples=10_000,
@@ -26,7 +29,6 @@ model = SAC(
     seed=0,
 )
 model.learn(2_500, callback=synther)
-
 # The buffer holds real and synthetic rows, and the diffusion model.
 model.save("sac.zip")
 model.save_replay_buffer("sac_replay.pkl")
@@ -35,4 +37,4 @@ model.load_replay_buffer("sac_replay.pkl")
 model.learn(1_400, callback=synther, reset_num_timesteps=False)
 
 mean, std = evaluate_policy(model, model.get_env(), n_eval_episodes=5)
-console.print(f"return after {model.num_timesteps} steps: {mean:.0f} +- {std:.0f}")
+Console().print(f"return after {model.num_timesteps} steps: {mean:.0f} +- {std:.0f}")

@@ -3,10 +3,14 @@
 pip install -e .
 """
 
+import argparse
+
 import numpy as np
 from rich.console import Console
 
 import synther
+
+argparse.ArgumentParser(description=__doc__).parse_args()  # --help says what this does
 
 # Any of these: a dict of five arrays, an .npz or .hdf5, a data set's name, a Minari data set, a
 # Stable-Baselines3 replay buffer, a d3rlpy data set. Here a point that is pushed about on a line.

@@ -22,7 +22,7 @@ def command(
     """The command of an algorithm: read the arguments, train, say the result in one line."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if "--help" in words or "-h" in words:
-        sys.stdout.write(flags(config_class).format_help())
+        sys.stdout.write(flags(config_class).format_help().rstrip() + "\n")
         return
     with command_errors():
         try:
