@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PYTEST_OPTIONS := -n auto --dist=worksteal --durations=10
 PYTEST := $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
-.PHONY: help demo test test-elsewhere test-slow docs lint format bench gpu-check figures clean coverage \
+.PHONY: help demo test test-elsewhere test-slow docs docs-check lint format bench gpu-check figures clean coverage \
 	test-lower-bounds test-newest test-extras test-matrix clean-clone-check wheel-check
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test-matrix  oldest and newest versions, coverage, extras, a clean clone; hours"
 	@echo "make wheel-check  a wheel, used from an empty folder in an empty environment"
 	@echo "make docs       the site, into site/; a warning is an error"
+	@echo "make docs-check  the site in headless Chromium: it loads, is searched, and nothing overflows"
 	@echo "make lint       ruff, mypy and import-linter alone"
 	@echo "make format     let ruff rewrite what it can"
 	@echo "make bench      speed, beside the machine's own matrix-multiply rate"
@@ -79,6 +80,10 @@ test-matrix: coverage test-lower-bounds test-newest test-extras clean-clone-chec
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+# The browser itself comes from outside: apt install chromium, or playwright install chromium.
+docs-check: docs
+	$(BIN)/python -m pytest -m slow -rs tests/test_site.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

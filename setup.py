@@ -39,7 +39,8 @@ EXTRAS = {
     "baselines": ["scikit-learn>=1.5", "ctgan>=0.11"],
     # gym 0.23 and mujoco-py; d4rl 1.1 goes in with --no-deps: docs/legacy.md
     "legacy": ["gym==0.23.1", "mujoco-py-cython3==2.1.2.15", "termcolor>=2.3", "click>=8.1"],
-    "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"],
+    # playwright: tests/test_site.py drives a browser with it
+    "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0", "playwright>=1.49"],
     "wandb": ["wandb>=0.22"],
     "tensorboard": ["tensorboard>=2.17"],
     # Many runs: sweep.py on Ray, or job arrays for Slurm.

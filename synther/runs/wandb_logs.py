@@ -15,7 +15,7 @@ from synther.installed import install_hint
 WandbMode = Literal["disabled", "offline", "online"]
 ID_FILE = "wandb_id.txt"
 """In a run's folder: the id of its run in wandb, for when it is resumed."""
-PATIENCE = 9.0
+PATIENCE = 6.0
 """Seconds that the server has for an answer before a run begins; wandb itself waits for minutes."""
 
 
