@@ -71,6 +71,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[s
         pages = sorted(
             f"{path.parent.relative_to(folder).as_posix()}/" for path in folder.rglob("index.html")
         )
+        assert "reference/" in pages
         yield f"http://127.0.0.1:{server.server_port}/", pages
         server.shutdown()
         thread.join()
@@ -96,7 +97,6 @@ def test_pages_load_and_nothing_overflows(
     site: tuple[str, list[str]], browser: Any, scheme: str
 ) -> None:
     address, pages = site
-    assert "reference/" in pages
     page = browser.new_page(color_scheme=scheme)
     faults: list[str] = []
     page.on("console", lambda said: said.type == "error" and faults.append(said.text))

@@ -167,6 +167,9 @@ def _require_hdf5_signature(path: Path) -> None:
     raise TransitionError(f"{path}: not an HDF5 file{hint} (begins with {start[:16]!r}); {_AGAIN}")
 
 
+_NEXT = "next_observations"
+
+
 def _require_keys(found: list[str], source: str) -> None:
     missing = [key for key in REQUIRED_KEYS if key not in found]
     if missing:
@@ -174,7 +177,7 @@ def _require_keys(found: list[str], source: str) -> None:
             f"{source}: missing {', '.join(map(repr, missing))}; found "
             f"{', '.join(map(repr, found)) or 'nothing'}, expected D4RL's layout with "
             f"{', '.join(REQUIRED_KEYS)} (and timeouts, next_observations where known)"
-            f"{mapping_hint([*missing, 'next_observations'], found)}"
+            f"{mapping_hint([key for key in (*REQUIRED_KEYS, _NEXT) if key not in found], found)}"
         )
 
 
