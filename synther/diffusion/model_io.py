@@ -19,6 +19,7 @@ from synther.diffusion.denoiser_network import (
 )
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.norm import NORMALIZERS
+from synther.diffusion.norm.transition_space import complete_state
 from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
@@ -197,7 +198,8 @@ def provenance_to_plain(model: ElucidatedDiffusion) -> dict[str, Any]:
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """``load_state_dict`` with an error that names the first parameter that does not fit."""
-    expected = module.state_dict()
+    expected, weights = module.state_dict(), dict(weights)
+    complete_state(weights)
     if missing := [name for name in expected if name not in weights]:
         raise CheckpointError(f"{source}: parameter '{missing[0]}' is missing")
     if surplus := [name for name in weights if name not in expected]:
@@ -208,7 +210,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
                 f"{source}: parameter '{name}' has shape {tuple(weights[name].shape)}, expected "
                 f"{tuple(value.shape)}"
             )
-    module.load_state_dict(dict(weights))
+    module.load_state_dict(weights)
 
 
 def _ema_weights(payload: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -246,11 +246,10 @@ class TransitionSpace(BaseNormalizer):
         return Table(values.double().cpu(), latents.double().cpu(), below, above)
 
     def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *arguments: Any, **options: Any
+        self, state_dict: dict[str, Any], *arguments: Any, **options: Any
     ) -> None:
-        if f"{prefix}latents" in state_dict:  # a file that is older than atoms that are matched
-            state_dict.setdefault(f"{prefix}decoding", state_dict[f"{prefix}latents"])
-        super()._load_from_state_dict(state_dict, prefix, *arguments, **options)
+        complete_state(state_dict)
+        super()._load_from_state_dict(state_dict, *arguments, **options)
         self._derived = None
 
     def _fit(self, rows: Tensor) -> dict[str, Tensor]:
@@ -291,6 +290,15 @@ class TransitionSpace(BaseNormalizer):
             return itself.kind != "constant"
         narrower = change.spread < NARROWER * itself.spread
         return narrower and itself.kind not in ("constant", "discrete")
+
+
+def complete_state(state: dict[str, Any]) -> None:
+    """Add to a state, of a map or of models that have one, what files lack that are older than
+    atoms that are matched: decoding then is as encoding is."""
+    for name in [
+        each for each in state if each == "latents" or each.endswith("normalizer.latents")
+    ]:
+        state.setdefault(name.removesuffix("latents") + "decoding", state[name])
 
 
 def _check_choices(
