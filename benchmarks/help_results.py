@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,18 @@ from rich.table import Table
 from row_quality import difference
 from scipy import stats
 
-from synther.files.figures import BETTER, TEXT_WIDTH, Figure, in_style
+from synther.files.figures import BETTER, TEXT_WIDTH, Axes, Figure, FixedLocator, in_style
 
 RESULTS = REPOSITORY / "benchmarks/results/when_does_it_help"
-COLOURS = {"new": "#2471a3", "2023": "#7f8c8d", "mixed": "#d35400"}
-FIGURE = REPOSITORY / "figs/when_does_it_help"
+FIGURE = REPOSITORY / "figs/when_does_it_help.png"
+KINDS = {
+    "new": ("samples alone", "#2471a3", 0.92),
+    "2023": ("samples of a 2023 model alone", "#7f8c8d", 1.0),
+    "mixed": ("half real rows, half samples", "#d35400", 1.08),
+}
+"""By kind of rows: its name in the figure, its colour, and where it stands beside its place."""
+TASKS = {"halfcheetah": "HC", "hopper": "Ho", "walker2d": "Wa"}
+"""Letters of tasks in the figure."""
 LAST = 3
 """Evaluations that a score is the mean of."""
 FLAT_POINTS = 1.0
@@ -101,29 +108,43 @@ def family(data: str) -> str:
 
 def figure(found: Sequence[dict[str, Any]], algorithms: Sequence[str]) -> Figure:
     """Gain against rows per column: a panel for each kind of data, a colour for each kind of rows,
-    a marker for each of ``algorithms``, bars for the 95 % intervals, and faint points where the
-    curve on real rows is not flat."""
+    a marker for each of ``algorithms``, bars for the 95 % intervals, letters for the task, and
+    faint points where the curve on real rows is not flat. Each panel has its own scale of gains."""
     panels = sorted({family(each["data"]) for each in found})
     with in_style():
-        width = max(TEXT_WIDTH, 1.7 * len(panels) + 0.3)
-        drawn = Figure(figsize=(width, 3.0), layout="constrained")
-        axes = np.atleast_1d(drawn.subplots(1, len(panels), sharey=True))
-        marks = dict(zip(algorithms, "osDv^P", strict=False))
-        handles: dict[str, Any] = {}
+        drawn = Figure(figsize=(TEXT_WIDTH, 2.4), layout="constrained")
+        axes = np.atleast_1d(drawn.subplots(1, len(panels), sharex=True))
+        known: dict[str, Any] = {}
         for panel, axis in zip(panels, axes, strict=True):
-            for each in (each for each in found if family(each["data"]) == panel):
-                error = [[each["gain"] - each["low"]], [each["high"] - each["gain"]]]
-                drawn_point = axis.errorbar(
-                    each["features"]["rows"] / each["features"]["columns"], each["gain"],
-                    yerr=error, fmt=marks[each["algorithm"]], color=COLOURS[each["kind"]],
-                    markersize=4, capsize=2, alpha=1.0 if each["flat"] else 0.4,
-                )  # fmt: skip
-                handles.setdefault(f"{each['algorithm']}, {each['kind']}", drawn_point)
-            axis.axhline(0, color="black", linewidth=0.8)
-            axis.set_xscale("log")
+            inside = [each for each in found if family(each["data"]) == panel]
+            known |= _draw_panel(axis, inside, dict(zip(algorithms, "osDv^P", strict=False)))
             axis.set_title(panel)
-            axis.grid(alpha=0.3)
-        axes[0].set_ylabel(f"gain over real rows (normalised score) {BETTER}")
+        axes[0].set_xlim(10, 10_000)
+        axes[0].xaxis.set_major_locator(FixedLocator([10, 100, 1_000, 10_000]))
+        axes[0].set_ylabel(f"gain over real rows {BETTER}")
         drawn.supxlabel("rows per column", fontsize=8)
-        drawn.legend(handles.values(), handles, loc="outside upper center", ncols=6)
+        drawn.legend(known.values(), known, loc="outside upper center", ncols=4)
     return drawn
+
+
+def _draw_panel(axis: Axes, found: Sequence[dict[str, Any]], markers: Mapping[str, str]) -> Any:
+    """Draw the cells of a kind of data; the handles of what is in it, by their names."""
+    known = {}
+    for each in found:
+        name, colour, shift = KINDS[each["kind"]]
+        at = each["features"]["rows"] / each["features"]["columns"] * shift
+        label = f"{each['algorithm'].replace('_', '+').upper()}, {name}"
+        known[label] = axis.errorbar(
+            at, each["gain"], yerr=[[each["gain"] - each["low"]], [each["high"] - each["gain"]]],
+            capsize=2, fmt=markers[each["algorithm"]], color=colour, markersize=4,
+            alpha=1.0 if each["flat"] else 0.4,
+        )  # fmt: skip
+        if each["kind"] == "new":
+            axis.annotate(
+                TASKS.get(each["data"].split("-")[0], ""), (at, each["gain"]), xytext=(-3, 0),
+                textcoords="offset points", ha="right", va="center", fontsize=6,
+            )  # fmt: skip
+    axis.axhline(0, color="black", linewidth=0.6)
+    axis.set_xscale("log")
+    axis.grid(alpha=0.3)
+    return known

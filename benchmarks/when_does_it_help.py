@@ -59,7 +59,6 @@ from rich.console import Console
 from row_quality import coordinate_bindings, evaluations, processor
 
 from synther.advise.features import describe, pilot_figures
-from synther.corl.shared.config import DiffusionConfig
 from synther.datasets import load_dataset
 from synther.datasets.collect import NAMES, Budget, Collection
 from synther.files import atomic
@@ -236,14 +235,6 @@ def do(folder: Path, run: Run, preparing: Lock) -> None:
     })  # fmt: skip
 
 
-def missing_key(wanted: Sequence[Run]) -> str | None:
-    """Why the runs cannot be done with this checkout; None where they can."""
-    known = {field.name for field in fields(DiffusionConfig)}
-    if "mix" not in known and any(run.kind == "mixed" for run in wanted):
-        return "this checkout has no --diffusion.mix: leave the mixed runs out by --only"
-    return None
-
-
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
@@ -274,8 +265,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                 console.print("python3 " + " ".join(map(str, command)))
         return
     if options.table is None and not options.figure:
-        if why := missing_key(wanted):
-            parser.error(why)
         folder = options.folder.resolve()
         with ThreadPoolExecutor(options.workers) as pool:
             # By task: the data sets of one share their SAC run.
@@ -287,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.table:
         atomic.write_json(Path(options.table), {"cells": found})
     if options.figure and found:
-        save_figure(figure(found, list(AGENTS)), f"{FIGURE}.png")
+        save_figure(figure(found, list(AGENTS)), FIGURE)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     for module in (help_results, when_does_it_help):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(when_does_it_help, "FIGURE", tmp_path / "figure")
+    monkeypatch.setattr(when_does_it_help, "FIGURE", tmp_path / "figure.png")
     (tmp_path / "results").mkdir()
     yield when_does_it_help
     for name in ("when_does_it_help", "help_results", "row_quality", "offline_learning"):
@@ -153,15 +153,3 @@ def test_rows_are_prepared_with_the_features_of_their_data_set(
     assert found["behaviour"]["score"] == 1.5
     assert found["pilot_error"] == 2.0
     assert found["episodes"] == round(study.describe(whole).episodes / 2)
-
-
-def test_a_checkout_without_mixing_says_so_before_anything_starts(
-    study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Without:
-        __dataclass_fields__: dict[str, Any] = {}  # noqa: RUF012
-
-    monkeypatch.setattr(study, "DiffusionConfig", Without)
-    with pytest.raises(SystemExit):
-        study.main(["--only", "*mixed*"])
-    assert "no --diffusion.mix" in capsys.readouterr().err
