@@ -24,7 +24,7 @@ COLUMNS = {"torso height": 0, "forward velocity": 5}
 SHOWN_SIGMAS = (3.0, 0.6, 0.15)
 ROWS = 8_000
 REAL, NOISE, SYNTHETIC, INK = "#566573", "#af7ac5", "#d35400", "#2c3e50"
-CONSUMERS = "TD3+BC,\nIQL, EDAC, CQL\nor your own agent"
+CONSUMERS = "TD3+BC, IQL,\nEDAC, CQL,\nor your agent"
 
 
 def sampler_states(model: ElucidatedDiffusion, rows: int) -> dict[float, Tensor]:
@@ -54,28 +54,28 @@ def scatter(axis: Axes, rows: Tensor, title: str, colour: str) -> None:
 
 def draw(model: ElucidatedDiffusion, real: Tensor) -> Figure:
     states = sampler_states(model, ROWS)
-    figure = Figure(figsize=(TEXT_WIDTH, 1.45))
-    axes = figure.subplots(1, 6, gridspec_kw={"wspace": 0.35, "width_ratios": [1] * 5 + [0.95]})
+    figure = Figure(figsize=(TEXT_WIDTH, 1.3))
+    axes = figure.subplots(1, 6, gridspec_kw={"wspace": 0.5, "width_ratios": [1] * 5 + [0.9]})
     figure.subplots_adjust(left=0.025, right=1.0, bottom=0.13, top=0.87)
     scatter(axes[0], model.normalizer.normalize(real), "real transitions", REAL)
     for axis, shown in zip(axes[1:4], SHOWN_SIGMAS, strict=True):
         sigma = min(states, key=lambda level: abs(level - shown))
         scatter(axis, states[sigma], f"noise level {sigma:.2g}", NOISE)
-    scatter(axes[4], states[0.0], "synthetic transitions", SYNTHETIC)
+    scatter(axes[4], states[0.0], "new transitions", SYNTHETIC)
     limits = [(-3.2, 3.2)] * 5
     for axis, limit in zip(axes[:5], limits, strict=True):
         axis.set(xlim=limit, ylim=limit)
     axes[5].set_axis_off()
-    axes[5].text(0.0, 0.5, CONSUMERS, fontsize=7, color=INK, va="center")
+    axes[5].text(-0.05, 0.5, CONSUMERS, fontsize=7, color=INK, va="center")
     captions = ("train", "", "", "sample", "learn")
     for left, right, caption in zip(axes[:-1], axes[1:], captions, strict=True):
         arrow = ConnectionPatch(
-            (1.06, 0.5), (-0.06, 0.5), "axes fraction", "axes fraction",
+            (1.08, 0.5), (-0.08, 0.5), "axes fraction", "axes fraction",
             axesA=left, axesB=right, arrowstyle="-|>", color=INK, mutation_scale=6,
         )  # fmt: skip
         figure.add_artist(arrow)
         left.text(
-            1.175, 0.56, caption, transform=left.transAxes, ha="center", fontsize=6.5, color=INK
+            1.25, 0.56, caption, transform=left.transAxes, ha="center", fontsize=6.5, color=INK
         )
     names = list(COLUMNS)
     axes[0].set_xlabel(names[0], fontsize=7, color=INK, labelpad=2)
@@ -84,7 +84,7 @@ def draw(model: ElucidatedDiffusion, real: Tensor) -> Figure:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the README's picture.")
+    parser = argparse.ArgumentParser(description="Draw the picture of the idea.")
     text = "the demo's model (default: %(default)s)"
     parser.add_argument("--model", type=Path, default=MODEL, help=text)
     loaded = load_model(parser.parse_args().model)
