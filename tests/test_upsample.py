@@ -201,9 +201,12 @@ def test_a_refit_goes_on_from_the_weights_with_the_normaliser_of_the_new_rows(
     before = upsampler._fitted.model.net.state_dict()
     seen: list[int] = []
     original = trainer.Trainer.train
-    monkeypatch.setattr(
-        trainer.Trainer, "train", lambda self: (seen.append(self.train_num_steps), original(self))
-    )
+
+    def counted(self: trainer.Trainer, **options: Any) -> None:
+        seen.append(self.train_num_steps)
+        original(self, **options)
+
+    monkeypatch.setattr(trainer.Trainer, "train", counted)
     moved = replace(related(600), observations=related(600).observations + 100)
     upsampler.refit(moved)
     assert seen == [10]
