@@ -30,7 +30,7 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import HELD_OUT, rows_to_hold_out
 from synther.diffusion.fidelity.report import report
 from synther.diffusion.fidelity.verdict import judge
-from synther.diffusion.generation.atoms import match_atoms
+from synther.diffusion.generation.bounded import match_bounded
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.sample_files import require_no_larger, sample_files
 from synther.diffusion.known_model import Split, latest_model, split_of
@@ -188,7 +188,7 @@ def _train(
                     adapters=adapters,
                 )
             )
-        trainer.train(finish=match_atoms)
+        trainer.train(finish=match_bounded)
     return trainer.ema.ema_model, layout
 
 

@@ -24,7 +24,7 @@ from synther.action_bounds import ActionBounds
 from synther.datasets.digest import rows_digest
 from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.generation.atoms import match_atoms
+from synther.diffusion.generation.bounded import match_bounded
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import MIN_ROWS, TransitionEnsemble, fit_ensemble
@@ -235,7 +235,7 @@ class SyntheticRefill:
         )
         trainer.load_latest()
         columns = self._prompts.columns if self._prompts else None
-        trainer.train_from_redq_buffer(real, conditions=columns, finish=match_atoms)
+        trainer.train_from_redq_buffer(real, conditions=columns, finish=match_bounded)
         if folder is not None:
             for other in folder.parent.glob("round-*"):
                 if other != folder:

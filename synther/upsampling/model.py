@@ -18,7 +18,7 @@ from synther.diffusion.conditioning.values import Values, with_values
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_arguments
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.asked import Asked
-from synther.diffusion.generation.atoms import match_atoms
+from synther.diffusion.generation.bounded import match_bounded
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.norm import TransitionSpace
 from synther.diffusion.provenance import TRAINED_ON, Provenance
@@ -65,7 +65,7 @@ def train(
     # Every argument is given, here and below, so that what gin is bound to has no say.
     trainer = Trainer(model, rows, **{**default_arguments(Trainer.__init__), **settings})
     with runtime.cpu_threads(runtime.threads_for(model)):
-        trainer.train(finish=match_atoms)
+        trainer.train(finish=match_bounded)
     averaged: ElucidatedDiffusion = trainer.ema.ema_model
     return averaged.eval().requires_grad_(False)
 

@@ -16,6 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+GRID = torch.arange(1, 20, dtype=torch.float64) / 20
+"""Shares of the data at which samples and data are compared."""
+
 
 class Table(NamedTuple):
     """The map of one column.
@@ -84,11 +87,12 @@ def decoder(table: Table) -> Pieces:
 
 
 def matched(table: Table, data: Tensor, samples: Tensor) -> Tensor:
-    """Where decoding has to have the knots ``[k]`` for a model to give atoms as often as data do.
+    """Where decoding has to have the knots ``[k]`` for a model's samples to be distributed as data.
 
-    A cell's edges go to the quantiles of the model's samples at the shares of the data that lie
-    below the atom, and up to it. Between two edges the knots follow in proportion, beyond the outer
-    ones as those do, so that nothing changes its order.
+    Edges of atoms' cells go to the quantiles of the samples at the shares of the data that lie
+    below the atom, and up to it; so do places outside of cells, at the shares of ``GRID``. Between
+    two of these the knots follow in proportion, and nothing changes its order. Edges alone would
+    move all that lies beyond them as well.
 
     Args:
         table: of one column.
@@ -99,14 +103,17 @@ def matched(table: Table, data: Tensor, samples: Tensor) -> Tensor:
     atoms = (values.diff() == 0).nonzero().flatten()
     edges = torch.cat([atoms, atoms + 1]).sort().values
     edges = edges[(edges > 0) & (edges < len(values) - 1)]
-    if len(edges) == 0:
-        return latents
     ordered, upper = data.sort().values, torch.isin(edges, atoms + 1)
     up_to = torch.searchsorted(ordered, values, right=True)[edges]
     below = torch.searchsorted(ordered, values)[edges]
-    shares = torch.where(upper, up_to, below).numpy() / len(data)
-    moved = np.quantile(samples.numpy(), shares) - latents[edges].numpy()
-    return latents + torch.from_numpy(np.interp(latents, latents[edges], moved))
+    grid = encoder(table)(torch.from_numpy(np.quantile(ordered, GRID))[None])[0]
+    outside = ~((grid >= latents[atoms, None]) & (grid <= latents[atoms + 1, None])).any(dim=0)
+    shares = torch.cat([torch.where(upper, up_to, below) / len(data), GRID[outside]])
+    places, order = torch.cat([latents[edges], grid[outside]]).sort(stable=True)
+    if len(places) == 0:
+        return latents
+    found = np.maximum.accumulate(np.quantile(samples, shares[order]))
+    return latents + torch.from_numpy(np.interp(latents, places, found - places.numpy()))
 
 
 def log_slopes(table: Table) -> Pieces:

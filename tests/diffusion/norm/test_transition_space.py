@@ -255,7 +255,7 @@ def test_atoms_of_a_model_that_is_too_wide_become_those_of_the_data():
     latents = 1.3 * torch.randn(20_000, LAYOUT.row_dim, generator=torch.Generator().manual_seed(1))
     encoded, density = space.normalize(ROWS), space.log_determinant(ROWS)
     before = space.unnormalize(latents)
-    space.match_atoms(ROWS, latents)
+    space.match_bounded(ROWS, latents)
     after = space.unnormalize(latents)
     bounded = [number for number, kind in enumerate(EXPECTED) if kind == "quantile"]
     for number in bounded:

@@ -1,4 +1,4 @@
-"""After training, bounded columns of samples get their common values as often as the data do."""
+"""After training, bounded columns of samples get the distribution that they have in the data."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from synther.diffusion.norm import Normalizer, TransitionSpace
 from synther.runs import runtime
 
 PILOT_ROWS, PILOT_SEED = 20_000, 0
-"""At most so many samples say how often a model gives a value, and the seed of their noise."""
+"""At most so many samples say how a model's are distributed, and the seed of their noise."""
 
 
 @torch.no_grad()
-def match_atoms(model: ElucidatedDiffusion, rows: Tensor) -> None:
-    """Match the atoms of a trained model's map to data, with samples of ``fast``.
+def match_bounded(model: ElucidatedDiffusion, rows: Tensor) -> None:
+    """Match the bounded columns of a trained model's map to data, with samples of ``fast``.
 
-    It costs 24 network calls of at most 20 000 rows where a bounded column has atoms, and nothing
-    where none has, or where the model has one of the maps of 2023.
+    It costs 24 network calls of at most 20 000 rows where a column is bounded, and nothing where
+    none is, or where the model has one of the maps of 2023.
 
     Args:
         model: as samples are drawn from it; its normaliser changes in place.
         rows: ``[N, D]`` or more columns, that it was trained on.
     """
     space = model.normalizer
-    if not (isinstance(space, TransitionSpace) and space.has_bounded_atoms):
+    if not (isinstance(space, TransitionSpace) and space.has_bounded):
         return
     rows = rows[:, : space.dim]
     pilot, steps, precision = prepared(model, "fast", model.num_sample_steps, "fp32")
@@ -35,4 +35,4 @@ def match_atoms(model: ElucidatedDiffusion, rows: Tensor) -> None:
     noise = torch.Generator(model.device).manual_seed(PILOT_SEED)
     with runtime.float32_products(model.device, precision):
         samples = pilot.sample(min(len(rows), PILOT_ROWS), steps, generator=noise)
-    space.match_atoms(rows.to(model.device), samples)
+    space.match_bounded(rows.to(model.device), samples)

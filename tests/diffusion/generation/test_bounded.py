@@ -1,10 +1,10 @@
-"""Common values of bounded columns come as often as in the data, through training and files."""
+"""Bounded columns come back distributed as in the data, through training and files."""
 
 import numpy as np
 import pytest
 import torch
 
-from synther.diffusion.generation.atoms import match_atoms
+from synther.diffusion.generation.bounded import match_bounded
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.model_io import load_model
 from synther.diffusion.norm import Normalizer, TransitionSpace
@@ -37,7 +37,7 @@ def test_a_model_whose_spread_is_wrong_gives_the_shares_of_the_data():
     model = gaussian_model(TransitionSpace(ROWS, layout=LAYOUT), layout=LAYOUT)
     generator = SimpleDiffusionGenerator(LAYOUT, model, sampler="fast")
     before = bounds(generator.sample_rows(20_000, torch.Generator().manual_seed(2)))
-    match_atoms(model, ROWS)
+    match_bounded(model, ROWS)
     generator = SimpleDiffusionGenerator(LAYOUT, model, sampler="fast")
     after = bounds(generator.sample_rows(20_000, torch.Generator().manual_seed(2)))
     real = bounds(ROWS)
@@ -47,16 +47,13 @@ def test_a_model_whose_spread_is_wrong_gives_the_shares_of_the_data():
     assert ((after - real).abs() < error).all()
 
 
-@pytest.mark.parametrize("rows", [ROWS, ROWS * 0.1])
-def test_a_model_that_has_no_atoms_to_match_draws_nothing(rows, monkeypatch):
-    normalizer = Normalizer(rows)
-    if rows is not ROWS:
-        inside = rows[(rows[:, LAYOUT.columns["actions"]].abs() < 0.1).all(dim=1)]
-        normalizer = TransitionSpace(inside, layout=LAYOUT)
-        assert not normalizer.has_bounded_atoms
+@pytest.mark.parametrize("of_2023", [True, False])
+def test_a_model_that_has_no_bounded_column_draws_nothing(of_2023, monkeypatch):
+    free = torch.randn(500, LAYOUT.row_dim, generator=torch.Generator().manual_seed(0))
+    normalizer = Normalizer(ROWS) if of_2023 else TransitionSpace(free, layout=LAYOUT)
     model = gaussian_model(normalizer, layout=LAYOUT)
     monkeypatch.setattr(type(model), "sample", lambda *_, **__: pytest.fail("it drew samples"))
-    match_atoms(model, rows)
+    match_bounded(model, ROWS if of_2023 else free)
 
 
 def test_it_is_in_the_checkpoint_and_a_resumed_run_ends_in_the_same_bits(tmp_path):
@@ -66,12 +63,12 @@ def test_it_is_in_the_checkpoint_and_a_resumed_run_ends_in_the_same_bits(tmp_pat
         return tiny_trainer(folder, steps=120, model=model, layout=LAYOUT, dataset=ROWS)
 
     whole = trainer(tmp_path / "whole")
-    whole.train(finish=match_atoms)
+    whole.train(finish=match_bounded)
     cut = trainer(tmp_path / "cut")
     cut.train(60)
     resumed = trainer(tmp_path / "cut")
     resumed.load_latest()
-    resumed.train(finish=match_atoms)
+    resumed.train(finish=match_bounded)
     matched = whole.ema.ema_model.normalizer
     assert not torch.equal(matched.decoding, matched.latents)
     latents = torch.randn(100, LAYOUT.row_dim)
@@ -99,4 +96,4 @@ def test_a_file_that_is_older_samples_what_it_did_and_trains_on(tmp_path):
     again = tiny_trainer(tmp_path, steps=110, model=model, layout=LAYOUT, dataset=ROWS)
     assert again.load_latest() == path
     assert torch.equal(again.ema.ema_model.normalizer.unnormalize(latents), expected)
-    again.train(finish=match_atoms)
+    again.train(finish=match_bounded)
