@@ -1,4 +1,4 @@
-"""How long each job of the README takes on this machine, from its rate over half a minute.
+"""How long each job takes on this machine, from its rate over half a minute.
 
     python3 benchmarks/job_times.py [--only 'sac*' ...] [--seconds 25] [--list]
 
@@ -164,7 +164,7 @@ def line(found: dict[str, Any]) -> str:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The page, whose table the README shows."""
+    """The page: a row for each job."""
     machine, jobs = results["machine"], results["jobs"]
     where = f"{machine['cores']} cores of an {machine['processor']}, torch {machine['torch']}"
     lines = [
