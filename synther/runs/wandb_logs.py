@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import threading
 import warnings
@@ -13,6 +15,8 @@ from synther.files import atomic
 from synther.installed import install_hint
 
 WandbMode = Literal["disabled", "offline", "online"]
+OLD_MODES: Mapping[str, WandbMode] = {"dryrun": "offline", "run": "online"}
+"""What old versions of wandb call a mode in ``WANDB_MODE``; wandb takes them still."""
 ID_FILE = "wandb_id.txt"
 """In a run's folder: the id of its run in wandb, for when it is resumed."""
 PATIENCE = 6.0
@@ -80,6 +84,9 @@ def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> Wan
     entity or key is set, else disabled.
 
     It is never online by itself: with a key and no network, wandb blocks for minutes.
+
+    Raises:
+        ValueError: ``WANDB_MODE`` is asked and names no mode.
     """
     if (asked := mode or _mode_of_environment()) is not None:
         return asked
@@ -89,8 +96,17 @@ def default_wandb_mode(mode: WandbMode | None, entity: str | None = None) -> Wan
 
 
 def _mode_of_environment() -> WandbMode | None:
-    said = os.environ.get("WANDB_MODE", "").lower()
-    return next((each for each in get_args(WandbMode) if each == said), None)
+    said = os.environ.get("WANDB_MODE", "").strip().lower()
+    if not said:
+        return None
+    modes = {**{each: each for each in get_args(WandbMode)}, **OLD_MODES}
+    if said not in modes:
+        raise ValueError(
+            f"the environment variable WANDB_MODE is '{said}', expected disabled, offline or "
+            "online (or their old names dryrun and run); set one of these, unset it, or choose "
+            "with --wandb-mode"
+        )
+    return modes[said]
 
 
 def _is_installed() -> bool:
@@ -107,7 +123,8 @@ def require_wandb(mode: WandbMode | None, entity: str | None) -> None:
 
     Raises:
         ImportError: wandb is not installed.
-        ValueError: it is to be online, and has no key, or its server does not answer.
+        ValueError: ``WANDB_MODE`` names no mode; or it is to be online, and has no key, or its
+            server does not answer.
     """
     chosen = default_wandb_mode(mode, entity)
     if chosen == "disabled":
@@ -121,12 +138,20 @@ def require_wandb(mode: WandbMode | None, entity: str | None) -> None:
         return
     wandb = imported()
     if chosen == "online":
-        if not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+        if not (os.environ.get("WANDB_API_KEY") or _stored_key(wandb)):
             raise ValueError(
                 "--wandb-mode online needs a key: run wandb login, set WANDB_API_KEY, or choose "
                 "--wandb-mode offline"
             )
         _answer(lambda: wandb.Api(timeout=int(PATIENCE)).viewer)
+
+
+def _stored_key(wandb: Any) -> str | None:
+    """The key that ``wandb login`` left. wandb 0.31 warns that ``wandb.api`` is going; what it
+    names instead is not in every version that is supported, and a person can do nothing."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        key: str | None = wandb.api.api_key
+    return key
 
 
 def _answer(ask: Callable[[], object]) -> None:

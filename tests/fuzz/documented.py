@@ -203,6 +203,11 @@ def _without_key(folder: Path) -> None:
         _online(*_TINY_ONLINE, "--wandb-mode", "online")(folder)
 
 
+def _with_wandb_mode(folder: Path, mode: str) -> None:
+    with mock.patch.dict(os.environ, {"WANDB_MODE": mode}):
+        _online(*_TINY_ONLINE)(folder)
+
+
 CASES: dict[str, Callable[[Path], object]] = {
     "A name that is no data set": lambda f: load_dataset("hoper-medium-v2"),
     "A path that is not there": lambda f: load_dataset(f / "mine.npz"),
@@ -320,6 +325,7 @@ CASES: dict[str, Callable[[Path], object]] = {
         *_TINY_ONLINE, "--save_replay", str(_folder(f / "replay.npz"))
     )(f),
     "Words: `--wandb-mode online` without a key": lambda f: _without_key(f),
+    "A `WANDB_MODE` that is none": lambda f: _with_wandb_mode(f, "onlin"),
 }
 _OF_MACHINE = re.compile(r"process \d+ on \S+ \([^)]*\) works in it since [\d :-]*\d")
 """Who holds a folder."""

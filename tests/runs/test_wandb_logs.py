@@ -63,6 +63,21 @@ def settings(**asked_for: Any) -> Any:
     return SimpleNamespace(**{**nothing, **asked_for})
 
 
+def test_what_wandb_says_of_its_own_future_is_not_shown(
+    wandb: FakeWandb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Deprecated:
+        @property
+        def api_key(self) -> str | None:
+            sys.stderr.write("wandb.api is deprecated\n")
+            return None
+
+    wandb.api = Deprecated()
+    with pytest.raises(ValueError, match="--wandb-mode online needs a key"):
+        require_services(settings(wandb_mode="online"))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.usefixtures("wandb")
 def test_wandb_is_never_online_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_wandb_mode(None) == "disabled"
@@ -80,8 +95,31 @@ def test_wandb_s_own_variable_says_the_mode(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("WANDB_MODE", mode)
         assert default_wandb_mode(None) == mode
         assert default_wandb_mode("disabled") == "disabled"
-    monkeypatch.setenv("WANDB_MODE", "dryrun")  # of old versions
+    for old, mode in (("dryrun", "offline"), ("run", "online"), ("Offline", "offline")):
+        monkeypatch.setenv("WANDB_MODE", old)
+        assert default_wandb_mode(None) == mode
+    monkeypatch.setenv("WANDB_MODE", "")
     assert default_wandb_mode(None) == "offline"
+
+
+def test_a_mode_that_is_none_is_an_error_before_the_folder_is_taken(
+    tmp_path: Path,
+    wandb: FakeWandb,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The run would not be logged, and nobody would know until it is over."""
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    data = random_transitions(50).save(tmp_path / "data.npz")
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit) as end:
+        train_diffuser.main(arguments(data, folder))
+    assert end.value.code == 1
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("error")]
+    assert "WANDB_MODE is 'onlin', expected disabled, offline or online" in line
+    assert not folder.exists()
+    assert wandb.started == []
+    require_services(settings(wandb_mode="disabled"))  # the flag goes before the variable
 
 
 def test_a_missing_wandb_is_a_clear_error_and_disabled_needs_none(
