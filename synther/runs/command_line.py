@@ -21,6 +21,9 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
     ("name", "exp_name"),
     ("config", "config_path"),
     ("save_num_samples", "num_samples", "num"),
+    ("project", "wandb_project"),
+    ("group", "wandb_group"),
+    ("entity", "wandb_entity"),
 )
 """Flags of one meaning, in whichever command; each command has its own name for it, and takes the
 others."""
@@ -41,11 +44,11 @@ def canonical(
     if name in known:
         return name
     plain = name.replace("-", "_")
-    for each in known:
-        if each.replace("-", "_") == plain:
-            return each
+    by_plain = {each.replace("-", "_"): each for each in known}
+    if plain in by_plain:
+        return by_plain[plain]
     groups = (names for names in synonyms if plain in names)
-    return next((each for names in groups for each in names if each in known), name)
+    return next((by_plain[each] for names in groups for each in names if each in by_plain), name)
 
 
 class CommandParser(argparse.ArgumentParser):

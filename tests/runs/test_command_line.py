@@ -81,13 +81,17 @@ def test_a_name_of_the_release_means_this_commands_own() -> None:
     assert canonical("env", ["env", "real"]) == "env"
     assert canonical("dataset", ["env"], WITHOUT_DATA) == "dataset"
     assert canonical("diffusion.num-steps", ["diffusion.num_steps"]) == "diffusion.num_steps"
+    assert canonical("wandb_group", ["group"]) == "group"
+    assert canonical("project", ["wandb-project"]) == "wandb-project"
     assert canonical("nothing", ["env"]) == "nothing"
 
 
 def test_offline_settings_have_these_names_too() -> None:
-    words = "--dataset a.npz --exp-name B --results-folder c --gamma 0.5 --config_path"
+    words = "--dataset a.npz --exp-name B --results-folder c --wandb-project p --wandb_group g "
+    words += "--wandb-entity e --gamma 0.5 --config_path"
     config = parse(EDACConfig, [*words.split(), "synther/corl/yaml/edac/hopper/medium_v2.yaml"])
     assert (config.env, config.name, config.checkpoints_path) == ("a.npz", "B", "c")
+    assert (config.project, config.group, config.entity) == ("p", "g", "e")
     assert config.discount == 0.5
     assert config.eta == 1.0
 
