@@ -29,8 +29,9 @@ HEAD = """# Commands and keys
 
 `synther VERB` and the file that the 2023 release named are the same command. Dashes and underscores
 are the same; `--results_folder`, `--checkpoints_path`, `--folder` and `--output` are one flag, and
-so are `--dataset` and `--env` where that is a data set, `--name` and `--exp_name`, and `--config`
-and `--config_path`.
+so are `--dataset`, `--data` and `--env` where that is a data set (`upsample` and `advise` take it
+without a flag too), `--name` and `--exp_name`, `--group` and `--wandb-group`, and `--config` and
+`--config_path`.
 """
 GIN = """## Gin parameters
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 FOLDER = ("results_folder", "checkpoints_path", "folder", "output", "out")
-DATA = ("dataset", "real", "env")
+DATA = ("dataset", "real", "env", "data")
 SYNONYMS: tuple[tuple[str, ...], ...] = (
     FOLDER,
     DATA,
@@ -29,6 +29,8 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
 others."""
 WITHOUT_DATA = tuple(names for names in SYNONYMS if names is not DATA)
 """For commands whose ``--env`` is an environment and no data set."""
+INPUT = ("dataset", "real", "study", "load_agent", "env")
+"""Flags of what a command works on: the first that a command has is meant by a word without one."""
 
 
 def canonical(
@@ -72,6 +74,8 @@ class CommandParser(argparse.ArgumentParser):
         options = {"formatter_class": argparse.RawDescriptionHelpFormatter, **options}
         super().__init__(description=description, epilog=f"example:\n  {example}", **options)
         self.synonyms = synonyms
+        self.words: list[str] = []
+        """What is parsed, for the hint of a message about it."""
 
     @property
     def flags(self) -> list[str]:
@@ -83,31 +87,61 @@ class CommandParser(argparse.ArgumentParser):
             if name.startswith("--")
         ]
 
+    @property
+    def positionals(self) -> list[str]:
+        """The names of the words that go without a flag."""
+        return [action.dest for action in self._actions if not action.option_strings]
+
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse has it, after every flag got the spelling of this command."""
-        words = list(sys.argv[1:] if args is None else args)
-        end = words.index("--") if "--" in words else len(words)
-        known = self.flags
-        return super().parse_known_args(
-            [*(self._spelled(word, known) for word in words[:end]), *words[end:]], namespace
-        )
+        self.words = list(sys.argv[1:] if args is None else args)
+        end = self.words.index("--") if "--" in self.words else len(self.words)
+        spelled = [each for word in self.words[:end] for each in self._spelled(word)]
+        return super().parse_known_args([*spelled, *self.words[end:]], namespace)
 
-    def _spelled(self, word: str, known: Collection[str]) -> str:
+    def _spelled(self, word: str) -> list[str]:
+        """A flag as this command has it; what is positional here loses its flag."""
         if not word.startswith("--"):
-            return word
+            return [word]
         name, equals, value = word[2:].partition("=")
-        return f"--{canonical(name, known, self.synonyms)}{equals}{value}"
+        meant = canonical(name, [*self.flags, *self.positionals], self.synonyms)
+        if meant in self.positionals:
+            return [value] if equals else []
+        return [f"--{meant}{equals}{value}"]
 
     def error(self, message: str) -> NoReturn:
         """One line, with the nearest flag or choice, and exit code 2."""
         meant = ""
         if unknown := re.match(r"unrecognized arguments: --([^\s=]+)", message):
-            meant = _nearest(unknown[1], self.flags, "--")
+            meant = _nearest(unknown[1], self._understood(), "--")
+        elif stray := re.match(r"unrecognized arguments: ([^\s-]\S*)", message):
+            flag = next((each for each in INPUT if each in self.flags), None)
+            meant = f"; did you mean --{flag} {stray[1]}?" if flag else ""
+        elif message.startswith("the following arguments are required"):
+            meant = self._misspelled()
         elif choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             meant = _nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
         self.exit(2, f"error: {self.prog}: {message}{meant}; --help explains all\n")
+
+    def _understood(self) -> list[str]:
+        """The flags, and the other names of what is positional here."""
+        own = self.positionals
+        groups = [names for names in self.synonyms if any(each in names for each in own)]
+        return [*self.flags, *own, *(name for names in groups for name in names)]
+
+    def _misspelled(self) -> str:
+        """The first flag that this command does not have, and the nearest that it has."""
+        known = self._understood()
+        given = (
+            each for word in self.words if word.startswith("--") for each in self._spelled(word)
+        )
+        names = (each[2:].partition("=")[0] for each in given if each.startswith("--"))
+        for name in filter(None, names):
+            if not any(each.startswith(name) for each in known):
+                return f"; --{name} is unknown{_nearest(name, known, '--')}"
+        return ""
 
 
 def _nearest(name: str, known: Sequence[str], dashes: str = "") -> str:

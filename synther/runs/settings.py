@@ -99,7 +99,9 @@ def typed(config_class: type, given: Mapping[str, Any], where: str = "") -> dict
     for name, value in given.items():
         key = aliases.get(name, name)
         if key not in kinds:
-            raise ConfigError(f"{where}{name}: no such key{nearest(str(name), [*kinds, *aliases])}")
+            dashes = where if where == "--" else ""  # of a command line, not of a file
+            meant = nearest(str(name), [*kinds, *aliases], dashes)
+            raise ConfigError(f"{where}{name}: no such key{meant}")
         try:
             values[key] = coerce(value, kinds[key])
         except ConfigError as error:
@@ -238,10 +240,12 @@ def check(config: Any, prefix: str = "", error: type[InputError] = ConfigError) 
             raise error(f"{prefix}{name} is {_SHORT.repr(value)}, expected {expected}")
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown name."""
+def nearest(name: str, known: Sequence[str], dashes: str = "") -> str:
+    """The end of a message about an unknown name; ``dashes`` stand before a name to be typed."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {close[0]}?" if close else f"; expected one of {', '.join(known)}"
+    if close:
+        return f"; did you mean {dashes}{close[0]}?"
+    return f"; expected one of {', '.join(f'{dashes}{each}' for each in known)}"
 
 
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}

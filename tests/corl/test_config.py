@@ -97,9 +97,9 @@ def test_flags_stand_alone_and_dashes_are_underscores() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--evl_freq", "3"], "--evl_freq: no such key; did you mean eval_freq?"),
-        (["--diffusion.pth", "a.npz"], "--diffusion.pth: no such key; did you mean diffusion.path"),
-        (["--max_timestep", "3"], "did you mean max_timesteps?"),
+        (["--evl_freq", "3"], "--evl_freq: no such key; did you mean --eval_freq?"),
+        (["--diffusion.pth", "a.npz"], "--diffusion.pth: no such key; did you mean --diffusion.path"),
+        (["--max_timestep", "3"], "did you mean --max_timesteps?"),
         (["--batch_size", "many"], "--batch_size: expected a whole number, got 'many'"),
         (["--batch_size", "2.5"], "--batch_size: expected a whole number, got '2.5'"),
         (["--alpha", "nan"], "--alpha: expected a number, got 'nan'"),

@@ -277,9 +277,9 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--num_critic 10", "did you mean num_critics?"),
-        ("--env_nam x", "did you mean env_name?"),
-        ("--num_update_on_epoch 3", "did you mean num_updates_on_epoch?"),
+        ("--num_critic 10", "did you mean --num_critics?"),
+        ("--env_nam x", "did you mean --env_name?"),
+        ("--num_update_on_epoch 3", "did you mean --num_updates_on_epoch?"),
         ("--max_timesteps 30 --num_epochs 2", "max_timesteps is 30, .* 2000: give one of them"),
         ("--eval_freq 30 --eval_every 2", "eval_freq is 30, .* 2000: give one of them"),
         ("--num_critics 0", "num_critics is 0"),

@@ -241,7 +241,7 @@ def test_the_defaults_are_the_papers() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--iql_taw 0.9", "did you mean iql_tau?"),
+        ("--iql_taw 0.9", "did you mean --iql_tau?"),
         ("--iql_tau 1", "iql_tau is 1.0, expected more than 0 and less than 1"),
         ("--network_depth 0", "network_depth is 0"),
         ("--tanh_mean 3e-5", "true or false"),

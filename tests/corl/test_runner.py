@@ -414,7 +414,7 @@ def test_the_command_prints_one_line_at_the_end_and_one_at_a_mistake(
     with pytest.raises(SystemExit) as stop:
         command(TD3BCConfig, TD3BC, [*words, "--alhpa", "1"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: --alhpa: no such key; did you mean alpha?\n"
+    assert capsys.readouterr().err == "error: --alhpa: no such key; did you mean --alpha?\n"
     command(TD3BCConfig, TD3BC, ["--help"])
     assert "--alpha X" in capsys.readouterr().out
 

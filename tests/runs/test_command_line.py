@@ -16,6 +16,7 @@ from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BCConfig
 from synther.corl.shared.parsing import flags, parse
 from synther.runs.command_line import WITHOUT_DATA, CommandParser, canonical
+from synther.runs.settings import ConfigError
 
 PARSERS = {
     verb: importlib.import_module(each.module).build_parser
@@ -73,6 +74,40 @@ def test_a_typo_is_one_line_with_the_nearest_word(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: do: ")
     assert message in line
+
+
+@pytest.mark.parametrize("verb", ["upsample", "advise"])
+@pytest.mark.parametrize("words", ["a.npz", "--dataset a.npz", "--data=a.npz", "--env a.npz"])
+def test_the_data_are_the_data_with_or_without_a_flag(verb: str, words: str) -> None:
+    assert PARSERS[verb]().parse_args(["--seed", "3", *words.split()]).data == "a.npz"
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "meant"),
+    [
+        ("train", "hopper-demo-v0", "did you mean --dataset hopper-demo-v0?"),
+        ("online", "Hopper-v4 --seed 3", "did you mean --env Hopper-v4?"),
+        ("sweep", "--studdy x.yaml", "--studdy is unknown; did you mean --study?"),
+        ("encode", "--load_agnt runs/w", "--load_agnt is unknown; did you mean --load_agent?"),
+        ("evaluate", "--reel a.npz --synthetic b.npz", "--reel is unknown; did you mean --real?"),
+        ("upsample", "--datset a.npz", "did you mean --dataset?"),
+        ("upsample", "--num 3", "are required: data; --help"),
+        ("sweep", "--fold x", "are required: --study; --help"),
+    ],
+)
+def test_a_word_that_is_missed_or_left_over_is_explained(
+    verb: str, words: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        PARSERS[verb]().parse_args(words.split())
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert meant in line
+
+
+def test_a_word_without_a_key_is_explained_offline() -> None:
+    with pytest.raises(ConfigError, match="did you mean --env hopper-demo-v0"):
+        parse(EDACConfig, ["hopper-demo-v0"])
 
 
 def test_a_name_of_the_release_means_this_commands_own() -> None:

@@ -59,7 +59,9 @@ def _arguments_by_key(arguments: Sequence[str]) -> dict[str, str]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise ConfigError(f"unexpected argument '{word}', expected --key value")
+            raise ConfigError(
+                f"unexpected argument '{word}', expected --key value; did you mean --env {word}?"
+            )
         key, equals, value = word[2:].partition("=")
         if not equals:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
