@@ -22,17 +22,18 @@ def mapping_hint(missing: Collection[str], found: Collection[str]) -> str:
 
     Args:
         missing: of the five names.
-        found: the names that are there.
+        found: the names that are there; upper and lower case are the same.
     """
     pairs = {}
+    written = {each.lower(): each for each in found}  # as it is in the file
     for name in missing:
-        if given := next((each for each in OTHER_NAMES[name] if each in found), None):
-            pairs[name] = given
+        if given := next((each for each in (name, *OTHER_NAMES[name]) if each in written), None):
+            pairs[name] = written[given]
     parts = []
     if pairs:
         renamed = ", ".join(f"'{name}': data['{given}']" for name, given in pairs.items())
         parts.append(f"; rename yours: {{{renamed}}}")
-    if pairs.get("terminals") in ("dones", "done", "d"):
+    if pairs.get("terminals", "").lower() in ("dones", "done", "d"):
         parts.append(" (without the rows that only ran out of time, which are no terminals)")
     elif "terminals" in missing and "terminals" not in pairs:
         parts.append("; where no episode truly ends, terminals are zeros [N]")

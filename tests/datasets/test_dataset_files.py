@@ -96,6 +96,15 @@ def test_keys_of_other_names_get_the_mapping(write_hdf5):
     assert "'next_observations': data['next_obs']} (without the rows that only ran" in message
 
 
+def test_keys_in_upper_case_get_the_mapping(write_hdf5):
+    gone = dict.fromkeys(("observations", "terminals", "next_observations", "timeouts"))
+    yours = {"Observations": np.zeros((20, 3)), "Terminals": np.zeros(20)}
+    message = error_of(write_hdf5(**gone, **yours))
+    mapping = "{'observations': data['Observations'], 'terminals': data['Terminals']}"
+    assert message.endswith(f"rename yours: {mapping}")
+    assert "(without the rows that only ran" in error_of(write_hdf5(**gone, Done=np.zeros(20)))
+
+
 @pytest.mark.parametrize("key", ["observations", "actions", "rewards"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_value_that_is_not_finite_in_float32(write_hdf5, key, value):
