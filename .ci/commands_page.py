@@ -8,6 +8,7 @@ tests/test_documentation.py compares the page with what this makes.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import inspect
 import re
@@ -20,6 +21,7 @@ from synther import __main__ as program
 from synther.corl.shared.config import RunConfig
 from synther.corl.shared.parsing import flags
 from synther.runs.command_line import CommandParser
+from synther.runs.flags import comments_of
 from synther.sweeps.algorithms import find_algorithm
 
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
@@ -108,7 +110,7 @@ def _gin() -> str:
              if each.wrapped.__module__.startswith("synther")}  # fmt: skip
     for name in sorted(found, key=str.lower):
         wrapped = found[name]
-        about = _arguments_of(f"{wrapped.__doc__}\n{wrapped.__init__.__doc__}")
+        about = _about(wrapped)
         rows = [
             f"| `{name}.{key}` | {_default(each)} | {_cell(about.get(key, ''))} |"
             for key, each in inspect.signature(wrapped).parameters.items()
@@ -118,6 +120,17 @@ def _gin() -> str:
             lines += [f"**{name}**", "", "| parameter | default | what it is |", "|---|---|---|"]
             lines += [*rows, ""]
     return "\n".join(lines)
+
+
+def _about(wrapped: Any) -> dict[str, str]:
+    """Name -> text of each parameter: from the docstring, a base's where it says nothing, or from
+    the comments beside the fields of a dataclass."""
+    about: dict[str, str] = {}
+    for each in reversed(wrapped.__mro__[:-1] if inspect.isclass(wrapped) else [wrapped]):
+        about |= _arguments_of(f"{each.__doc__}\n{each.__init__.__doc__}")
+    if dataclasses.is_dataclass(wrapped):
+        about |= comments_of(wrapped)
+    return about
 
 
 def _default(parameter: inspect.Parameter) -> str:
@@ -131,15 +144,17 @@ def _arguments_of(docstring: str) -> dict[str, str]:
     """Name -> text of the ``Args`` (or ``Attributes``) of a docstring in Google's style."""
     found: dict[str, str] = {}
     keys: list[str] = []
+    deepest = 12  # a line further in than its key goes on with the text of the key
     for line in docstring.splitlines():
-        if match := re.match(r"^\s{4,12}([\w, ]+): (.*)$", line):
-            keys = [key.strip() for key in match[1].split(",")]
+        indent = len(line) - len(line.lstrip())
+        if indent <= deepest and (match := re.match(r"^\s{4,12}([\w, ]+): (.*)$", line)):
+            keys, deepest = [key.strip() for key in match[1].split(",")], indent
             found.update(dict.fromkeys(keys, match[2]))
         elif keys and line.strip() and line.startswith(" " * 8):
             for key in keys:
                 found[key] += f" {line.strip()}"
         else:
-            keys = []
+            keys, deepest = [], 12
     roles = re.compile(r":\w+:`~?([^`]+)`")  # of Sphinx
     return {key: roles.sub(r"`\1`", text).replace("``", "`") for key, text in found.items()}
 

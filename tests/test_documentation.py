@@ -101,6 +101,12 @@ def test_the_page_of_commands_is_what_the_parsers_say():
     assert made["PAGE"].read_text(encoding="utf-8") == made["page"]()
 
 
+def test_every_flag_and_gin_parameter_has_a_line():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert page.count("| `redq_sac.") > 40
+    assert re.findall(r"^\| `.*\|  \|$", page, re.M) == []
+
+
 def test_the_badges_are_true():
     """python3 .ci/badges.py writes them again."""
     made = runpy.run_path(str(ROOT / ".ci" / "badges.py"))

@@ -46,58 +46,58 @@ class OnlineConfigError(InputError):
 class OnlineConfig:
     """Settings by their names in the gin files; those of the agent are :class:`AgentConfig`'s."""
 
-    env_name: str = "quadruped-walk-v0"
+    env_name: str = "quadruped-walk-v0"  # environment that the agent learns in
     env_kwargs: Mapping[str, Any] | None = None  # arguments of that environment
-    seed: Seed = 0
+    seed: Seed = 0  # of all that is random
     # The loop.
     epochs: Count | Literal["mbpo"] = "mbpo"  # mbpo: by environment, see MBPO_EPOCHS
-    steps_per_epoch: Count = 1000
+    steps_per_epoch: Count = 1000  # environment steps from one evaluation to the next
     max_ep_len: Count = 1000  # steps; the environment's own limit where that is lower
-    n_evals_per_epoch: Count = 10  # episodes
-    eval_workers: CountFrom0 | None = None  # processes that play them; 0: none; None: by cores
+    n_evals_per_epoch: Count = 10  # episodes of an evaluation, after each epoch
+    eval_workers: CountFrom0 | None = None  # processes that evaluate; 0: none; None: by cores
     reseed_each_epoch: bool = True  # every epoch's streams begin anew from (seed, epoch)
     evaluate_bias: bool = False  # compare Q with Monte-Carlo returns after each epoch
-    n_mc_eval: Count = 1000  # states that it is compared at
+    n_mc_eval: Count = 1000  # states at which evaluate_bias compares
     n_mc_cutoff: Count = 350  # of each episode, the first; later ones see too little return
     # The agent.
-    hidden_sizes: Sequence[Width] = (256, 256)
-    replay_size: Count = 1_000_000
-    batch_size: Count = 256
-    lr: Positive = 3e-4
-    gamma: Share = 0.99
-    polyak: Share = 0.995
-    alpha: Positive = 0.2
-    auto_alpha: bool = True
-    target_entropy: Finite | Literal["auto", "mbpo"] = "mbpo"  # auto: -|A|
-    start_steps: CountFrom0 = 5000
-    delay_update_steps: CountFrom0 | Literal["auto"] = "auto"  # auto: start_steps
-    utd_ratio: Count = 20
-    num_Q: Members = 10
-    num_min: Annotated[float, Range(1)] = 2
-    q_target_mode: TargetMode = "min"
-    policy_update_delay: Count = 20
+    hidden_sizes: Sequence[Width] = (256, 256)  # widths of hidden layers, of actor and critics
+    replay_size: Count = 1_000_000  # real rows that are kept, the newest
+    batch_size: Count = 256  # rows of an update
+    lr: Positive = 3e-4  # learning rate of actor, critics and temperature
+    gamma: Share = 0.99  # discount of the return
+    polyak: Share = 0.995  # target <- polyak * target + (1 - polyak) * critic
+    alpha: Positive = 0.2  # temperature; with auto_alpha, until its first update only
+    auto_alpha: bool = True  # learn the temperature, so that entropy reaches target_entropy
+    target_entropy: Finite | Literal["auto", "mbpo"] = "mbpo"  # auto: -|A|; mbpo: by environment
+    start_steps: CountFrom0 = 5000  # of random actions
+    delay_update_steps: CountFrom0 | Literal["auto"] = "auto"  # no update before; auto: start_steps
+    utd_ratio: Count = 20  # critic updates for each environment step
+    num_Q: Members = 10  # critics
+    num_min: Annotated[float, Range(1)] = 2  # targets in the minimum; 1.5: 1 or 2 alike
+    q_target_mode: TargetMode = "min"  # min, ave (average), or rem (random mixture)
+    policy_update_delay: Count = 20  # critic updates for each of policy and temperature
     critic_layer_norm: bool = False  # in the critics' hidden layers, as RLPD and DroQ have it
     precision: Precision = "fp32"  # of the agent's products: fp32, tf32 (CUDA), bf16 or auto
-    compile: CompileMode = "off"
+    compile: CompileMode = "off"  # default: updates through torch.compile
     # SynthER.
-    disable_diffusion: bool = True
-    diffusion_buffer_size: Count = 1_000_000
+    disable_diffusion: bool = True  # an agent without synthetic rows
+    diffusion_buffer_size: Count = 1_000_000  # synthetic rows that are kept
     diffusion_sample_ratio: Share = 0.5  # the synthetic share of every batch
     diffusion_start: CountFrom0 = 0  # steps before the first diffusion model
-    retrain_diffusion_every: Count = 10_000  # steps
+    retrain_diffusion_every: Count = 10_000  # environment steps from one refill to the next
     num_samples: Count = 100_000  # rows of a refill
     diffusion_warm_start: bool = False  # go on from the weights of the model before
-    diffusion_warm_start_steps: Count | None = None  # training steps of such a model
-    skip_reward_norm: bool = True
-    model_terminals: bool = False
+    diffusion_warm_start_steps: Count | None = None  # its training steps
+    skip_reward_norm: bool = True  # rewards are not normalised before the model sees them
+    model_terminals: bool = False  # the model makes terminals too; else no row is terminal
     # Prioritised generative replay (PGR): samples that are like the most relevant rows.
     relevance: str = "none"  # curiosity, td_error, q_value, reward, return, density or random
     prompt_fraction: PositiveShare = 0.1  # of the rows, those whose relevance is asked for
-    guidance: Finite = 2.0  # how strongly; 0: samples as they come, of the same network
-    curiosity_hidden: Width = 128  # width of its networks
+    guidance: Finite = 2.0  # how strongly samples follow relevance; 0: as they come
+    curiosity_hidden: Width = 128  # width of the networks of curiosity
     print_buffer_stats: bool = True  # real against synthetic columns, at each refill
     # Checkpoints, from which a killed run goes on.
-    checkpoint_every: NotNegative = 60.0  # seconds, more where writing one is slow
+    checkpoint_every: NotNegative = 60.0  # seconds between them, more where writing is slow
 
     def __post_init__(self) -> None:
         check(self, prefix="redq_sac.", error=OnlineConfigError)

@@ -85,8 +85,8 @@ def build_parser() -> CommandParser:
     add("--env_kwargs", metavar="JSON", help=text)
     add("--seed", type=commands.SEED, help="over redq_sac.seed (default: 0)")
     add("--exp_name", default="redq_sac", help="first part of the run's name (default: redq_sac)")
-    add("--results_folder", type=Path, help="where runs go (default: --data_dir)")
-    add("--data_dir", type=Path, default=Path("online_logs"), help="another name for it")
+    add("--results_folder", type=Path, help="where runs go (default: online_logs)")
+    add("--data_dir", type=Path, default=Path("online_logs"), help="its name in the release")
     add(
         "--gin_config_files",
         nargs="*",

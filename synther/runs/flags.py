@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pyrallis.wrappers import docstring
@@ -24,9 +25,11 @@ def flags_of(
     description: str,
     example: str = "",
     synonyms: Sequence[Sequence[str]] = SYNONYMS,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> CommandParser:
     """A parser with ``--config FILE`` and a flag for each key. What is not given is not in its
-    namespace, whose ``vars`` :func:`synther.runs.settings.configured` takes."""
+    namespace, whose ``vars`` :func:`synther.runs.settings.configured` takes. ``defaults`` are the
+    command's, where they are not the configuration's."""
     parser = CommandParser(
         description,
         example,
@@ -35,7 +38,7 @@ def flags_of(
         usage="%(prog)s [--config FILE] [--KEY VALUE ...]",
     )
     parser.add_argument("--config", metavar="FILE", help="a YAML file with the same keys")
-    defaults, lines = as_dict(config_class()), comments_of(config_class)
+    shown, lines = {**as_dict(config_class()), **defaults}, comments_of(config_class)
     for title, kinds in _grouped(config_class).items():
         group = parser.add_argument_group(title)
         for key, kind in kinds.items():
@@ -46,7 +49,7 @@ def flags_of(
                 f"--{key}",
                 dest=key,
                 metavar=_metavar(inner),
-                help=f"{lines[key]} (default: {_shown(defaults[key])})".lstrip().replace("%", "%%"),
+                help=f"{lines[key]} (default: {_shown(shown[key])})".lstrip().replace("%", "%%"),
                 **several,
                 **bare,
             )

@@ -98,7 +98,10 @@ def test_flags_stand_alone_and_dashes_are_underscores() -> None:
     ("words", "message"),
     [
         (["--evl_freq", "3"], "--evl_freq: no such key; did you mean --eval_freq?"),
-        (["--diffusion.pth", "a.npz"], "--diffusion.pth: no such key; did you mean --diffusion.path"),
+        (
+            ["--diffusion.pth", "a.npz"],
+            "--diffusion.pth: no such key; did you mean --diffusion.path",
+        ),
         (["--max_timestep", "3"], "did you mean --max_timesteps?"),
         (["--batch_size", "many"], "--batch_size: expected a whole number, got 'many'"),
         (["--batch_size", "2.5"], "--batch_size: expected a whole number, got '2.5'"),
@@ -185,6 +188,7 @@ def test_help_names_every_key(config_class: type[RunConfig]) -> None:
     for key in as_dict(config_class()):
         assert f"--{key} " in text
     assert "--config FILE" in text
+    assert "nothing is written (default: corl_logs)" in " ".join(text.split())
 
 
 def test_pyrallis_itself_reads_the_dataclasses() -> None:

@@ -6,14 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from synther.corl.shared.config import RunConfig
-from synther.corl.shared.parsing import flags, parse
+from synther.corl.shared.parsing import COMMAND_DEFAULTS, flags, parse
 from synther.corl.shared.result import summary
 from synther.corl.shared.runner import BuildAgent, run_in_folder
 from synther.runs.commands import UsageError, command_errors
 from synther.runs.settings import ConfigError
-
-_DEFAULTS = {"checkpoints_path": "corl_logs"}
-"""A run leaves its result somewhere; ``--checkpoints_path none`` is nowhere."""
 
 
 def command(
@@ -26,7 +23,7 @@ def command(
         return
     with command_errors():
         try:
-            config = parse(config_class, words, _DEFAULTS)
+            config = parse(config_class, words, COMMAND_DEFAULTS)
         except ConfigError as error:
             raise UsageError(str(error)) from error
         result, folder = run_in_folder(config, build)

@@ -89,7 +89,7 @@ class RunConfig:
     eval_workers: Optional[CountFrom0] = None  # processes that evaluate beside training; 0: none
     max_episode_steps: Optional[Count] = None  # None: the environment's limit, else 1000
     max_timesteps: Count = 1_000_000  # updates in all
-    checkpoints_path: Optional[str] = None  # folder of runs; without, corl_logs
+    checkpoints_path: Optional[str] = None  # folder of runs; none: nothing is written
     save_checkpoints: bool = True  # keep the checkpoint of every evaluation, not the latest alone
     resume: bool = False  # continue this run; with more max_timesteps also one that is done
     load_model: Optional[str] = None  # start from the weights of this checkpoint

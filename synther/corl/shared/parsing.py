@@ -18,6 +18,8 @@ from synther.runs.flags import flags_of
 from synther.runs.settings import ConfigError, configured, read_settings, types_of
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
+COMMAND_DEFAULTS: Mapping[str, str] = MappingProxyType({"checkpoints_path": "corl_logs"})
+"""A command's run leaves its result somewhere; ``--checkpoints_path none`` is nowhere."""
 
 
 def parse(
@@ -49,7 +51,8 @@ def flags(config_class: type[RunConfig]) -> CommandParser:
     own = config_class.algorithm or config_class.name
     command = Path(sys.argv[0]).name
     example = f"{command} --env hopper-demo-v0 --max_timesteps 4000 --diffusion.path samples.npz"
-    return flags_of(config_class, f"Train {own} offline, on real or synthetic rows.", example)
+    about = f"Train {own} offline, on real or synthetic rows."
+    return flags_of(config_class, about, example, defaults=COMMAND_DEFAULTS)
 
 
 def _arguments_by_key(arguments: Sequence[str]) -> dict[str, str]:

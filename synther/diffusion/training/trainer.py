@@ -59,6 +59,7 @@ class Trainer:
             its value in further columns at the end (``model.condition.raw(values)``).
         train_batch_size: rows a step, of all processes together, where N is 800 000 or more;
             ``small_batch_size`` where it is less.
+        small_batch_size: rows a step where N is less than 800 000.
         train_num_steps: the length of the run, and of the learning rate's schedule.
         train_lr: the learning rate at the start.
         lr_scheduler: ``cosine`` to 0 over the run, or None for a constant rate.
