@@ -23,7 +23,7 @@ from synther.diffusion.training import trainer
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.transitions import TransitionError, Transitions
-from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, upsample
+from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, command, upsample
 from synther.upsampling.config import default_config, resolve_config
 from synther.upsampling.verdict import Verdict, judge
 from tests.data import random_transitions
@@ -69,6 +69,20 @@ except AttributeError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "module 'synther' has no attribute 'downsample'", done.stderr
+
+
+def test_the_command_says_a_bad_verdict_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    related(400).save("data.npz")
+    words = "data.npz --num 37 --steps 12 --width 16 --consistency off --device cpu"
+    command.main(words.split())
+    assert capsys.readouterr().err.count("NOT to be trusted") == 1
+    assert not [each for each in recwarn if "NOT to be trusted" in str(each.message)]
 
 
 def test_one_call_gives_transitions_that_say_where_they_are_from() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_type_hints
@@ -17,6 +18,7 @@ from synther.runs.commands import COUNT, SEED, argument, command_errors
 from synther.transitions import TransitionError
 from synther.upsampling.config import UpsampleConfig
 from synther.upsampling.upsampler import Upsampler
+from synther.upsampling.verdict import FidelityWarning
 
 SETTINGS = {
     "steps": "training steps",
@@ -69,7 +71,9 @@ def run(args: argparse.Namespace) -> None:
     config = {name: value for name, value in given.items() if value is not None}
     upsampler = Upsampler(config, device=args.device, seed=args.seed)
     data = as_transitions(args.data)
-    upsampler.fit(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FidelityWarning)  # the verdict's own line says it
+        upsampler.fit(data)
     if args.save_model:
         sys.stdout.write(f"{upsampler.save(args.save_model)}\n")
     samples = upsampler.sample(args.num or len(data))
