@@ -1,7 +1,8 @@
 """Draw ``figs/overview.png`` and ``.pdf`` from the demo's model: ``make demo figures``.
 
-Every panel is drawn from numbers: two columns of the shipped transitions, the states of a sampler
-on its way from noise to data, and the samples that it arrives at.
+Five panels are drawn from numbers: two columns of the shipped transitions, three states of a
+sampler on its way from noise to data, and the samples that it arrives at. Words at the end name who
+learns from them.
 """
 
 import argparse
@@ -28,7 +29,8 @@ CONSUMERS = "TD3+BC, IQL,\nEDAC, CQL,\nor your agent"
 
 
 def sampler_states(model: ElucidatedDiffusion, rows: int) -> dict[float, Tensor]:
-    """Noise level -> rows ``[rows, D]`` in model space on the sampler's way down to 0."""
+    """Noise level -> rows ``[rows, D]`` in model space on the sampler's way down to 0, where they
+    are the samples."""
     states: dict[float, Tensor] = {}
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -44,6 +46,7 @@ def sampler_states(model: ElucidatedDiffusion, rows: int) -> dict[float, Tensor]
 
 
 def scatter(axis: Axes, rows: Tensor, title: str, colour: str) -> None:
+    """Draw the two shown columns of ``rows [N, D]``, in model space, as a cloud without ticks."""
     points = rows[:, list(COLUMNS.values())].numpy()
     axis.scatter(*points.T, s=0.4, c=colour, alpha=0.35, linewidths=0, rasterized=True)
     axis.set(xticks=[], yticks=[], aspect="equal")
@@ -53,6 +56,7 @@ def scatter(axis: Axes, rows: Tensor, title: str, colour: str) -> None:
 
 
 def draw(model: ElucidatedDiffusion, real: Tensor) -> Figure:
+    """The picture: ``real [N, D]`` in the data's units, three noise levels, samples, consumers."""
     states = sampler_states(model, ROWS)
     figure = Figure(figsize=(TEXT_WIDTH, 1.3))
     axes = figure.subplots(1, 6, gridspec_kw={"wspace": 0.5, "width_ratios": [1] * 5 + [0.9]})
@@ -84,6 +88,7 @@ def draw(model: ElucidatedDiffusion, real: Tensor) -> Figure:
 
 
 def main() -> None:
+    """The command; see ``--help``."""
     parser = argparse.ArgumentParser(description="Draw the picture of the idea.")
     text = "the demo's model (default: %(default)s)"
     parser.add_argument("--model", type=Path, default=MODEL, help=text)
