@@ -6,7 +6,9 @@ import importlib.util
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import pytest
 import synther
 from synther import __main__ as program
 from synther.transitions import Transitions
-from synther.upsampling import command
+from synther.upsampling import Upsampler, command
 from tests.data import random_transitions
 
 VERBS = [*(verb for verb in program.VERBS if verb != "offline")]
@@ -119,3 +121,57 @@ def test_upsample_refuses_what_it_cannot_do(
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert message in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--output data.npz", "--output data.npz: is the file that the command reads (data.npz)"),
+        ("--output link.npz", "--output link.npz: is the file that the command reads (data.npz)"),
+        ("--output other.npz", "--output other.npz: is there already"),
+        ("--num 10 --output many.npz", "many.npz: holds 40 samples, and --num 10 would"),
+        ("--save_model data.npz", "--save_model data.npz: is the file that the command reads"),
+        ("--save_model other.npz", "--save_model other.npz: is there already"),
+        ("--save_model new --output ./new.npz", None),
+        ("--save_model new.npz --output ./new.npz", "--save_model new.npz: is --output too"),
+    ],
+)
+def test_upsample_writes_over_nothing_that_somebody_may_need(
+    words: str, message: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    random_transitions(300).save("data.npz")
+    random_transitions(60).save("other.npz")
+    replace(random_transitions(40), metadata={"source": "SynthER"}).save("many.npz")
+    Path("link.npz").symlink_to("data.npz")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    fitted: list[Any] = []
+
+    def fit(self: Upsampler, data: Any) -> None:
+        fitted.append(data)
+        raise ValueError("it begins")
+
+    monkeypatch.setattr(Upsampler, "fit", fit)
+    with pytest.raises(SystemExit) as end:
+        command.main(["data.npz", "--device", "cpu", *words.split()])
+    assert end.value.code == 1
+    if message is None:
+        assert fitted
+    else:
+        assert message in capsys.readouterr().err
+        assert not fitted
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_upsample_replaces_its_own_samples_and_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    random_transitions(300).save("data.npz")
+    words = "data.npz --num 40 --steps 5 --width 16 --consistency off --device cpu"
+    words += " --output new.npz --save-model model.pt"
+    for seed in ("1", "2"):
+        command.main([*words.split(), "--seed", seed])
+    assert Transitions.load("new.npz").metadata["synther"]["seed"] == 2
+    assert Upsampler.load("model.pt", "cpu").seed == 2

@@ -32,7 +32,7 @@ from synther.diffusion.fidelity.report import report
 from synther.diffusion.fidelity.verdict import judge
 from synther.diffusion.generation.bounded import match_bounded
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
-from synther.diffusion.generation.sample_files import require_no_larger, sample_files
+from synther.diffusion.generation.sample_files import require_place, sample_files
 from synther.diffusion.known_model import Split, latest_model, split_of
 from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import TransitionEnsemble, fit_ensemble, stored
@@ -95,8 +95,10 @@ def run(args: argparse.Namespace) -> None:
         FolderLock(args.results_folder if processes.is_first else None) as lock,
         cpu_threads(args.threads),
     ):
-        if args.save_samples and (args.load_checkpoint or args.resume):
-            require_no_larger(path, args.save_num_samples)
+        if args.save_samples:
+            new = not (args.load_checkpoint or args.resume)
+            new = new and path.resolve().parent == args.results_folder.resolve()
+            require_place(path, args.save_num_samples, args.dataset, set_aside=new)
         with accelerator.main_process_first():  # which may have to download it
             data = load_dataset(args.dataset)
             data = with_action_bounds(data, low=args.action_low, high=args.action_high)

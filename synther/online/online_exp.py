@@ -32,6 +32,7 @@ from rich.console import Console
 
 from synther.datasets.files import HDF5_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
+from synther.datasets.outputs import require_replaceable
 from synther.diffusion.generation.generator import SamplingError
 from synther.diffusion.utils import layout_of
 from synther.envs import make_env, use_backend
@@ -148,6 +149,9 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     env_kwargs = None if args.env_kwargs is None else keywords(args.env_kwargs, "--env_kwargs")
     given = {"env_name": args.env, "seed": args.seed, "env_kwargs": env_kwargs}
     config = OnlineConfig(**{key: value for key, value in given.items() if value is not None})
+    if args.save_replay:
+        rows = min(config.total_steps, config.replay_size)
+        require_replaceable(args.save_replay, "--save_replay", "replay", rows)
     for missing in config.too_short():
         warnings.warn(missing, stacklevel=1)
     if args.deterministic:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from synther.datasets.outputs import require_replaceable
 from synther.files.checkpoint import fingerprint
 from synther.pixels.latents import encode_replay
 from synther.pixels.stages import load_agent, open_replay
@@ -44,6 +45,7 @@ def encode(
     )
     with cpu_threads(threads):
         replay = open_replay(config, place)
+        require_replaceable(out, "--out", "latents", len(replay))
         latents = encode_replay(agent, replay, config.n_step_discount, batch_size)
     described = {
         **latents.metadata,

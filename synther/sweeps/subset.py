@@ -13,6 +13,7 @@ from pathlib import Path
 
 from synther.datasets import load_dataset
 from synther.datasets.episodes import episode_returns
+from synther.datasets.outputs import require_other_file
 from synther.ranges import Fraction
 from synther.runs.commands import SEED, argument, command_errors
 from synther.transitions import TransitionError, Transitions
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
     args = parser.parse_args(argv)
     with command_errors(resume=False):
+        require_other_file(args.output, "--output", [args.dataset])
         data = load_dataset(args.dataset)
         _, subset = data.split(args.fraction, args.seed)
         replace(subset, metadata={**subset.metadata, **_return_range(data)}).save(args.output)

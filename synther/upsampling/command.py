@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import get_type_hints
 
 from synther.datasets import as_transitions
+from synther.datasets.outputs import require_other_file, require_replaceable
+from synther.errors import InputError
+from synther.files import checkpoint
+from synther.files.checkpoint import CheckpointError
 from synther.runs.command_line import CommandParser
 from synther.runs.commands import COUNT, SEED, argument, command_errors
 from synther.transitions import TransitionError
@@ -71,13 +75,41 @@ def run(args: argparse.Namespace) -> None:
     config = {name: value for name, value in given.items() if value is not None}
     upsampler = Upsampler(config, device=args.device, seed=args.seed)
     data = as_transitions(args.data)
+    count = args.num or len(data)
+    _require_places(args, output, count)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FidelityWarning)  # the verdict's own line says it
         upsampler.fit(data)
     if args.save_model:
         sys.stdout.write(f"{upsampler.save(args.save_model)}\n")
-    samples = upsampler.sample(args.num or len(data))
+    samples = upsampler.sample(count)
     sys.stdout.write(f"{samples.save(output)}: {len(samples)} synthetic transitions\n")
+
+
+def _require_places(args: argparse.Namespace, output: Path, count: int) -> None:
+    """Refuse to lose a file before the minutes of training."""
+    require_other_file(output, "--output", [args.data])
+    asked = f"--num {count}" if args.num else f"{count} (as many as the data have)"
+    require_replaceable(output, "--output", "samples", count, asked)
+    if (model := args.save_model) is None:
+        return
+    if model.resolve() == output.resolve():
+        raise InputError(f"--save_model {model}: is --output too; give the model another name")
+    require_other_file(model, "--save_model", [args.data])
+    if model.is_dir():
+        raise InputError(f"--save_model {model}: is a folder; name a file")
+    if model.exists() and not _is_model(model):
+        raise InputError(
+            f"--save_model {model}: is there already, and is no model that this command wrote; "
+            "choose another name, or move the file away"
+        )
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return "upsampler" in checkpoint.load(path)
+    except CheckpointError:
+        return False
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from synther.online import online_exp
 from synther.runs.commands import Exit, exit_code, message_of
 from synther.runs.lock import FolderLock
 from synther.transitions import TransitionLayout, Transitions
+from synther.upsampling import command as upsample_command
 from tests.corl.helpers import write_model
 from tests.data import random_transitions
 
@@ -76,6 +77,10 @@ def _hdf5(path: Path, **changes: object) -> Path:
 def _pendulum(path: Path, scale: float = 1, env_id: str = "Pendulum-v1") -> Path:
     rows = random_transitions(60, 3, 1)
     return replace(rows, actions=scale * rows.actions, metadata={"env_id": env_id}).save(path)
+
+
+def _samples(path: Path) -> Path:
+    return replace(random_transitions(60, 3, 1), metadata={"source": "SynthER"}).save(path)
 
 
 def _model(path: Path) -> Path:
@@ -321,6 +326,24 @@ CASES: dict[str, Callable[[Path], object]] = {
     "Words: `--load_checkpoint` with fewer samples than there are": lambda f: _twice(
         f, "--load_checkpoint", "--save_num_samples", "9"
     ),
+    "Words: `--save_file_name` that is the data set": lambda f: _diffuser(
+        *("--dataset", str(_pendulum(f / "mine.npz")), "--save_file_name", str(f / "mine.npz")),
+    )(f),
+    "Words: `--output` that is the data": lambda f: upsample_command.main(
+        [str(_pendulum(f / "mine.npz")), "--output", str(f / "mine.npz")]
+    ),
+    "Words: `--output` that is a file of other rows": lambda f: upsample_command.main(
+        [str(_pendulum(f / "mine.npz")), "--output", str(_npz(f / "other.npz"))]
+    ),
+    "Words: `--output` that holds more samples": lambda f: upsample_command.main(
+        [
+            *(str(_pendulum(f / "mine.npz")), "--num", "10"),
+            *("--output", str(_samples(f / "samples.npz"))),
+        ]
+    ),
+    "Words: `--save_replay` that is a file of other rows": lambda f: _online(
+        *_TINY_ONLINE, "--save_replay", str(_npz(f / "mine.npz"))
+    )(f),
     "Words: `--save_replay` with the name of a folder": lambda f: _online(
         *_TINY_ONLINE, "--save_replay", str(_folder(f / "replay.npz"))
     )(f),

@@ -19,6 +19,7 @@ from synther.pixels.image_agent import DrQBC
 from synther.runs.folder import checkpoint_in
 from synther.runs.loggers import read_metrics
 from synther.transitions import TransitionLayout, Transitions
+from tests.data import random_transitions
 from tests.events import assert_shows
 from tests.pixels.helpers import SIZE, columns, config, data_set
 
@@ -177,6 +178,10 @@ def test_the_commands_from_pictures_to_fine_tuned_heads(
     assert "drq_bc on a_b mixed: return" in capsys.readouterr().out
     encode.main(["--load_agent", str(agent), "--out", str(latents), "--device", "cpu"])
     real = Transitions.load(latents)
+    random_transitions(500).save(tmp_path / "mine.npz")
+    with pytest.raises(SystemExit):
+        encode.main(["--load_agent", str(agent), "--out", str(tmp_path / "mine.npz")])
+    assert len(Transitions.load(tmp_path / "mine.npz")) == 500
     assert real.metadata["pixel_env_id"] == "cartpole-swingup-v0"
     assert TransitionLayout.of(real).row_dim == 2 * 10 + 2 + 2  # --latent_dim 5
     before = checkpoint.load(checkpoint_in(agent))["agent"]["networks"]

@@ -10,6 +10,7 @@ import pytest
 from synther.corl.shared.normalizers import RewardNormalizer
 from synther.datasets import load_dataset
 from synther.sweeps import subset
+from synther.transitions import Transitions
 from tests.data import random_transitions
 
 
@@ -50,3 +51,11 @@ def test_nothing_is_written_of_what_cannot_be(data_set: str, fraction: str, tmp_
         subset.main(["--dataset", data_set, "--fraction", fraction, "--output", str(path)])
     assert end.value.code in (1, 2)  # 2: the command line itself
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_set_is_not_replaced_by_a_share_of_it(tmp_path: Path) -> None:
+    data = random_transitions(60).save(tmp_path / "mine.npz")
+    with pytest.raises(SystemExit) as end:
+        subset.main(["--dataset", str(data), "--fraction", "0.5", "--output", str(data)])
+    assert end.value.code == 1
+    assert len(Transitions.load(data)) == 60

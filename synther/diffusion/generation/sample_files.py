@@ -1,4 +1,4 @@
-"""Files of samples are told from others, and are not replaced by smaller ones."""
+"""Files of samples are told from others, and no data are lost where they are written."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import json
 from pathlib import Path
 
+from synther.datasets.outputs import require_other_file, require_replaceable
 from synther.files import npz
-from synther.runs.folder import RunFolderError
 
 
 def sample_files(folder: Path) -> list[str]:
@@ -22,18 +22,19 @@ def sample_files(folder: Path) -> list[str]:
     return found
 
 
-def require_no_larger(path: Path, rows: int) -> None:
-    """Refuse to put ``rows`` samples in the place of more.
+def require_place(path: Path, rows: int, dataset: str, *, set_aside: bool) -> None:
+    """Refuse a place for ``rows`` samples that the data have, others' files, or more samples.
+
+    Args:
+        path: the file that the samples go into.
+        rows: how many there will be.
+        dataset: the name or path of the data that the command reads.
+        set_aside: whether what is there is kept: a new run moves a file in its folder away.
 
     Raises:
-        RunFolderError: there are more in the file; the message says how many.
+        InputError: what is there would be lost; the message says what it is.
     """
-    there = 0
-    if path.is_file():
-        with contextlib.suppress(ValueError):  # what cannot be read is no loss
-            there = npz.length(path, "rewards")
-    if there > rows:
-        raise RunFolderError(
-            f"{path}: holds {there} samples, and --save_num_samples {rows} would replace them; "
-            "choose another --save_file_name, or remove the file"
-        )
+    require_other_file(path, "--save_file_name", [dataset])
+    if not set_aside:
+        asked = f"--save_num_samples {rows}"
+        require_replaceable(path, "--save_file_name", "samples", rows, asked)
