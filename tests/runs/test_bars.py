@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -73,6 +74,45 @@ def test_a_slow_first_step_is_not_taken_for_the_rate(
         (said,) = announcements(capsys)
     assert "about 3.4 hours more" in said  # 20 000 updates at a hundred a minute
     assert "--max_timesteps" in said
+
+
+def test_a_slower_phase_is_announced_within_a_minute(
+    step: Steps, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Online, 5000 steps without updates come first: their rate says nothing about the run's."""
+    with progress_bar(100_000, "REDQ", work="online") as bar:
+        step(bar, 5000, 0.006)
+        assert announcements(capsys) == []
+        step(bar, 460, 0.13)  # a minute
+        (said,) = announcements(capsys)
+        step(bar, 100, 0.13)
+    hours = float(re.search(r"about ([\d.]+) hours", said)[1])  # type: ignore[index]
+    assert hours == pytest.approx(94_600 * 0.13 / 3600, rel=0.1)
+    assert "config/online/*_small.gin" in said
+    assert announcements(capsys) == []
+
+
+@pytest.mark.parametrize("pause", [10.0, 70.0, 900.0])
+def test_a_pause_is_not_taken_for_a_slower_phase(
+    pause: float, step: Steps, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An evaluation, or a diffusion model that is trained anew."""
+    with progress_bar(10_000, "x") as bar:
+        for _ in range(10):
+            step(bar, 999, 0.05)
+            step(bar, 1, pause if pause < 100 or bar.n == 3999 else 1.0)
+    assert announcements(capsys) == []
+
+
+def test_the_bar_shows_the_rate_of_the_last_two_minutes(step: Steps) -> None:
+    with progress_bar(100_000, "x") as bar:
+        step(bar, 5000, 0.01)
+        bar._ema_dn(5000)
+        bar._ema_dt(50.0)  # what tqdm has measured: 100 a second
+        step(bar, 1000, 0.13)
+        assert bar.format_dict["rate"] == pytest.approx(1 / 0.13, rel=0.02)
+        step(bar, 10_000, 0.02)
+        assert bar.format_dict["rate"] == pytest.approx(50, rel=0.02)
 
 
 @pytest.mark.parametrize(
