@@ -17,9 +17,11 @@ from tqdm.auto import tqdm
 from synther.diffusion.conditioning.policy import STRENGTH, Policy
 from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
+from synther.diffusion.generation.presets import network_calls
 from synther.diffusion.model_io import load_model
 from synther.diffusion.provenance import Provenance
 from synther.diffusion.successors import stored
+from synther.runs.bars import duration
 from synther.runs.runtime import cpu_threads
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout
@@ -27,21 +29,36 @@ from synther.transitions import TransitionError, TransitionLayout
 _SILENT = contextlib.nullcontext()
 DEAR = 0.5
 """Seconds for a thousand rows, from which on a file of samples is advised."""
+FEW = 4
+"""Network calls after which it is known what the rows will cost; the first of them, which may have
+to wait for memory, does not count."""
 
 
 class _FirstRows:
-    """Shows the making of the first rows on a CPU, which may take a minute, and says its cost."""
+    """Shows the making of the first rows on a CPU, which may take minutes, and says its cost."""
 
     def __init__(self, path: str | os.PathLike[str], advises: bool = True) -> None:
         self.path, self.advises = Path(path), advises
 
     @contextlib.contextmanager
-    def making(self, count: int, network: torch.nn.Module) -> Iterator[None]:
+    def making(self, count: int, calls: int, network: torch.nn.Module) -> Iterator[None]:
+        """A bar of the network's calls, ``calls`` of them for ``count`` rows."""
+        title = f"{count} rows of {self.path.name}"
+        bar = tqdm(desc=title, total=calls, unit="call", file=sys.stderr)
         began = time.perf_counter()
-        bar = tqdm(desc=f"{count} rows of {self.path.name}", unit="call", file=sys.stderr)
+        first = 0.0
 
         def count_call(*_: object) -> None:  # what a hook returns takes the output's place
+            nonlocal first
+            if bar.n == calls:
+                return  # rows that are drawn again are few
             bar.update()
+            if bar.n == 1:
+                first = time.perf_counter()
+            if bar.n == min(FEW, calls):
+                now = time.perf_counter()
+                seconds = (now - began) if calls == 1 else (now - first) / (bar.n - 1) * calls
+                self._advise(count, seconds)
 
         hook = network.register_forward_hook(count_call)
         try:
@@ -49,11 +66,14 @@ class _FirstRows:
                 yield
         finally:
             hook.remove()
-        thousand = 1000 * (time.perf_counter() - began) / count
+
+    def _advise(self, count: int, seconds: float) -> None:
+        thousand = 1000 * seconds / count
         if self.advises and thousand > DEAR:
             tqdm.write(
-                f"{self.path}: a thousand rows take {thousand:.2g} s on this CPU, and each of them "
-                "is used once. Samples in a file are made once and used as often as you like: "
+                f"{self.path}: these {count} rows take about {duration(seconds)} on this CPU, a "
+                f"thousand {thousand:.2g} s, and each of them is used once. Samples in a file are "
+                "made once and used as often as you like: "
                 f"synther train --load_checkpoint --results_folder {self.path.parent} "
                 "--save_num_samples 1000000 (with the --dataset of the model), then "
                 "--diffusion.path with that file.",
@@ -92,9 +112,7 @@ class ModelRows:
         strength: float = STRENGTH,
     ) -> Tensor:
         try:
-            network = self.generator.model.net
-            making = self.said.making(count, network) if self.said else _SILENT
-            with cpu_threads(self.threads), making:
+            with cpu_threads(self.threads), self._showing(count):
                 rows = self.generator.sample_rows(
                     count, noise, policy=policy, policy_strength=strength
                 )
@@ -102,6 +120,14 @@ class ModelRows:
             return rows
         except SamplingError as error:
             raise TransitionError(f"{self.path}: {error}") from error
+
+    def _showing(self, count: int) -> contextlib.AbstractContextManager[None]:
+        if self.said is None:
+            return _SILENT
+        self.generator.last_stage()  # its probe is no part of the rows
+        model = self.generator.model
+        calls = network_calls(model, self.generator.num_sample_steps)
+        return self.said.making(count, calls, model.net)
 
 
 def rows_of_model(

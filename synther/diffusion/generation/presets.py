@@ -135,3 +135,9 @@ def sampling_settings(model: ElucidatedDiffusion) -> dict[str, Any]:
     plain values."""
     schedule = {name: getattr(model, name) for name in ("sigma_min", "sigma_max", "rho")}
     return {"sampler": model.sampler, **schedule, **model.sampler_arguments}
+
+
+def network_calls(model: ElucidatedDiffusion, num_sample_steps: int) -> int:
+    """The number of network calls that a row of the model costs, with its own sampler."""
+    sigmas = karras_schedule(num_sample_steps, model.sigma_min, model.sigma_max, model.rho)
+    return count_calls(SAMPLERS[model.sampler], sigmas, **model.sampler_arguments)

@@ -58,7 +58,8 @@ def test_the_first_rows_have_a_bar_and_a_price(
     noise = torch.Generator().manual_seed(0)
     generate(40, noise)
     said = capsys.readouterr().err
-    assert "40 rows of model-0.pt: 5call" in said  # Heun: two calls a step, less one
+    assert "40 rows of model-0.pt: 100%" in said
+    assert "| 5/5 [" in said  # Heun: two calls a step, less one
     assert "--load_checkpoint" in said
     assert f"--results_folder {written[0].parent} " in said
     generate(40, noise)
@@ -67,6 +68,48 @@ def test_the_first_rows_have_a_bar_and_a_price(
     said = capsys.readouterr().err
     assert "40 rows of model-0.pt" in said
     assert "used once" not in said
+
+
+def test_the_price_is_said_after_a_few_calls(
+    written: tuple[Path, TransitionLayout],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock on which the first call takes 50 s and every other one 2 s."""
+    now = [0.0]
+    monkeypatch.setattr(on_the_fly.time, "perf_counter", lambda: now[0])
+    generate = rows_of_model(written[0], AGENTS, "cpu", num_steps=128)
+    said: list[str] = []
+
+    def call(*_: object) -> None:
+        said.append(capsys.readouterr().err)
+        now[0] += 2.0 if now[0] else 50.0
+
+    network = generate.generator.model.net
+    network.register_forward_pre_hook(call)
+    generate(25_600, torch.Generator().manual_seed(0))
+    assert len(said) == 255
+    (when,) = [number for number, text in enumerate(said) if "each of them is used once" in text]
+    assert when == 4
+    # 255 calls of 2 s
+    assert "these 25600 rows take about 8 minutes on this CPU, a thousand 20 s" in said[when]
+
+
+def test_the_probe_of_the_consistency_is_not_in_the_price(
+    written: tuple[Path, TransitionLayout],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generate = rows_of_model(written[0], AGENTS, "cpu", num_steps=3)
+    network = generate.generator.model.net
+
+    def probe() -> None:
+        for _ in range(7):
+            network(torch.zeros(1, written[1].row_dim), torch.zeros(1))
+
+    monkeypatch.setattr(generate.generator, "last_stage", probe)
+    generate(40, torch.Generator().manual_seed(0))
+    assert "| 5/5 [" in capsys.readouterr().err
 
 
 def test_an_unknown_sampler_is_named(written: tuple[Path, TransitionLayout]) -> None:
