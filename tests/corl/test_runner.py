@@ -511,3 +511,17 @@ def test_an_agents_own_unit_makes_no_difference_to_the_environment(
         config = make(env=str(tmp_path / "data.npz"), max_action=bound, max_timesteps=2)
         seen.append(run(config, Pushing)["last_return"])
     assert seen[0] == seen[1]
+
+
+def test_data_that_are_refused_leave_no_folder_and_take_none_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.npz").write_text("no data")
+    Path("mine").mkdir()
+    for folder in ("zz", "new/deep/zz", "mine", "mine/new"):
+        with pytest.raises(SystemExit) as end:
+            command(TD3BCConfig, TD3BC, ["--dataset", "bad.npz", "--checkpoints_path", folder])
+        assert end.value.code == 1
+        assert "bad.npz: not a readable .npz" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["bad.npz", "mine"]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -27,11 +28,13 @@ class NumberedFolder(RunFolder):
         lengths = ("max_timesteps", "num_epochs")
         super().__init__(path, "config.yaml", config, {"checkpoints_path"}, lengths=lengths)
         self.lock = FolderLock(path)
+        self._made: list[Path] = []
 
     @classmethod
     def create(cls, config: RunConfig) -> NumberedFolder:
         """A new folder with the configuration in it; never one without the other."""
         first = _numbered(config, 1)
+        made = [folder for folder in first.parents if not folder.exists()]
         new = first.with_name(f".{first.name}.{os.getpid()}.partial")
         try:
             cls(new, config).write_settings()
@@ -46,6 +49,7 @@ class NumberedFolder(RunFolder):
                         raise
                 else:
                     found = cls(path, config)
+                    found._made = made
                     found.lock.acquire()
                     return found
             raise ConfigError(f"{first}: all its numbers are taken")
@@ -90,9 +94,13 @@ class NumberedFolder(RunFolder):
         return found
 
     def remove(self) -> None:
-        """Take back a folder in which nothing has been trained."""
+        """Take back a folder in which nothing has been trained, with those around it that were made
+        for it and hold nothing else."""
         shutil.rmtree(self.path)
         self.lock.release()
+        with contextlib.suppress(OSError):  # another run has come into one of them
+            for folder in self._made:
+                folder.rmdir()
 
 
 def load_weights(agent: Agent, path: str | Path) -> None:
