@@ -191,6 +191,7 @@ def checked(function: FunctionT) -> FunctionT:
 
     Raises:
         InputError: of the function, an argument that its annotation leaves out.
+        TypeError: of the function, arguments that it does not have, or that are missing.
     """
     signature, name = inspect.signature(function), function.__qualname__.removesuffix(".__init__")
 
@@ -200,7 +201,10 @@ def checked(function: FunctionT) -> FunctionT:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs).arguments
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:  # of bind, which does not know whose arguments they are
+            raise TypeError(f"{name}: {error}{_by_config(signature, kwargs)}") from None
         for key, kind in kinds().items():
             if key in given and (expected := problem(given[key], kind)):
                 raise InputError(f"{name}: {key} is {given[key]!r:.80}, expected {expected}")
@@ -208,6 +212,14 @@ def checked(function: FunctionT) -> FunctionT:
 
     vars(wrapper)["__signature__"] = signature  # gin looks for the parameters here
     return cast(FunctionT, wrapper)
+
+
+def _by_config(signature: inspect.Signature, given: Mapping[str, Any]) -> str:
+    """Where unknown arguments belong, if the function takes settings by ``config``."""
+    unknown = {key: value for key, value in given.items() if key not in signature.parameters}
+    if not unknown or "config" not in signature.parameters:
+        return ""
+    return f"; settings go by config, such as config={unknown!r:.80}"
 
 
 def is_checked(kind: Any) -> bool:

@@ -99,6 +99,17 @@ def test_one_call_gives_transitions_that_say_where_they_are_from() -> None:
     assert "NOT to be trusted" in provenance["verdict"]
 
 
+def test_a_setting_that_is_no_argument_is_shown_its_place() -> None:
+    place = r"got an unexpected keyword argument 'steps'; settings go by config, such as "
+    place += r"config=\{'steps': 30\}"
+    with pytest.raises(TypeError, match=f"^Upsampler: {place}"):
+        Upsampler(steps=30)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=f"^upsample: {place}"):
+        upsample(related(400), 5, steps=30)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^Upsampler\.sample: missing a required argument"):
+        Upsampler().sample()  # type: ignore[call-arg]
+
+
 def test_the_same_seed_gives_the_same_rows_and_another_call_others(fitted: Upsampler) -> None:
     other = Upsampler(TINY, device="cpu", seed=3).fit(related(400))
     first, second = other.sample(20), other.sample(20)
