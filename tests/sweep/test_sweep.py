@@ -73,7 +73,7 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
     [
         (changed(SMALL, "offline", data_sets=["hopper-demo"]), "did you mean hopper-demo-v0"),
         (changed(SMALL, "offline", data_sets=["a.npz"]), "a.npz: no such file"),
-        (changed(SMALL, "offline", arguments={"batchsize": 1}), "did you mean batch_size"),
+        (changed(SMALL, "offline", arguments={"batchsize": 1}), "did you mean --batch_size"),
         (changed(SMALL, "offline", arguments={"alpha": "much"}), "expected a number, got 'much'"),
         (SMALL | {"diffusion": {"gin_files": ["none.gin"]}}, "gin file 'none.gin' is not there"),
         (SMALL | {"diffusion": {"gin_params": ["Trainer.steps = 1"]}}, "no parameter 'steps'"),
