@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,29 +43,26 @@ class _FirstRows:
     @contextlib.contextmanager
     def making(self, count: int, calls: int, network: torch.nn.Module) -> Iterator[None]:
         """A bar of the network's calls, ``calls`` of them for ``count`` rows."""
-        title = f"{count} rows of {self.path.name}"
-        bar = tqdm(desc=title, total=calls, unit="call", file=sys.stderr)
         began = time.perf_counter()
         first = 0.0
 
-        def count_call(*_: object) -> None:  # what a hook returns takes the output's place
+        def count_call(done: int) -> None:
             nonlocal first
-            if bar.n == calls:
-                return  # rows that are drawn again are few
-            bar.update()
-            if bar.n == 1:
-                first = time.perf_counter()
-            if bar.n == min(FEW, calls):
-                now = time.perf_counter()
-                seconds = (now - began) if calls == 1 else (now - first) / (bar.n - 1) * calls
+            now = time.perf_counter()
+            if done == 1:
+                first = now
+            if done == min(FEW, calls):
+                seconds = (now - began) if calls == 1 else (now - first) / (done - 1) * calls
                 self._advise(count, seconds)
 
-        hook = network.register_forward_hook(count_call)
-        try:
-            with bar:
-                yield
-        finally:
-            hook.remove()
+        with _calls_shown(f"{count} rows of {self.path.name}", calls, network, count_call):
+            yield
+
+    def probing(
+        self, calls: int, network: torch.nn.Module
+    ) -> contextlib.AbstractContextManager[None]:
+        """A bar of the calls for the rows by which their last stage is made."""
+        return _calls_shown(f"a look at rows of {self.path.name}", calls, network, lambda _: None)
 
     def _advise(self, count: int, seconds: float) -> None:
         thousand = 1000 * seconds / count
@@ -79,6 +76,26 @@ class _FirstRows:
                 "--diffusion.path with that file.",
                 file=sys.stderr,
             )
+
+
+@contextlib.contextmanager
+def _calls_shown(
+    title: str, calls: int, network: torch.nn.Module, then: Callable[[int], None]
+) -> Iterator[None]:
+    """A bar of ``calls`` calls of the network; ``then`` is told the number of each."""
+    bar = tqdm(desc=title, total=calls, unit="call", file=sys.stderr)
+
+    def count_call(*_: object) -> None:  # what a hook returns takes the output's place
+        if bar.n < calls:  # more of them are of the few rows that are drawn again
+            bar.update()
+            then(bar.n)
+
+    hook = network.register_forward_hook(count_call)
+    try:
+        with bar:
+            yield
+    finally:
+        hook.remove()
 
 
 @dataclass(eq=False)
@@ -124,9 +141,11 @@ class ModelRows:
     def _showing(self, count: int) -> contextlib.AbstractContextManager[None]:
         if self.said is None:
             return _SILENT
-        self.generator.last_stage()  # its probe is no part of the rows
         model = self.generator.model
         calls = network_calls(model, self.generator.num_sample_steps)
+        if self.generator.consistency != "off":  # the price is of the rows alone
+            with self.said.probing(calls, model.net):
+                self.generator.last_stage()
         return self.said.making(count, calls, model.net)
 
 

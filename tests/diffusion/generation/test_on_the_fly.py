@@ -107,9 +107,15 @@ def test_the_probe_of_the_consistency_is_not_in_the_price(
         for _ in range(7):
             network(torch.zeros(1, written[1].row_dim), torch.zeros(1))
 
+    monkeypatch.setattr(generate.generator, "consistency", "ensemble")
     monkeypatch.setattr(generate.generator, "last_stage", probe)
     generate(40, torch.Generator().manual_seed(0))
-    assert "| 5/5 [" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    for title in ("a look at rows", "40 rows"):
+        (end,) = [
+            each for each in said.split("\r") if each.startswith(f"{title} of") and "5/5" in each
+        ][-1:]
+        assert "100%" in end
 
 
 def test_an_unknown_sampler_is_named(written: tuple[Path, TransitionLayout]) -> None:
