@@ -13,16 +13,13 @@ from rich.table import Table
 from row_quality import difference
 from scipy import stats
 
+from synther.advise.advice import ROWS
 from synther.files.figures import BETTER, TEXT_WIDTH, Axes, Figure, FixedLocator, in_style
 
 RESULTS = REPOSITORY / "benchmarks/results/when_does_it_help"
 FIGURE = REPOSITORY / "figs/when_does_it_help.png"
-KINDS = {
-    "new": ("samples alone", "#2471a3", 0.92),
-    "2023": ("samples of a 2023 model alone", "#7f8c8d", 1.0),
-    "mixed": ("half real rows, half samples", "#d35400", 1.08),
-}
-"""By kind of rows: its name in the figure, its colour, and where it stands beside its place."""
+KINDS = {"new": ("#2471a3", 0.92), "2023": ("#7f8c8d", 1.0), "mixed": ("#d35400", 1.08)}
+"""By kind of rows: its colour in the figure, and where it stands beside its place."""
 TASKS = {"halfcheetah": "HC", "hopper": "Ho", "walker2d": "Wa"}
 """Letters of tasks in the figure."""
 LAST = 3
@@ -131,9 +128,9 @@ def _draw_panel(axis: Axes, found: Sequence[dict[str, Any]], markers: Mapping[st
     """Draw the cells of a kind of data; the handles of what is in it, by their names."""
     known = {}
     for each in found:
-        name, colour, shift = KINDS[each["kind"]]
+        colour, shift = KINDS[each["kind"]]
         at = each["features"]["rows"] / each["features"]["columns"] * shift
-        label = f"{each['algorithm'].replace('_', '+').upper()}, {name}"
+        label = f"{each['algorithm'].replace('_', '+').upper()}, {ROWS[each['kind']]}"
         known[label] = axis.errorbar(
             at, each["gain"], yerr=[[each["gain"] - each["low"]], [each["high"] - each["gain"]]],
             capsize=2, fmt=markers[each["algorithm"]], color=colour, markersize=4,

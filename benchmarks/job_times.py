@@ -18,7 +18,6 @@ import argparse
 import fnmatch
 import json
 import os
-import platform
 import re
 import resource
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any
 
 import torch
 from job_parts import JOBS
+from row_quality import processor
 
 from synther.files.atomic import write_text
 from synther.runs.bars import duration
@@ -128,11 +128,8 @@ def avx2() -> dict[str, str]:
 
 def here() -> dict[str, Any]:
     """What the numbers are of."""
-    model = platform.processor()
-    if (info := Path("/proc/cpuinfo")).exists():
-        model = re.findall(r"model name\s*: (.*)", info.read_text())[0]
     return {
-        "processor": model,
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": available_cpus(),
         "torch": torch.__version__,

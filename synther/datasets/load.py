@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -139,8 +138,7 @@ def dataset_info(name: str) -> DatasetInfo:
     """
     if name in _shipped_names():
         path = SHIPPED_DIR / f"{name}.npz"
-        stated = json.loads(str(npz.read(path, ["metadata"]).get("metadata", "{}")))
-        env_id = stated.get("env_id")
+        env_id = npz.metadata(path).get("env_id")
         scores = reference_scores(env_id) if env_id else None
         return DatasetInfo(name, "shipped", env_id, path, reference_scores=scores)
     if name not in d4rl.names():

@@ -79,7 +79,9 @@ def require_replaceable(
     said: dict[str, Any] = {}
     there = 0
     with contextlib.suppress(ValueError, OSError):  # what cannot be read is not of the kind
-        said, there = _of_hdf5(path) if is_hdf5 else _of_npz(path)
+        said, there = (
+            _of_hdf5(path) if is_hdf5 else (npz.metadata(path), npz.length(path, "rewards"))
+        )
     if not _SIGNS[kind](said):
         raise InputError(
             f"{flag} {path}: is there already, and holds no {kind} that this project wrote; choose "
@@ -100,9 +102,7 @@ def _is_same(path: Path, other: str | os.PathLike[str]) -> bool:
 
 
 def _of_npz(path: Path) -> tuple[dict[str, Any], int]:
-    metadata = npz.read(path, ["metadata"]).get("metadata")
-    said = {} if metadata is None else json.loads(str(metadata))
-    return said if isinstance(said, dict) else {}, npz.length(path, "rewards")
+    return npz.metadata(path), npz.length(path, "rewards")
 
 
 def _of_hdf5(path: Path) -> tuple[dict[str, Any], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import zipfile
@@ -78,6 +79,17 @@ def names(path: str | os.PathLike[str]) -> list[str]:
     """
     with _opened(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the file says of itself, the JSON object ``metadata``; empty where it has none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a readable ``.npz`` (:class:`NpzError`), or no JSON.
+    """
+    said = json.loads(str(read(path, ["metadata"]).get("metadata", "{}")))
+    return said if isinstance(said, dict) else {}
 
 
 def length(path: str | os.PathLike[str], name: str) -> int:

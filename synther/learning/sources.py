@@ -6,8 +6,9 @@ the latents of pictures. A source can be saved, and continues with the same batc
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from synther.learning.replay import Batch, RowBuffer
-from synther.learning.streams import BlockStream, restore_generators
+from synther.learning.streams import BlockStream, restore_generators, uniform_indices
 from synther.transitions import TransitionLayout
 
 RowFunction = Callable[[Tensor], Tensor]
@@ -67,6 +68,30 @@ class RowSource:
         raise NotImplementedError
 
 
+class WaitForRows:
+    """How long training waits for rows that are generated, since the last record of metrics.
+
+    Attributes:
+        batches: that were handed out since then.
+    """
+
+    def __init__(self) -> None:
+        self._seconds, self.batches = 0.0, 0
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """What is done in this block is waited for."""
+        start = time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - start
+
+    def metrics(self, updates_per_second: float) -> dict[str, float]:
+        """``generation_share``: of the time of training, what it waited for rows."""
+        share = self._seconds * updates_per_second / max(1, self.batches)
+        self._seconds, self.batches = 0.0, 0
+        return {"generation_share": share}
+
+
 class ReplayBuffer(RowSource):
     """Uniform batches ``[seeds, batch_size, ...]`` of fixed rows.
 
@@ -90,11 +115,7 @@ class ReplayBuffer(RowSource):
         seeds = torch.arange(len(generators), device=rows.device)
         self._first_row = (seeds * size * (pools > 1)).unsqueeze(1)
 
-        def draw(generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
-            shape = (updates, batch_size)
-            return (torch.randint(size, shape, generator=generator, device=generator.device),)
-
-        self._indices = BlockStream(draw, generators)
+        self._indices = BlockStream(uniform_indices(size, batch_size), generators)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -148,17 +169,16 @@ class DiffusionGenerator(RowSource):
         self._stream = torch.cuda.Stream(generators[0].device) if cuda and self._ahead else None
         self._coming: Future[Tensor] | None = None
         self._states_before: list[Tensor] = []  # of the generators, before the coming pool
-        self._waited, self._batches = 0.0, 0  # since the last record of metrics
+        self._wait = WaitForRows()
 
     def next_rows(self) -> Tensor:
         if self._pool is None or self._position == self._pool_rows:
-            start = time.perf_counter()
-            self._pool, self._position = self._next_pool(), 0
-            self._waited += time.perf_counter() - start
+            with self._wait.timed():
+                self._pool, self._position = self._next_pool(), 0
         stop = self._position + self._batch_size
         rows = self._pool[:, self._position : stop]
         self._position = stop
-        self._batches += 1
+        self._wait.batches += 1
         lead = min(LEAD * self._batch_size, self._pool_rows)
         if self._ahead and self._coming is None and self._position >= lead:
             self._states_before = self._states()
@@ -189,10 +209,7 @@ class DiffusionGenerator(RowSource):
         return [each.get_state() for each in self._generators]
 
     def metrics(self, updates_per_second: float) -> dict[str, float]:
-        """``generation_share``: of the time of training, what it waited for rows."""
-        share = self._waited * updates_per_second / max(1, self._batches)
-        self._waited, self._batches = 0.0, 0
-        return {"generation_share": share}
+        return self._wait.metrics(updates_per_second)
 
     def state_dict(self) -> dict[str, Any]:
         """A pool that is under way is not in it: it is generated again."""

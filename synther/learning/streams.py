@@ -73,6 +73,16 @@ def restore_generators(
     return True
 
 
+def uniform_indices(size: int, batch_size: int) -> Draw:
+    """Draws the numbers of a batch's rows, of ``size`` rows, with replacement."""
+
+    def draw(generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
+        shape = (updates, batch_size)
+        return (torch.randint(size, shape, generator=generator, device=generator.device),)
+
+    return draw
+
+
 class BlockStream:
     """Hands out random numbers of one update at a time, drawn for a block of updates at once.
 

@@ -15,12 +15,11 @@ from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.normalizers import ActionNormalizer, StateNormalizer, row_function
 from synther.corl.shared.refreshed import MemberPolicy, RefreshedRows
 from synther.corl.shared.runner import run
-from synther.learning.learner import Agent
 from synther.runs.loggers import read_metrics
 from synther.runs.settings import ConfigError
 from synther.transitions import TransitionLayout
 from tests.corl.helpers import ALGORITHMS, DIMS, follow, make_agent, write_model
-from tests.corl.test_runner import Interrupted, curve, final_state, interrupt_at, make, same
+from tests.corl.test_runner import curve, final_state, make, same, whole_and_cut
 from tests.data import random_transitions
 from tests.devices import DEVICE
 
@@ -160,15 +159,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     diffusion = DiffusionConfig(
         str(model), 2, limit, batch_parallelism=3, mix=0.25, refresh=4, policy_guidance=2.0
     )
-    build: type[Agent] = ALGORITHMS[algorithm][1]
-    options = {"diffusion": diffusion, "num_seeds": 2}
-    whole = run(make(algorithm, **options, name="whole"), build)
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, build, 7)
-        with pytest.raises(Interrupted):
-            run(make(algorithm, **options, name="cut"), build)
-    cut = run(make(algorithm, **options, name="cut", resume=True), build)
-    folders = [tmp_path / "runs" / f"{name}-data-s0to1" for name in ("whole", "cut")]
+    (whole, cut), folders = whole_and_cut(make, monkeypatch, algorithm, 7, diffusion=diffusion)
     assert same(*map(final_state, folders))
     assert curve(folders[0]) == curve(folders[1])
     assert whole["last_return"] == cut["last_return"]

@@ -93,6 +93,28 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k not in left_out} for record in records]
 
 
+def whole_and_cut(
+    make: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
+    killed_at: int,
+    **options: Any,
+) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Results and folders of a run of two seeds, and of the same that is killed at a step and
+    resumed."""
+    build = ALGORITHMS[algorithm][1]
+    options["num_seeds"] = 2
+    whole = run(make(algorithm, **options, name="whole"), build)
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, build, killed_at)
+        with pytest.raises(Interrupted):
+            run(make(algorithm, **options, name="cut"), build)
+    resumed = make(algorithm, **options, name="cut", resume=True)
+    runs = Path(resumed.checkpoints_path)
+    folders = [runs / f"{name}-data-s0to1" for name in ("whole", "cut")]
+    return [whole, run(resumed, build)], folders
+
+
 @pytest.mark.parametrize(
     ("algorithm", "keys", "source", "killed_at"),
     [
@@ -118,15 +140,9 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
         model = write_model(tmp_path / "model.pt", TransitionLayout(3, 1))
         limit = 40 if source == "kept" else None
         diffusion = DiffusionConfig(str(model), 2, limit, batch_parallelism=3)
-    build = ALGORITHMS[algorithm][1]
-    options = {"diffusion": diffusion, "num_seeds": 2, **keys}
-    whole = run(make(algorithm, **options, name="whole"), build)
-    with monkeypatch.context() as patched:
-        interrupt_at(patched, build, killed_at)
-        with pytest.raises(Interrupted):
-            run(make(algorithm, **options, name="cut"), build)
-    cut = run(make(algorithm, **options, name="cut", resume=True), build)
-    folders = [tmp_path / "runs" / f"{name}-data-s0to1" for name in ("whole", "cut")]
+    (whole, cut), folders = whole_and_cut(
+        make, monkeypatch, algorithm, killed_at, diffusion=diffusion, **keys
+    )
     assert same(*map(final_state, folders))
     assert curve(folders[0]) == curve(folders[1])
     logged = read_metrics(folders[0] / "metrics.jsonl")

@@ -5,7 +5,6 @@ Policy-guided diffusion (arXiv 2404.06356) trains on such rows; see ``docs/guide
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,13 @@ from torch import Tensor
 from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.normalizers import ActionNormalizer, StateNormalizer
 from synther.learning.learner import Agent
-from synther.learning.sources import RowFunction, RowSource
-from synther.learning.streams import BlockStream, generators_for, restore_generators
+from synther.learning.sources import RowFunction, RowSource, WaitForRows
+from synther.learning.streams import (
+    BlockStream,
+    generators_for,
+    restore_generators,
+    uniform_indices,
+)
 from synther.transitions import TransitionLayout
 
 GuidedRows = Callable[..., Tensor]
@@ -103,17 +107,17 @@ class RefreshedRows(RowSource):
             self._life = min(diffusion.batch_parallelism, diffusion.refresh)
             self._pool_rows = batch_size * self._life
         else:
-            self._order = BlockStream(self._draw, generators_for(seeds, "data", device))
+            draw = uniform_indices(self._pool_rows, batch_size)
+            self._order = BlockStream(draw, generators_for(seeds, "data", device))
         self._members = torch.arange(len(seeds), device=device).unsqueeze(1)
         self._pool: Tensor | None = None  # [seeds, pool_rows, row_dim]
         self._age, self._updates = 0, 0  # batches of this pool, and in all
-        self._waited, self._batches = 0.0, 0  # since the last record of metrics
+        self._wait = WaitForRows()
 
     def next_rows(self) -> Tensor:
         if self._pool is None or self._age == self._life:
-            start = time.perf_counter()
-            self._pool, self._age = self._new_pool(), 0
-            self._waited += time.perf_counter() - start
+            with self._wait.timed():
+                self._pool, self._age = self._new_pool(), 0
         if self._order is None:
             rows = self._pool[:, self._age * self._batch_size :][:, : self._batch_size]
         else:
@@ -121,12 +125,8 @@ class RefreshedRows(RowSource):
             rows = self._pool[self._members, indices]
         self._age += 1
         self._updates += 1
-        self._batches += 1
+        self._wait.batches += 1
         return rows
-
-    def _draw(self, generator: torch.Generator, updates: int) -> tuple[Tensor, ...]:
-        shape, device = (updates, self._batch_size), generator.device
-        return (torch.randint(self._pool_rows, shape, generator=generator, device=device),)
 
     def _new_pool(self) -> Tensor:
         follows = self._updates >= self._diffusion.refresh
@@ -144,10 +144,7 @@ class RefreshedRows(RowSource):
         return torch.cat(parts)
 
     def metrics(self, updates_per_second: float) -> dict[str, float]:
-        """``generation_share``: of the time of training, what it waited for rows."""
-        share = self._waited * updates_per_second / max(1, self._batches)
-        self._waited, self._batches = 0.0, 0
-        return {"generation_share": share}
+        return self._wait.metrics(updates_per_second)
 
     def state_dict(self) -> dict[str, Any]:
         return {

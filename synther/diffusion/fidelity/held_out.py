@@ -164,8 +164,7 @@ def known_of(path: Path) -> Provenance:
     if path.suffix == ".pt" and path.is_file():
         found = Provenance.from_plain(checkpoint.load(path).get(TRAINED_ON))
     elif path.is_file():
-        metadata = json.loads(str(npz.read(path, ["metadata"]).get("metadata", "{}")))
-        found = Provenance.from_plain(metadata.get(TRAINED_ON))
+        found = Provenance.from_plain(npz.metadata(path).get(TRAINED_ON))
     return found or run_beside(path)
 
 

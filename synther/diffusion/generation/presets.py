@@ -41,8 +41,7 @@ class Preset:
     @property
     def network_calls(self) -> int:
         """The number of network calls that a row costs."""
-        sigmas = karras_schedule(self.num_sample_steps, self.sigma_min, self.sigma_max, self.rho)
-        return count_calls(SAMPLERS[self.sampler], sigmas, **self.params)
+        return _calls(self, self.num_sample_steps, self.params)
 
     def applied_to(self, model: ElucidatedDiffusion) -> ElucidatedDiffusion:
         """A copy of the model that samples this way; the precision is left to the generator."""
@@ -139,5 +138,11 @@ def sampling_settings(model: ElucidatedDiffusion) -> dict[str, Any]:
 
 def network_calls(model: ElucidatedDiffusion, num_sample_steps: int) -> int:
     """The number of network calls that a row of the model costs, with its own sampler."""
-    sigmas = karras_schedule(num_sample_steps, model.sigma_min, model.sigma_max, model.rho)
-    return count_calls(SAMPLERS[model.sampler], sigmas, **model.sampler_arguments)
+    return _calls(model, num_sample_steps, model.sampler_arguments)
+
+
+def _calls(
+    schedule: Preset | ElucidatedDiffusion, num_sample_steps: int, params: Mapping[str, float]
+) -> int:
+    sigmas = karras_schedule(num_sample_steps, schedule.sigma_min, schedule.sigma_max, schedule.rho)
+    return count_calls(SAMPLERS[schedule.sampler], sigmas, **params)

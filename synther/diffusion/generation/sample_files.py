@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 
 from synther.datasets.outputs import require_other_file, require_replaceable
@@ -16,8 +15,7 @@ def sample_files(folder: Path) -> list[str]:
     found = []
     for path in folder.glob("*.npz"):
         with contextlib.suppress(ValueError, OSError):
-            metadata = npz.read(path, ["metadata"]).get("metadata")
-            if metadata is not None and "generator" in json.loads(str(metadata)):
+            if "generator" in npz.metadata(path):
                 found.append(path.name)
     return found
 
