@@ -50,8 +50,8 @@ class SynthERReplayBuffer(ReplayBuffer):
     training gives the very numbers of a plain ``ReplayBuffer``.
 
     Args:
-        buffer_size, observation_space, action_space, device, n_envs, optimize_memory_usage,
-            handle_timeout_termination: as the plain buffer has them; Stable-Baselines3 sets them.
+        buffer_size: this and every further argument up to ``handle_timeout_termination`` are as the
+            plain buffer has them; Stable-Baselines3 sets them.
         synthetic_ratio: share of synthetic rows in a batch, from 0 to 1.
         seed: of the drawing of synthetic rows.
 
