@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from gpu_parts.check import Check, apart
-from gpu_parts.subjects import DIMS, LAYOUT, OFFLINE, REAL, SMALL, batch_of, denoiser, moved
+from gpu_parts.subjects import (
+    DIMS,
+    LAYOUT,
+    OFFLINE,
+    ONLINE,
+    REAL,
+    SMALL,
+    Offline,
+    batch_of,
+    denoiser,
+    moved,
+)
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
-from synther.learning.graphs import graphed
+from synther.diffusion.training.trainer import Trainer
+from synther.learning.graphs import STRIDE, Stride, graphed
+from synther.learning.learner import Agent
+from synther.learning.replay import RowBuffer
+from synther.learning.sources import ReplayBuffer
 from synther.learning.streams import BlockStream, generators_for
-from synther.runs.runtime import float32_products
+from synther.runs.runtime import CompileMode, float32_products
 
 SAME = 1e-4
 """The same kernels, but that their products may choose another workspace inside a graph."""
@@ -37,6 +54,63 @@ def run(check: Check) -> None:
         rows, expected = (each.sample(70, seed=1)[0] for each in (graph, plain))
         error = float(np.abs(rows - expected).max() / expected.std())
         check.near(error, 2e-3, "rows of the graphed network")
+        for name, build in check.some(OFFLINE, 1).items():
+            check.near(_strides(check, build), SAME, f"{name}: weights after strides of updates")
+        check.near(_blocks(check), SAME, "weights after graphed blocks of online updates")
+        check.near(_denoiser_steps(check), SAME, "weights after graphed steps of the denoiser")
+
+
+def _strides(check: Check, build: Callable[..., Offline]) -> float:
+    """How far the weights are from those of the same updates one by one."""
+    size, parameters = SMALL if check.is_emulated else REAL, []
+    for strided in (True, False):
+        subject = build(check.device, size, "fp32")
+        agent: Agent = subject.module
+        rows = moved(
+            torch.randn(1000, LAYOUT.row_dim, generator=torch.Generator().manual_seed(0)),
+            check.device,
+        )
+        order = generators_for([0], "data", check.device)
+        source = ReplayBuffer(RowBuffer.holding(LAYOUT, rows), size.batch, order)
+        noise = BlockStream(agent.noise, generators_for([0], "noise", check.device))
+        stride, starts = Stride(agent, source, noise), range(1, 5 * STRIDE, STRIDE)
+        for steps in (range(start, start + STRIDE) for start in starts):
+            if strided:
+                stride(steps)
+                continue
+            for step in steps:
+                agent.schedule(step)
+                agent.update(source.sample(), noise.next(), agent.variant(step))
+        parameters.append(list(agent.parameters()))
+    return apart(*parameters)
+
+
+def _blocks(check: Check) -> float:
+    size, parameters = SMALL if check.is_emulated else REAL, []
+    modes: tuple[CompileMode, ...] = ("cudagraph", "off")
+    for mode in modes:
+        agent = ONLINE["REDQ"](check.device, size, "fp32", compile=mode).module
+        rows = torch.randn(500, LAYOUT.row_dim, generator=torch.Generator().manual_seed(0))
+        for buffer in (agent.replay, agent.synthetic):
+            buffer.insert(rows)
+        for _ in range(8):
+            agent.train_block()
+        parameters.append(list(agent.parameters()))
+    return apart(*parameters)
+
+
+def _denoiser_steps(check: Check) -> float:
+    size, parameters = SMALL if check.is_emulated else REAL, []
+    modes: tuple[CompileMode, ...] = ("cudagraph", "off")
+    for mode in modes:
+        rows = torch.randn(500, LAYOUT.row_dim, generator=torch.Generator().manual_seed(0))
+        trainer = Trainer(
+            denoiser(check.device, size), rows, results_folder=None, device=str(check.device),
+            seed=0, layout=LAYOUT, compile=mode,
+        )  # fmt: skip
+        trainer.train(20)
+        parameters.append(list(trainer.diffusion_model.parameters()))
+    return apart(*parameters)
 
 
 def fresh_noise(check: Check) -> None:

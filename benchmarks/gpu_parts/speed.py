@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,12 +18,13 @@ from synther.diffusion.denoiser_network import ResidualMLPDenoiser
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.training.trainer import Trainer
 from synther.diffusion.utils import construct_diffusion_model
-from synther.learning.graphs import graphed
+from synther.learning.graphs import STRIDE, Stride, graphed
 from synther.learning.replay import RowBuffer
 from synther.learning.sources import ReplayBuffer
 from synther.learning.streams import BlockStream, generators_for
 from synther.online.redq_rlpd_agent import REDQRLPDAgent
 from synther.online.redq_sac import AgentConfig
+from synther.runs.runtime import CompileMode
 
 AIMS = {
     "100 000 denoiser steps, width 1024, batch 256": 60.0,
@@ -51,12 +53,12 @@ def _denoiser(check: Check) -> float:
     width = 16 if check.is_emulated else 1024
     rows = np.random.default_rng(0).normal(size=(100_000, LAYOUT.row_dim)).astype(np.float32)
     fastest = 0.0
-    for precision in ("fp32", "tf32", "bf16"):
+    for precision, compile in itertools.product(("fp32", "tf32", "bf16"), _modes(check)):
         network = partial(ResidualMLPDenoiser, mlp_width=width, dim_t=128, num_layers=6)
         model = construct_diffusion_model(rows, "standard", network, layout=LAYOUT)
         trainer = Trainer(
             model, rows, results_folder=None, device=str(check.device), seed=0,
-            precision=precision, layout=LAYOUT,  # type: ignore[arg-type]
+            precision=precision, layout=LAYOUT, compile=compile,  # type: ignore[arg-type]
         )  # fmt: skip
 
         def step(trainer: Trainer = trainer) -> None:
@@ -65,9 +67,15 @@ def _denoiser(check: Check) -> float:
         taken = _timed(check, step, 300)
         fastest = max(fastest, 1 / taken)
         aim = "100 000 denoiser steps, width 1024, batch 256"
-        _project(check, aim, 1e5 * taken, f"{precision}, s")
-        _profile(check, f"denoiser in {precision}", step)
+        _project(check, aim, 1e5 * taken, f"{precision}, {compile}, s")
+        if compile == "off":
+            _profile(check, f"denoiser in {precision}", step)
     return fastest
+
+
+def _modes(check: Check) -> tuple[CompileMode, ...]:
+    """Of computing an update; an emulated device has no inductor."""
+    return ("off", "cudagraph") if check.is_emulated else ("off", "cudagraph", "max")
 
 
 def _sampling(check: Check) -> float:
@@ -95,33 +103,45 @@ def _offline(check: Check) -> None:
         ("EDAC", edac.EDACConfig, edac.EDAC),
         ("CQL", cql.CQLConfig, cql.CQL),
     ):
-        for compile in ("off", "cudagraph"):
+        for compile in _modes(check):
             if check.is_late():
                 return
+            each = STRIDE if compile == "max" else 1
             work = _updates(check, config_class, build, 1, compile)
-            taken = _timed(check, work, 2000)
+            taken = _timed(check, work, 2000 // each) / each
             check.note(f"{name}, {compile}, updates a second", 1 / taken)
             if name == "TD3+BC":
                 _project(check, "a million TD3+BC updates", 1e6 * taken, f"{compile}, s")
-                stacked = _timed(check, _updates(check, config_class, build, 16, compile), 1000)
+                many = _updates(check, config_class, build, 16, compile)
+                stacked = _timed(check, many, 1000 // each) / each
                 _project(check, "16 seeds over one", stacked / taken, compile)
             if compile == "off":
                 _profile(check, name, work)
 
 
 def _updates(
-    check: Check, config_class: Any, build: Any, seeds: int, compile: str
+    check: Check, config_class: Any, build: Any, seeds: int, compile: CompileMode
 ) -> Callable[[], None]:
-    """Updates as a run makes them: batches and noise drawn, variants in turn."""
+    """Updates as a run makes them, a stride of them in the mode ``max``: batches and noise drawn,
+    variants in turn."""
     size = SMALL if check.is_emulated else REAL
-    config = config_class(batch_size=size.batch, num_seeds=seeds)
+    config = config_class(batch_size=size.batch, num_seeds=seeds, compile=compile)
     agent = build(config, DIMS, generators_for(config.seeds, "init"), check.device)
     update = graphed(agent) if compile == "cudagraph" else agent.update
     rows = RowBuffer.holding(LAYOUT, moved(torch.randn(100_000, LAYOUT.row_dim), check.device))
     order = generators_for(config.seeds, "data", check.device)
     source = ReplayBuffer(rows, size.batch, order)
     noise = BlockStream(agent.noise, generators_for(config.seeds, "noise", check.device))
-    done = iter(range(1, 10**9))
+    if compile == "max":
+        stride = Stride(agent, source, noise)
+        starts = itertools.count(1, STRIDE)
+
+        def strides() -> None:
+            first = next(starts)
+            stride(range(first, first + STRIDE))
+
+        return strides
+    done = itertools.count(1)
 
     def work() -> None:
         step = next(done)
@@ -135,26 +155,28 @@ def _online(check: Check, denoiser_steps: float, rows_per_second: float) -> None
     """SynthER's published settings: 20 updates a step, ten refills of 100 000 denoiser steps and a
     million rows; the simulator's own time is not in it."""
     size = SMALL if check.is_emulated else REAL
-    config = AgentConfig(
-        target_entropy=-float(DIMS.action), batch_size=size.batch, start_steps=0,
-        delay_update_steps=0, replay_size=100_000, utd_ratio=20, num_Q=2,
-        hidden_sizes=(size.width,) * 2,
-    )  # fmt: skip
-    agent = REDQRLPDAgent(config, DIMS, 0, check.device, diffusion_buffer_size=100_000)
-    for buffer in (agent.replay, agent.synthetic):
-        buffer.insert(torch.randn(50_000, LAYOUT.row_dim))
-    states = torch.randn(1, 1, DIMS.state, device=check.device)
-
-    def step() -> None:
-        agent.explore(states).cpu()
-        agent.train_block()
-
-    taken = _timed(check, step, 50)
-    check.note("SynthER's blocks of 20 updates, a second", 1 / taken)
-    _profile(check, "a block of 20 updates", step)
     refills = 10 * (1e5 / denoiser_steps + 1e6 / rows_per_second)
-    aim = "SynthER on cheetah-run, 100 000 steps"
-    _project(check, aim, 1e5 * taken + refills, "without its simulator, s")
+    states = torch.randn(1, 1, DIMS.state, device=check.device)
+    for compile in _modes(check):
+        config = AgentConfig(
+            target_entropy=-float(DIMS.action), batch_size=size.batch, start_steps=0,
+            delay_update_steps=0, replay_size=100_000, utd_ratio=20, num_Q=2,
+            hidden_sizes=(size.width,) * 2, compile=compile,
+        )  # fmt: skip
+        agent = REDQRLPDAgent(config, DIMS, 0, check.device, diffusion_buffer_size=100_000)
+        for buffer in (agent.replay, agent.synthetic):
+            buffer.insert(torch.randn(50_000, LAYOUT.row_dim))
+
+        def step(agent: REDQRLPDAgent = agent) -> None:
+            agent.explore(states).cpu()
+            agent.train_block()
+
+        taken = _timed(check, step, 50)
+        check.note(f"SynthER's blocks of 20 updates, {compile}, a second", 1 / taken)
+        if compile == "off":
+            _profile(check, "a block of 20 updates", step)
+        aim = "SynthER on cheetah-run, 100 000 steps"
+        _project(check, aim, 1e5 * taken + refills, f"{compile}, without its simulator, s")
 
 
 def _timed(check: Check, work: Callable[[], object], repeats: int) -> float:

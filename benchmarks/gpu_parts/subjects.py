@@ -16,7 +16,7 @@ from torch import Tensor
 from synther.corl.algorithms import cql, edac, iql, td3_bc
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.training.step import adamw, clipped_step
+from synther.diffusion.training.optimizer import adamw, clipped_step
 from synther.diffusion.utils import construct_diffusion_model
 from synther.learning.graphs import graphed
 from synther.learning.learner import Agent, Dims, Metrics

@@ -1,78 +1,154 @@
-"""An update is replayed as a CUDA graph: one launch instead of some hundred small ones."""
+"""Work is replayed as a CUDA graph: one launch instead of some hundred small ones."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from synther.learning.learner import Agent, Metrics
 from synther.learning.replay import Batch
+from synther.learning.sources import RowSource
+from synther.learning.streams import BlockStream
 from synther.runs.settings import ConfigError
 
-WARM_UP = 3
-"""Updates of each variant that run eagerly first, so that optimiser states and workspaces exist."""
+T = TypeVar("T")
 
+WARM_UP = 3
+"""Calls of each kind that run eagerly first, so that optimiser states and workspaces exist."""
+MOST_GRAPHS = 32
+"""Further kinds of calls are not captured: one that comes this late hardly comes again."""
+STRIDE = 20
+"""Updates that a graph of ``--compile max`` holds. It divides the usual distances between log
+records and evaluations, at which a stride ends."""
 
 _ONE_CAPTURE = threading.Lock()
 """Held by a capture: torch wants one at a time in a process."""
 
 
-def graphed(agent: Agent) -> Callable[[Batch, tuple[Tensor, ...], Hashable], Metrics]:
-    """``agent.update``, each of its variants captured once and replayed from then on.
+class _Call(NamedTuple):
+    graph: torch.cuda.CUDAGraph
+    result: Any
 
-    What changes from step to step comes in through fixed tensors: the batch and the random
-    numbers, drawn outside, so that each replay sees fresh ones. The metrics that it returns are
-    overwritten by the next call of the same variant.
+
+class Replayed(Generic[T]):
+    """``work(inputs, kind)``, captured once for each kind of call and replayed from then on.
+
+    What changes from call to call comes in through fixed tensors: batches and random numbers, drawn
+    outside, so that each replay sees fresh ones. The tensors of a result are overwritten by the
+    next call of the same kind.
+
+    Args:
+        work: runs on the device alone; its inputs are tensors, in tuples, lists or dicts.
+        device: of all of them.
+
+    Raises:
+        ConfigError: not a CUDA device.
+    """
+
+    def __init__(self, work: Callable[[Any, Hashable], T], device: torch.device) -> None:
+        if device.type != "cuda":
+            raise ConfigError(
+                f"a CUDA graph needs a CUDA device, this is {device}; use compile off or default"
+            )
+        self._work = work
+        self._inputs: dict[Hashable, Any] = {}
+        self._seen: dict[Hashable, int] = {}
+        self._captured: dict[Hashable, _Call] = {}
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, inputs: Any, kind: Hashable = None) -> T:
+        seen = self._seen[kind] = self._seen.get(kind, 0) + 1
+        is_new = kind not in self._captured
+        if is_new and (seen <= WARM_UP or len(self._captured) == MOST_GRAPHS):
+            with aside(self._stream):
+                return self._work(inputs, kind)
+        if is_new:
+            self._capture(inputs, kind)
+        self._feed(inputs, kind)
+        call = self._captured[kind]
+        call.graph.replay()
+        result: T = call.result
+        return result
+
+    def _feed(self, inputs: Any, kind: Hashable) -> None:
+        torch._foreach_copy_(tensors_of(self._inputs[kind]), tensors_of(inputs))
+
+    def _capture(self, inputs: Any, kind: Hashable) -> None:
+        self._inputs[kind] = tree_map_only(Tensor, _contiguous_copy, inputs)
+        graph = torch.cuda.CUDAGraph()
+        with capture(graph, self._stream, self._pool):
+            result = self._work(self._inputs[kind], kind)
+        self._captured[kind] = _Call(graph, result)
+
+
+def tensors_of(nested: Any) -> list[Tensor]:
+    """The tensors in tuples, lists and dicts, in order."""
+    return [each for each in tree_leaves(nested) if isinstance(each, Tensor)]
+
+
+def _contiguous_copy(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def graphed(agent: Agent) -> Callable[[Batch, tuple[Tensor, ...], Hashable], Metrics]:
+    """``agent.update``, each of its variants a CUDA graph; see :class:`Replayed`.
 
     Raises:
         ConfigError: the agent is not on a CUDA device.
     """
-    if next(agent.parameters()).device.type != "cuda":
-        raise ConfigError("--compile cudagraph needs a CUDA device; use off or default")
-    return _GraphedUpdate(agent)
+
+    def work(inputs: tuple[Batch, tuple[Tensor, ...]], variant: Hashable) -> Metrics:
+        return agent.update(*inputs, variant)
+
+    replayed = Replayed(work, next(agent.parameters()).device)
+    return lambda batch, noise, variant: replayed((batch, noise), variant)
 
 
-class _GraphedUpdate:
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._inputs: tuple[Batch, tuple[Tensor, ...]] | None = None
-        self._seen: dict[Hashable, int] = {}
-        self._captured: dict[Hashable, tuple[Any, Metrics]] = {}
-        self._stream = torch.cuda.Stream(next(agent.parameters()).device)
-        self._pool = torch.cuda.graph_pool_handle()
+class Stride:
+    """Several updates of an agent are one CUDA graph, in which their rows are gathered too.
 
-    def __call__(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
-        fixed_batch, fixed_noise = self._copied(batch, noise)
-        if variant not in self._captured:
-            seen = self._seen[variant] = self._seen.get(variant, 0) + 1
-            if seen <= WARM_UP:
-                return self._aside(fixed_batch, fixed_noise, variant)
-            graph = torch.cuda.CUDAGraph()
-            with capture(graph, self._stream, self._pool):
-                metrics = self._agent.update(fixed_batch, fixed_noise, variant)
-            self._captured[variant] = graph, metrics
-        graph, metrics = self._captured[variant]
-        graph.replay()
+    Its plain twin takes them one by one: they have the same batches, random numbers and rates.
+
+    Args:
+        agent: is on a CUDA device.
+        source: of batches.
+        noise: the updates' random numbers.
+
+    Raises:
+        ConfigError: it is not on a CUDA device.
+    """
+
+    def __init__(self, agent: Agent, source: RowSource, noise: BlockStream) -> None:
+        self._agent, self._source, self._noise = agent, source, noise
+        device = next(agent.parameters()).device
+        self._replayed = Replayed(self._work, device)
+        self._step = torch.zeros((), dtype=torch.float64, device=device)
+
+    def longest(self) -> int:
+        """How many updates the next call may take: no row may depend on an update before its own
+        that the same call takes."""
+        return min(STRIDE, self._source.ready())
+
+    def __call__(self, steps: range) -> Metrics:
+        """Take the updates of ``steps``; the metrics are those of the last one."""
+        drawn = [(self._source.draw(), self._noise.next()) for _ in steps]
+        self._step.fill_(steps.start)
+        return self._replayed(drawn, tuple(map(self._agent.variant, steps)))
+
+    def _work(self, drawn: Any, variants: Any) -> Metrics:
+        metrics: Metrics = {}
+        for (rows, noise), variant in zip(drawn, variants, strict=True):
+            self._agent.schedule(self._step)
+            metrics = self._agent.update(self._source.batch(rows), noise, variant)
+            self._step += 1
         return metrics
-
-    def _aside(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
-        """An eager update on the stream of the capture, as CUDA graphs ask of a warm-up."""
-        with aside(self._stream):
-            return self._agent.update(batch, noise, variant)
-
-    def _copied(self, batch: Batch, noise: tuple[Tensor, ...]) -> tuple[Batch, tuple[Tensor, ...]]:
-        if self._inputs is None:
-            clones = (each.clone(memory_format=torch.contiguous_format) for each in batch)
-            self._inputs = Batch(*clones), tuple(each.clone() for each in noise)
-        else:
-            fixed = [*self._inputs[0], *self._inputs[1]]
-            torch._foreach_copy_(fixed, [*batch, *noise])
-        return self._inputs
 
 
 @contextlib.contextmanager

@@ -42,12 +42,12 @@ class Learner(nn.Module):
     restored by themselves.
 
     Args:
-        compile: ``default`` compiles each loss together with its gradient.
+        compile: ``default`` and ``max`` compile each loss together with its gradient.
     """
 
     def __init__(self, compile: CompileMode) -> None:
         super().__init__()
-        self._compile = compile == "default"
+        self._compile = compile in ("default", "max")
         self._compiled: dict[str, Gradient] = {}
 
     def descend(self, optimizer: Optimizer, loss: Loss, *inputs: Any) -> Metrics:
@@ -167,8 +167,9 @@ class Agent(Learner):
         """
         return None
 
-    def schedule(self, step: int) -> None:
-        """Set what depends on the step, such as a learning rate, before the update of ``step``."""
+    def schedule(self, step: Any) -> None:
+        """Set what depends on the step, such as a learning rate, before the update of ``step``: an
+        int or, of an agent whose updates go into one CUDA graph, a float64 scalar on the device."""
 
     def update(self, batch: Any, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:
         """One gradient step on every member.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +20,21 @@ from numpy.typing import NDArray
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
 from synther.learning.evaluation import Pending
-from synther.learning.graphs import graphed
+from synther.learning.graphs import Stride, graphed
 from synther.learning.journal import Evaluation, Journal, Record
 from synther.learning.learner import Agent, Metrics
-from synther.learning.sources import BatchSource
+from synther.learning.sources import BatchSource, RowSource
 from synther.learning.streams import BlockStream, generators_for
+from synther.learning.timetable import Timetable
 from synther.runs import loggers
 from synther.runs.clock import Clock
 from synther.runs.folder import PREFIX
-from synther.runs.runtime import Precision, float32_products, keep_freed_memory
-
-
-@dataclass(frozen=True)
-class Timetable:
-    """The steps at which the loop logs, evaluates and saves.
-
-    Args:
-        total: steps of the run.
-        log_every: steps from one record of metrics to the next.
-        evaluate_every: steps from one evaluation to the next; 0: there is one, at the end.
-        save_every: steps from one checkpoint to the next.
-        update_every: steps for each update. It is 1 but for pixel agents, which count their steps
-            as the online agent that they come from.
-    """
-
-    total: int
-    log_every: int
-    evaluate_every: int
-    save_every: int
-    update_every: int = 1
-
-    def is_due(self, every: int, step: int) -> bool:
-        """Whether what happens ``every`` so many steps, and at the end, happens at ``step``."""
-        return step == self.total or bool(every and step % every == 0)
+from synther.runs.runtime import (
+    CompileMode,
+    Precision,
+    float32_products,
+    keep_freed_memory,
+)
 
 
 class Training:
@@ -75,7 +56,8 @@ class Training:
         about: what a checkpoint says besides, so that an agent loads by itself.
         data: what it learns from, by the name of its setting -> digest of the content; a run goes
             on with the data it began with.
-        cuda_graph: replay the update as CUDA graphs.
+        compile: ``cudagraph`` replays each update as a CUDA graph, ``max`` many updates as one; the
+            agent itself knows whether its losses are compiled.
         precision: of the products of the run, see ``runtime.float32_products``.
     """
 
@@ -96,7 +78,7 @@ class Training:
         keep_all: bool = False,
         about: Mapping[str, Any] | None = None,
         data: Mapping[str, str] | None = None,
-        cuda_graph: bool = False,
+        compile: CompileMode = "off",
         precision: Precision = "fp32",
     ) -> None:
         self.agent, self.source, self.evaluate, self.timetable = agent, source, evaluate, timetable
@@ -105,7 +87,11 @@ class Training:
         self.folder, self.keep_all, self.about = folder, keep_all, dict(about or {})
         self.data = dict(data or {})
         self.noise = BlockStream(agent.noise, generators_for(seeds, "noise", device))
-        self.update = graphed(agent) if cuda_graph else agent.update
+        self.update = graphed(agent) if compile == "cudagraph" else agent.update
+        self._stride: Stride | None = None
+        if compile == "max":
+            assert isinstance(source, RowSource), "a stride is of updates on rows"
+            self._stride = Stride(agent, source, self.noise)
         self.precision = precision
         self.step, self.seconds = 0, 0.0
         self.evaluations: list[dict[str, Any]] = []
@@ -135,12 +121,9 @@ class Training:
             self._evaluate_again()
             metrics: Metrics = {}
             while self.step < table.total:
-                self.step += 1
-                if self.step % table.update_every == 0:
-                    self.agent.schedule(self.step)
-                    batch, noise = self.source.sample(), self.noise.next()
-                    metrics = self.update(batch, noise, self.agent.variant(self.step))
-                bar.update()
+                before = self.step
+                metrics = self._advance() or metrics
+                bar.update(self.step - before)
                 if metrics and due(table.log_every, self.step):
                     record = {**self._on_host(metrics), **self._speeds(clock)}
                     self.journal.log(self._flat(record), self.step)
@@ -158,6 +141,21 @@ class Training:
                 if saves:
                     self.seconds = clock.seconds()
                     self._save()
+
+    def _advance(self) -> Metrics:
+        """Take the next step, or a stride of them; the metrics of the last update, if there was
+        one."""
+        if self._stride is not None:
+            stop = min(self.step + self._stride.longest(), self.timetable.next_due(self.step))
+            steps = range(self.step + 1, stop + 1)
+            self.step = stop
+            return self._stride(steps)
+        self.step += 1
+        if self.step % self.timetable.update_every:
+            return {}
+        self.agent.schedule(self.step)
+        batch, noise = self.source.sample(), self.noise.next()
+        return self.update(batch, noise, self.agent.variant(self.step))
 
     def _speeds(self, clock: Clock) -> dict[str, float]:
         rate = clock.rate(self.step) / self.timetable.update_every

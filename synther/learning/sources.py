@@ -7,6 +7,7 @@ the latents of pictures. A source can be saved, and continues with the same batc
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,13 +51,25 @@ class RowSource:
 
     layout: TransitionLayout
 
-    def next_rows(self) -> Tensor:
-        """The rows of the next batch."""
+    def draw(self) -> Any:
+        """Tensors that name the rows of the next batch, for :meth:`rows_of`."""
         raise NotImplementedError
+
+    def rows_of(self, drawn: Any) -> Tensor:
+        """The rows that :meth:`draw` named. A CUDA graph can hold this: it changes nothing."""
+        raise NotImplementedError
+
+    def ready(self) -> int:
+        """How many batches can be drawn before the agent takes its update on the first of them."""
+        return sys.maxsize
+
+    def batch(self, drawn: Any) -> Batch:
+        """The batch ``[seeds, batch_size, ...]`` that :meth:`draw` named."""
+        return Batch(*self.layout.split(self.rows_of(drawn)).values())
 
     def sample(self) -> Batch:
         """The next batch, ``[seeds, batch_size, ...]``."""
-        return Batch(*self.layout.split(self.next_rows()).values())
+        return self.batch(self.draw())
 
     def metrics(self, updates_per_second: float) -> dict[str, float]:
         return {}
@@ -120,9 +133,12 @@ class ReplayBuffer(RowSource):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def next_rows(self) -> Tensor:
+    def draw(self) -> Tensor:
         (indices,) = self._indices.next()
-        return self.rows.gather_rows(indices + self._first_row)
+        return indices
+
+    def rows_of(self, drawn: Tensor) -> Tensor:
+        return self.rows.gather_rows(drawn + self._first_row)
 
     def state_dict(self) -> dict[str, Any]:
         """The order of the data alone: the rows come from their file again."""
@@ -171,7 +187,8 @@ class DiffusionGenerator(RowSource):
         self._states_before: list[Tensor] = []  # of the generators, before the coming pool
         self._wait = WaitForRows()
 
-    def next_rows(self) -> Tensor:
+    def draw(self) -> Tensor:
+        """The rows themselves."""
         if self._pool is None or self._position == self._pool_rows:
             with self._wait.timed():
                 self._pool, self._position = self._next_pool(), 0
@@ -184,6 +201,9 @@ class DiffusionGenerator(RowSource):
             self._states_before = self._states()
             self._coming = self._worker.submit(self._new_pool_aside)
         return rows
+
+    def rows_of(self, drawn: Tensor) -> Tensor:
+        return drawn
 
     def _next_pool(self) -> Tensor:
         if self._coming is None:
@@ -237,8 +257,15 @@ class MixedSource(RowSource):
     def __init__(self, parts: Sequence[RowSource]) -> None:
         self._parts, self.layout = parts, parts[0].layout
 
-    def next_rows(self) -> Tensor:
-        return torch.cat([part.next_rows() for part in self._parts], dim=1)
+    def draw(self) -> list[Any]:
+        return [part.draw() for part in self._parts]
+
+    def rows_of(self, drawn: Sequence[Any]) -> Tensor:
+        pairs = zip(self._parts, drawn, strict=True)
+        return torch.cat([part.rows_of(each) for part, each in pairs], dim=1)
+
+    def ready(self) -> int:
+        return min(part.ready() for part in self._parts)
 
     def metrics(self, updates_per_second: float) -> dict[str, float]:
         return {k: v for part in self._parts for k, v in part.metrics(updates_per_second).items()}

@@ -78,7 +78,7 @@ class OnlineConfig:
     policy_update_delay: Count = 20  # critic updates for each of policy and temperature
     critic_layer_norm: bool = False  # in the critics' hidden layers, as RLPD and DroQ have it
     precision: Precision = "fp32"  # of the agent's products: fp32, tf32 (CUDA), bf16 or auto
-    compile: CompileMode = "off"  # default: updates through torch.compile
+    compile: CompileMode = "off"  # by torch.compile (default), as CUDA graphs, or both (max)
     # SynthER.
     disable_diffusion: bool = True  # an agent without synthetic rows
     diffusion_buffer_size: Count = 1_000_000  # synthetic rows that are kept
@@ -106,7 +106,6 @@ class OnlineConfig:
         asked = self.relevance != "none" and self.disable_diffusion
         self._require("relevance", not asked, "none with disable_diffusion")
         self._require("num_min", 1 <= self.num_min <= self.num_Q, f"from 1 to num_Q {self.num_Q}")
-        self._require("compile", self.compile != "cudagraph", "off or default online")
         first = max(self.start_steps, self.update_after)
         self._require("replay_size", self.replay_size > first, f"more than {first} first steps")
         entropy = self.target_entropy

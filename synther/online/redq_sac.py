@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from synther.learning.graphs import Replayed
 from synther.learning.learner import Dims, Learner, Metrics, adam
 from synther.learning.nets import StackedCritic, StackedMLP, move_targets, squashed_gaussian
 from synther.learning.replay import Batch, RowBuffer
@@ -130,6 +131,7 @@ class REDQSACAgent(Learner):
         self.actor_optimizer = adam(self.actor.parameters(), config.lr)
         self.critic_optimizer = adam(self.critics.parameters(), config.lr)
         self.alpha_optimizer = adam([self.log_alpha], config.lr)
+        self._train_on = self._graphed() if config.compile in ("cudagraph", "max") else None
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -229,7 +231,13 @@ class REDQSACAgent(Learner):
         """
         if self.replay.size <= self.config.delay_update_steps:
             return {}
+        if self._train_on is not None:
+            return self._train_on((self.draw(), self.draw_noise()))
         return self.update_block(self.draw(), self.draw_noise())
+
+    def _graphed(self) -> Replayed[Metrics]:
+        """:meth:`update_block` as one CUDA graph: all updates that follow an environment step."""
+        return Replayed(lambda block, _: self.update_block(*block), self.replay.device)
 
     def update_block(self, batches: Batch, noise: Noise) -> Metrics:
         """:meth:`train_block` with the batches ``[S, U, B, ...]`` and random numbers given."""

@@ -18,7 +18,7 @@ from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.learner import Agent
-from synther.learning.loop import Evaluation, Timetable, Training
+from synther.learning.loop import Evaluation, Training
 from synther.learning.replay import RowBuffer
 from synther.learning.sources import (
     BatchSource,
@@ -28,6 +28,7 @@ from synther.learning.sources import (
     RowSource,
 )
 from synther.learning.streams import generators_for
+from synther.learning.timetable import Timetable
 from synther.pixels.config import PixelConfig
 from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.image_agent import DrQBC

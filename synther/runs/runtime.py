@@ -21,7 +21,9 @@ Precision = Literal["fp32", "tf32", "bf16", "auto"]
 """fp32: products are taken in float32. tf32: on CUDA in TF32, which keeps float32's range and 10 of
 its 23 bits; elsewhere as fp32. bf16: in bfloat16. Weights and sums are float32 in all three.
 auto: bf16 where that is faster, which :func:`synther.runs.precision.settled` finds out at first."""
-CompileMode = Literal["off", "default", "cudagraph"]
+CompileMode = Literal["off", "default", "cudagraph", "max"]
+"""off: operation by operation. default: through torch.compile. cudagraph: replayed as CUDA graphs.
+max: both, and as many updates in one graph as nothing comes between."""
 
 DEVICE_MEMORY_SHARE = 0.5
 """The share of the free GPU memory that a data set may take; one that needs more stays on the

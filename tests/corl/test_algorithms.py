@@ -131,6 +131,7 @@ def test_bf16_stays_near_float32(algorithm: str) -> None:
         pytest.param("default", "cpu", marks=pytest.mark.slow),
         pytest.param("default", "cuda", marks=[pytest.mark.gpu, pytest.mark.compiles]),
         pytest.param("cudagraph", "cuda", marks=pytest.mark.gpu),
+        pytest.param("max", "cuda", marks=[pytest.mark.gpu, pytest.mark.compiles]),
     ],
 )
 def test_compiled_and_graphed_updates_agree_with_the_plain_one(
@@ -146,7 +147,7 @@ def test_compiled_and_graphed_updates_agree_with_the_plain_one(
         )
         for each in ("off", mode)
     ]  # fmt: skip
-    updates = [agents[0].update, graphed(agents[1]) if mode == "cudagraph" else agents[1].update]
+    updates = [agents[0].update, agents[1].update if mode == "default" else graphed(agents[1])]
     streams = [BlockStream(each.noise, generators_for([0, 1], "noise", device)) for each in agents]
     for step in range(1, 25):
         batch = Batch(*(each.to(device) for each in random_batch(2, 8, seed=step)))

@@ -106,7 +106,10 @@ def test_flags_stand_alone_and_dashes_are_underscores() -> None:
         (["--batch_size", "many"], "--batch_size: expected a whole number, got 'many'"),
         (["--batch_size", "2.5"], "--batch_size: expected a whole number, got '2.5'"),
         (["--alpha", "nan"], "--alpha: expected a number, got 'nan'"),
-        (["--compile", "defualt"], "--compile: 'defualt' is not one of off, default, cudagraph"),
+        (
+            ["--compile", "defualt"],
+            "--compile: 'defualt' is not one of off, default, cudagraph, max",
+        ),
         (["--diffusion.path", "model.ckpt"], "neither an .npz nor a .pt file"),
         (["--diffusion.sample_limit", "0"], "diffusion.sample_limit is 0, expected 1 or more"),
         (["--policy_freq", "0"], "policy_freq is 0, expected 1 or more"),

@@ -378,6 +378,7 @@ def test_the_configuration_beside_the_run_starts_it_again(
         ({"buffer_size": 299}, ConfigError, "300 rows, buffer_size is 299; raise it"),
         ({"device": "gpu"}, ConfigError, "device 'gpu'"),
         ({"compile": "cudagraph", "device": "cpu"}, ConfigError, "needs a CUDA device"),
+        ({"compile": "max", "device": "cpu"}, ConfigError, "needs a CUDA device, this is cpu"),
     ],
 )
 def test_a_run_that_cannot_start_says_why_and_leaves_no_folder(

@@ -84,8 +84,8 @@ def plain_adam(parameters: Any, rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(list(parameters), lr=rate, fused=True)
 
 
-def stale_inputs(self: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Any:
-    return batch, noise
+def stale_inputs(self: Any, inputs: Any, kind: Any) -> None:
+    """Replays see the batch and the noise of the capture."""
 
 
 def test_without_a_fault_graphs_and_eager_updates_agree() -> None:
@@ -98,7 +98,7 @@ def test_without_a_fault_graphs_and_eager_updates_agree() -> None:
     [
         ("iql", iql.IQL, "schedule", lambda: rate_that_is_a_number),
         ("td3_bc", td3_bc.TD3BC, "critic_loss", a_counter_of_the_host),
-        ("td3_bc", graphs._GraphedUpdate, "_copied", lambda: stale_inputs),
+        ("td3_bc", graphs.Replayed, "_feed", lambda: stale_inputs),
     ],
     ids=["a rate that is a number", "a counter of the host", "stale inputs"],
 )

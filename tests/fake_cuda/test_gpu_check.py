@@ -64,10 +64,8 @@ def waiting(self: TD3BC, batch: Batch, noise: Tensor) -> Any:
     return loss, metrics
 
 
-def stale(self: Any, batch: Batch, noise: tuple[Tensor, ...]) -> Any:
+def stale(self: Any, inputs: Any, kind: Any) -> None:
     """Replays see the batch and the noise of the capture."""
-    self._inputs = self._inputs or (batch, tuple(each.clone() for each in noise))
-    return self._inputs
 
 
 def unfitting(generators: Any, states: Any) -> bool:
@@ -83,8 +81,8 @@ def unfitting(generators: Any, states: Any) -> bool:
     [
         ("parity", TD3BC, "critic_loss", wrong_product, "TD3+BC: metrics of an update"),
         ("waits", TD3BC, "critic_loss", waiting, "TD3+BC waits: called a synchronizing"),
-        ("graphs", graphs._GraphedUpdate, "_copied", stale, "TD3+BC: weights after"),
-        ("noise", graphs._GraphedUpdate, "_copied", stale, "replays of an update had the same"),
+        ("graphs", graphs.Replayed, "_feed", stale, "TD3+BC: weights after"),
+        ("noise", graphs.Replayed, "_feed", stale, "replays of an update had the same"),
         ("resume", streams, "restore_generators", unfitting, "Expected a CPUGeneratorImplState"),
     ],
     ids=["parity", "waits", "graphs", "noise", "resume"],

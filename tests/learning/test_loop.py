@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from synther.files import checkpoint
@@ -17,7 +19,8 @@ from synther.files.checkpoint import CheckpointError, DivergedError
 from synther.learning.evaluation import Pending
 from synther.learning.journal import Evaluation
 from synther.learning.learner import Agent, Metrics
-from synther.learning.loop import Timetable, Training
+from synther.learning.loop import Training
+from synther.learning.timetable import Timetable
 from synther.runs.loggers import read_metrics
 
 NO_SERVICES = SimpleNamespace(
@@ -112,6 +115,22 @@ def test_no_evaluation_but_the_last_and_no_checkpoint_but_the_newest(tmp_path: P
     run.run()
     assert [each["step"] for each in run.evaluations] == [10]
     assert list(checkpoint.steps(tmp_path, "checkpoint")) == [10]
+
+
+@given(
+    total=st.integers(1, 60),
+    every=st.tuples(st.integers(1, 20), st.integers(0, 20), st.integers(1, 20)),
+    data=st.data(),
+)
+def test_the_next_step_at_which_something_is_due(
+    total: int, every: tuple[int, int, int], data: st.DataObject
+) -> None:
+    table = Timetable(total, *every)
+    step = data.draw(st.integers(0, total - 1))
+    later = range(step + 1, total + 1)
+    assert table.next_due(step) == next(
+        each for each in later if any(table.is_due(one, each) for one in every)
+    )
 
 
 def test_an_update_takes_the_schedule_and_the_variant_of_its_step() -> None:

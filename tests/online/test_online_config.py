@@ -119,7 +119,7 @@ BAD: dict[str, list[Any]] = {
     "lr": [0, -1e-3, float("nan"), "3e-4"], "alpha": [0, float("inf")],
     "gamma": [-0.1, 1.1, float("nan")], "polyak": [2], "diffusion_sample_ratio": [-0.5, 1.5],
     "hidden_sizes": [(0,), (256.0,), 256], "seed": [-1, 0.5],
-    "q_target_mode": ["max"], "precision": ["fp16"], "compile": ["cudagraph", "on"],
+    "q_target_mode": ["max"], "precision": ["fp16"], "compile": ["on", True],
     "target_entropy": ["mbp0", None],
     "retrain_diffusion_every": [0], "diffusion_buffer_size": [0], "checkpoint_every": [-1],
     "relevance": ["novelty", None], "prompt_fraction": [0, 1.5], "guidance": [float("nan"), "2"],

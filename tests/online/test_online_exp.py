@@ -179,6 +179,20 @@ def test_bad_input_is_one_message_and_costs_nothing(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [earlier / "run.json"]
 
 
+@pytest.mark.parametrize("mode", ["cudagraph", "max"])
+def test_graphs_need_a_gpu_and_an_earlier_run_stays(
+    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(words(tmp_path, "Counter-v0"))
+    folder = run_folder(tmp_path, "redq_sac_Counter-v0")
+    kept = (folder / "metrics.jsonl").read_text()
+    graphs = words(tmp_path, "Counter-v0", "--device", "cpu", gin=(f"redq_sac.compile = '{mode}'",))
+    with pytest.raises(SystemExit):
+        main(graphs)
+    assert "needs a CUDA device, this is cpu" in capsys.readouterr().err
+    assert (folder / "metrics.jsonl").read_text() == kept
+
+
 def test_an_error_while_the_replay_is_written_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,12 +147,13 @@ class IQL(Agent):
         return total, {key: value.detach() for key, value in metrics.items()}
 
     # ---- Update ----
-    def actor_rate(self, step: int) -> float:
+    def actor_rate(self, step: int | Tensor) -> float | Tensor:
         """The actor's learning rate at update ``step``, counted from 1: cosine annealing to 0."""
-        progress = (step - 1) / self.config.max_timesteps
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+        angle = math.pi * ((step - 1) / self.config.max_timesteps)
+        cosine = angle.cos() if isinstance(angle, Tensor) else math.cos(angle)
+        return self.config.learning_rate * 0.5 * (1 + cosine)
 
-    def schedule(self, step: int) -> None:
+    def schedule(self, step: int | Tensor) -> None:
         self.optimizer.param_groups[-1]["lr"].fill_(self.actor_rate(step))
 
     def update(self, batch: Batch, noise: tuple[Tensor, ...], variant: Hashable) -> Metrics:

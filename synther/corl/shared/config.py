@@ -102,7 +102,7 @@ class RunConfig:
     max_action: Positive = 1.0  # agents act in [-max_action, max_action], whatever the data have
     normalize: bool = True  # scale states by mean and standard deviation of the data set
     normalize_reward: bool = False  # scale rewards by the data set's returns (antmaze: minus 1)
-    compile: CompileMode = "off"  # by torch.compile (default), or a CUDA graph
+    compile: CompileMode = "off"  # by torch.compile (default), as CUDA graphs, or both (max)
     precision: Precision = "fp32"  # of products: tf32 on CUDA, bf16 in hidden layers, auto
     backend: Optional[Backend] = None  # of environments; None: $SYNTHER_BACKEND, else gymnasium
     deterministic: bool = False  # the same bits every time on CUDA too, where it costs some speed

@@ -114,7 +114,8 @@ class RefreshedRows(RowSource):
         self._age, self._updates = 0, 0  # batches of this pool, and in all
         self._wait = WaitForRows()
 
-    def next_rows(self) -> Tensor:
+    def draw(self) -> Tensor:
+        """The rows themselves."""
         if self._pool is None or self._age == self._life:
             with self._wait.timed():
                 self._pool, self._age = self._new_pool(), 0
@@ -127,6 +128,14 @@ class RefreshedRows(RowSource):
         self._updates += 1
         self._wait.batches += 1
         return rows
+
+    def rows_of(self, drawn: Tensor) -> Tensor:
+        return drawn
+
+    def ready(self) -> int:
+        """As many as are left of these rows' life: the next ones follow the agent as it is then."""
+        is_spent = self._pool is None or self._age == self._life
+        return self._life if is_spent else self._life - self._age
 
     def _new_pool(self) -> Tensor:
         follows = self._updates >= self._diffusion.refresh

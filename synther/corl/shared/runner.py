@@ -26,8 +26,9 @@ from synther.envs.evaluation_pool import Played
 from synther.learning.evaluation import Evaluations, Pending
 from synther.learning.journal import Evaluation
 from synther.learning.learner import Agent, Dims, StackPolicy, acting_copy
-from synther.learning.loop import Timetable, Training
+from synther.learning.loop import Training
 from synther.learning.streams import generators_for
+from synther.learning.timetable import Timetable
 from synther.runs.commands import naming_last_checkpoint
 from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.loggers import require_services
@@ -159,7 +160,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
         folder=folder.path if folder else None,
         data=_digests(dataset, config) if folder else None,
         keep_all=config.save_checkpoints,
-        cuda_graph=config.compile == "cudagraph",
+        compile=config.compile,
         precision=config.precision,
     )
     if not training.resume() and config.load_model is not None:

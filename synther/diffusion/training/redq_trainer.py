@@ -70,6 +70,7 @@ class REDQTrainer(Trainer):
         model_terminals: bool = False,
         logger: Logger | None = None,
         cond_dropout: Beta = COND_DROPOUT,
+        compile: runtime.CompileMode = "off",
     ) -> None:
         super().__init__(
             diffusion_model,
@@ -97,6 +98,7 @@ class REDQTrainer(Trainer):
             layout=None,
             logger=logger,
             cond_dropout=cond_dropout,
+            compile=compile,
         )
         self.model_terminals = model_terminals
 

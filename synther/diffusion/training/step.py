@@ -10,20 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from ema_pytorch import EMA
-from torch import Tensor, nn
+from torch import Tensor
 
 from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
+from synther.diffusion.training.optimizer import adamw, clipped_step, load_optimizer
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.learning.graphs import Replayed
 from synther.learning.streams import restore_generators
 from synther.runs import runtime
 from synther.runs.precision import settled
 from synther.runs.processes import Processes
+from synther.runs.settings import ConfigError
 
 if TYPE_CHECKING:  # accelerate takes seconds to import
     from accelerate import Accelerator
@@ -35,6 +38,16 @@ COND_DROPOUT = 0.25
 
 class TrainingDivergedError(DivergedError):
     """The loss, its gradient or a weight is no longer a finite number."""
+
+
+class _Drawn(NamedTuple):
+    """A batch ``[B, D]``, its noise levels ``[B]``, unit noise ``[B, D]`` and conditions ``[B, C]``
+    or None."""
+
+    rows: Tensor
+    sigma: Tensor
+    noise: Tensor
+    cond: Tensor | None
 
 
 class TrainingStep:
@@ -57,6 +70,11 @@ class TrainingStep:
         precision: ``bf16`` takes products in bfloat16, ``tf32`` those of a GPU in TF32; weights
             and sums stay float32.
         cond_dropout: of a model with a condition, the share of the rows that are trained without.
+        compile: ``default`` puts the loss through torch.compile, ``cudagraph`` replays a step as a
+            CUDA graph, ``max`` does both.
+
+    Raises:
+        ConfigError: CUDA graphs on another device, or of several processes.
     """
 
     def __init__(
@@ -75,6 +93,7 @@ class TrainingStep:
         ema_decay: float,
         precision: runtime.Precision,
         cond_dropout: float = COND_DROPOUT,
+        compile: runtime.CompileMode = "off",
     ) -> None:
         self.accelerator, self.processes = accelerator, Processes(accelerator)
         self.device = accelerator.device
@@ -89,11 +108,15 @@ class TrainingStep:
         self.model = accelerator.prepare_model(diffusion_model)
         if self.processes.count > 1:
             self._rebuild_gradient_buckets()
+        if compile in ("default", "max"):
+            self.model = torch.compile(self.model)
+        self._replayed = self._graphed() if compile in ("cudagraph", "max") else None
         # Its step counter stays on the host, where reading it at each step makes nobody wait.
         self.ema = EMA(
             diffusion_model, beta=ema_decay, update_every=ema_update_every, use_foreach=True
         )
-        self.optimizer = adamw(diffusion_model, learning_rate, betas, weight_decay)
+        capturable = self._replayed is not None
+        self.optimizer = adamw(diffusion_model, learning_rate, betas, weight_decay, capturable)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.step = 0  # updates made so far
         self.totals = torch.zeros(2, device=self.device)  # sums of losses and of gradient norms
@@ -108,35 +131,59 @@ class TrainingStep:
                 it has one, after them: ``[B, D + columns]``.
         """
         self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = torch.zeros((), device=self.device)
-        with runtime.float32_products(self.device, self.precision):
-            for number, batch in enumerate(batches, 1):
-                # The processes' gradients are averaged once a step, with the last batch.
-                is_last = number == len(batches)
-                with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                    part = self.loss(batch, 1 / len(batches))
-                    self.accelerator.backward(part)
-                loss += part.detach()
-        norm = clipped_step(self.optimizer, self.max_grad_norm, self.learning_rate(self.step))
+        drawn, rate = [self._draw(batch) for batch in batches], self.learning_rate(self.step)
+        if self._replayed is None:
+            loss = self._take(drawn, rate)
+        else:
+            loss = self._replayed((drawn, self._rate.fill_(rate)), tuple(map(len, batches))).clone()
         self.ema.update()
         self.step += 1
-        self.totals += torch.stack([loss, norm])
         self.steps_in_totals += 1
         return loss
 
-    def loss(self, batch: Tensor, weight: float) -> Tensor:
-        """``weight`` times the loss on this process's share of a batch, scaled such that the mean
-        over the processes is that of the whole batch."""
-        share = self.processes.share(len(batch))
+    def _take(self, drawn: Sequence[_Drawn], rate: float | Tensor) -> Tensor:
+        """Gradient, its norm, and the optimiser's step; the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self.device)
+        with runtime.float32_products(self.device, self.precision):
+            for number, each in enumerate(drawn, 1):
+                # The processes' gradients are averaged once a step, with the last batch.
+                is_last = number == len(drawn)
+                with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                    part = self._loss(each, 1 / len(drawn))
+                    self.accelerator.backward(part)
+                loss += part.detach()
+        norm = clipped_step(self.optimizer, self.max_grad_norm, rate)
+        self.totals += torch.stack([loss, norm])
+        return loss
+
+    def _graphed(self) -> Replayed[Tensor]:
+        """:meth:`_take` as a CUDA graph, whose learning rate is a tensor."""
+        if self.processes.count > 1:
+            raise ConfigError(
+                f"{self.processes.count} processes do not replay a step as a CUDA graph; use "
+                "compile off or default"
+            )
+        self._rate = torch.zeros((), device=self.device)
+        return Replayed(lambda inputs, _: self._take(*inputs), self.device)
+
+    def _draw(self, batch: Tensor) -> _Drawn:
+        """The random numbers of a whole batch, beside its rows."""
         batch, cond = self._conditions(batch)
         sigma = self.diffusion_model.noise_distribution(len(batch), self.generator)
         noise = torch.randn(batch.shape, device=self.device, generator=self.generator)
-        rows = batch[share]
-        asked = {} if cond is None else {"cond": cond[share]}
+        return _Drawn(batch, sigma, noise, cond)
+
+    def _loss(self, drawn: _Drawn, weight: float) -> Tensor:
+        """``weight`` times the loss on this process's share of a batch, scaled such that the mean
+        over the processes is that of the whole batch."""
+        size = len(drawn.rows)
+        share = self.processes.share(size)
+        rows, sigma, noise = drawn.rows[share], drawn.sigma[share], drawn.noise[share]
+        asked = {} if drawn.cond is None else {"cond": drawn.cond[share]}
         with runtime.autocast(self.device, self.precision):
-            loss = self.model(rows, sigma=sigma[share], noise=noise[share], **asked)
-        return loss * (weight * len(rows) * self.processes.count / len(batch))
+            loss = self.model(rows, sigma=sigma, noise=noise, **asked)
+        return loss * (weight * len(rows) * self.processes.count / size)
 
     def _conditions(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """The rows ``[B, D]`` of a batch, and their conditions ``[B, C]`` as the network sees them,
@@ -227,59 +274,6 @@ class TrainingStep:
         asked = {} if condition is None else {"cond": condition.nothing(row)}
         self.accelerator.backward(self.model(row, sigma=sigma, noise=row, **asked))
         self.model.zero_grad(set_to_none=True)
-
-
-def adamw(
-    model: nn.Module, rate: float, betas: tuple[float, float], weight_decay: float
-) -> torch.optim.AdamW:
-    """AdamW in one pass over all parameters; biases and norms do not decay.
-
-    The grouping and its order, frozen parameters included, are part of the checkpoint format.
-    """
-    norms = {id(p) for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
-    decaying: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        exempt = name.endswith("bias") or id(parameter) in norms
-        (others if exempt else decaying).append(parameter)
-    groups = [
-        {"params": decaying, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
-
-
-def clipped_step(optimizer: torch.optim.AdamW, max_norm: float, rate: float) -> Tensor:
-    """Take one step of :func:`adamw`'s optimiser with its gradients scaled down to ``max_norm``;
-    return their norm before that, a scalar on the device. The host does not wait for the device."""
-    gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients, foreach=True)
-    # The fused kernel divides by this on the fly: a pass over all gradients less than
-    # clip_grad_norm_, which is noticed where the network is large and the batch is small.
-    optimizer.grad_scale = (norm / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    return norm
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Load moments and keep the settings as they are: a file may come from other hardware.
-
-    Raises:
-        CheckpointError: the moments are of another network.
-    """
-    groups = optimizer.state_dict()["param_groups"]
-    sizes = [len(group["params"]) for group in groups]
-    found = [len(group["params"]) for group in saved["param_groups"]]
-    if sizes != found:
-        raise CheckpointError(f"optimiser of {found} parameters, expected {sizes}")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, state in saved["state"].items():
-        shape, expected = tuple(state["exp_avg"].shape), tuple(parameters[index].shape)
-        if shape != expected:
-            raise CheckpointError(f"optimiser state {index} is {shape}, not {expected}")
-    optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
 
 
 def load_generator(generator: torch.Generator, state: Tensor | None) -> None:

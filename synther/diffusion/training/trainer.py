@@ -84,6 +84,8 @@ class Trainer:
             hold; None leaves what the model says.
         logger: takes ``loss``, ``gradient_norm``, ``learning_rate`` and ``steps_per_second``.
         cond_dropout: of a model with a condition, the share of the rows that are trained without.
+        compile: how a step is computed: ``default`` through torch.compile, ``cudagraph`` as a CUDA
+            graph, ``max`` as both.
     """
 
     @checked
@@ -114,6 +116,7 @@ class Trainer:
         layout: TransitionLayout | None = None,
         logger: Logger | None = None,
         cond_dropout: Beta = COND_DROPOUT,
+        compile: runtime.CompileMode = "off",
     ) -> None:
         self.accelerator = accelerator_for(runtime.resolve_device(device))
         self.processes = Processes(self.accelerator)
@@ -136,6 +139,7 @@ class Trainer:
             ema_decay=ema_decay,
             precision=precision,
             cond_dropout=cond_dropout,
+            compile=compile,
         )
         self.gradient_accumulate_every = gradient_accumulate_every
         self.save_and_sample_every = save_and_sample_every

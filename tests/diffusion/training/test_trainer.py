@@ -12,6 +12,7 @@ import torch
 from synther.diffusion.training.trainer import Trainer, TrainingDivergedError
 from synther.files import checkpoint
 from synther.runs.loggers import Logger, read_metrics
+from synther.runs.settings import ConfigError
 from tests.devices import DEVICE
 from tests.diffusion.models import random_rows, tiny_model, tiny_trainer
 
@@ -127,7 +128,7 @@ def test_an_update_equals_the_textbook_one():
 
 def test_biases_and_norms_never_decay():
     from synther.diffusion.denoiser_network import ResidualMLPDenoiser
-    from synther.diffusion.training.step import adamw
+    from synther.diffusion.training.optimizer import adamw
 
     net = ResidualMLPDenoiser(5, dim_t=8, mlp_width=16, num_layers=2, layer_norm=True)
     names = {id(p): name for name, p in net.named_parameters()}
@@ -262,9 +263,28 @@ def test_bad_rows_are_named():
         Trainer(tiny_model(), rows, results_folder=None, device=str(DEVICE))
 
 
+@pytest.mark.parametrize("compile", ["cudagraph", "max"])
+def test_a_cpu_has_no_cuda_graphs(compile):
+    with pytest.raises(ConfigError, match="needs a CUDA device, this is cpu; use compile off"):
+        tiny_trainer(None, device="cpu", compile=compile)
+
+
+@pytest.mark.slow
+@pytest.mark.compiles
+def test_a_compiled_loss_is_the_plain_one():
+    losses = []
+    for compile in ("off", "default"):
+        trainer = tiny_trainer(None, compile=compile)
+        trainer.train(30)
+        losses.append(trainer.training_step.metrics())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert trainer.state_dict()["model"].keys() == tiny_model().state_dict().keys()
+
+
 @pytest.mark.gpu
-def test_runs_on_a_gpu_without_waiting_for_it():
-    trainer = tiny_trainer(None, 200, device="cuda", precision="bf16")
+@pytest.mark.parametrize("compile", ["off", "cudagraph"])
+def test_runs_on_a_gpu_without_waiting_for_it(compile):
+    trainer = tiny_trainer(None, 200, device="cuda", precision="bf16", compile=compile)
     for _ in range(120):
         trainer.train_on_batch(trainer.rows.draw(32))
     torch.cuda.set_sync_debug_mode("error")
