@@ -19,8 +19,9 @@ uniform numbers.
 rows; TD3+BC and IQL, 4 stacked seeds. Arms: the real rows; SynthER with the coordinates of 2023
 and no last stage, and with today's rows; these mixed with as many real ones; rows asked for the top
 quarter of returns with w = 1 and 2; real rows augmented under 1.3 times their return (GTA); and
-4 000 of today's rows at a time, which each agent makes six times, and but for the first time guided
-to its own policy with strength 1 (PGD): over the four agents about as many as other arms' 100 000.
+4 000 of today's rows at a time, which each agent makes six times, over the four agents about as
+many as other arms' 100 000: unguided, and but for the first time guided to its own policy with
+strength 1 (PGD).
 
 **Score** of a run: the mean of its last three evaluations; offline it is normalised.
 
@@ -29,7 +30,8 @@ have, with a 95 % interval (stratified bootstrap, as ``synther/report.py`` has i
 *worse* where the interval leaves 1/2 on one side, *neither* otherwise. An idea helps where its arm
 is better than **each** of its controls: online SAC with 20 updates and layer norm, consistent
 SynthER, the equal-width network and PGR by uniform numbers; offline the real rows and today's
-SynthER rows. Every arm is printed with its interquartile mean and its wall-clock time, nulls too.
+SynthER rows, of PGD also rows that are as fresh and unguided. Every arm is printed with its
+interquartile mean and its wall-clock time, nulls too.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
 """By name: which small configuration, and what goes over it."""
 CONTROLS = {
     "online": ("SAC-20-LN", "SynthER", "SynthER-equal-width", "PGR-random"),
-    "offline": ("real", "SynthER"),
+    "offline": ("real", "SynthER", "refreshed"),
 }
 SHARES = (0.05, 0.15)
 UPDATES = {SHIPPED: 6_000, COLLECTED: 12_000}

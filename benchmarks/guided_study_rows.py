@@ -35,14 +35,15 @@ class Rows(NamedTuple):
         samples: name of their file.
         options: of sampling.
         mix: share of real rows in a batch.
-        live: whether the run makes rows of the model itself, guided to its own policy.
+        live: how strongly its own policy guides the rows that the run itself makes of the model;
+            None: it makes none.
     """
 
     model: str = ""
     samples: str = ""
     options: tuple[str, ...] = ()
     mix: float = 0.0
-    live: bool = False
+    live: float | None = None
 
 
 TOP = ("--target", "top 25%")
@@ -54,7 +55,8 @@ LABELS = {
     "return-w1": Rows("return", "return-w1", TOP),
     "return-w2": Rows("return", "return-w2", (*TOP, "--guidance", "2")),
     "GTA": Rows("return", "gta"),
-    "PGD": Rows("new", "new", live=True),
+    "refreshed": Rows("new", "new", live=0.0),
+    "PGD": Rows("new", "new", live=1.0),
 }
 LIVE_ROWS, REFRESHES = 4_000, 6
 """Rows that an agent of such an arm has at a time, and how often in a run they are made: with four
@@ -96,7 +98,7 @@ def rows_for(folder: Path, task: str, rows: Rows) -> None:
     if rows.model and not (folder / task / f"{rows.samples}.npz").exists():
         make_samples(folder, task, rows)
     home = folder / task / rows.model
-    if rows.live and not (target := home.with_name(f"{rows.model}.pt")).exists():
+    if rows.live is not None and not (target := home.with_name(f"{rows.model}.pt")).exists():
         (_, path), *_ = sorted(checkpoint.steps(home, "model").items(), reverse=True)
         shutil.copyfile(path, part := target.with_suffix(".part"))
         part.rename(target)
@@ -105,8 +107,9 @@ def rows_for(folder: Path, task: str, rows: Rows) -> None:
 def source_of(folder: Path, task: str, rows: Rows, updates: int) -> tuple[object, ...]:
     """The arguments of a run of so many updates that say where its rows come from."""
     home = folder / task
-    if rows.live:
+    if rows.live is not None:
         refresh = ("--diffusion.refresh", updates // REFRESHES)
+        refresh += ("--diffusion.policy_guidance", rows.live)
         made = ("--diffusion.sampler", "fast", "--diffusion.sample_limit", LIVE_ROWS)
         return ("--diffusion.path", home / f"{rows.model}.pt", *made, *refresh)
     samples = ("--diffusion.path", home / f"{rows.samples}.npz") if rows.samples else ()
