@@ -78,7 +78,13 @@ class Replayed(Generic[T]):
         return result
 
     def _feed(self, inputs: Any, kind: Hashable) -> None:
-        torch._foreach_copy_(tensors_of(self._inputs[kind]), tensors_of(inputs))
+        pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        for fixed, given in zip(tensors_of(self._inputs[kind]), tensors_of(inputs), strict=True):
+            of_type = pairs.setdefault(fixed.dtype, ([], []))
+            of_type[0].append(fixed)
+            of_type[1].append(given)
+        for each in pairs.values():
+            torch._foreach_copy_(*each)  # one launch, but for tensors of one type alone
 
     def _capture(self, inputs: Any, kind: Hashable) -> None:
         self._inputs[kind] = tree_map_only(Tensor, _contiguous_copy, inputs)

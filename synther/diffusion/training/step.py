@@ -135,7 +135,8 @@ class TrainingStep:
         if self._replayed is None:
             loss = self._take(drawn, rate)
         else:
-            loss = self._replayed((drawn, self._rate.fill_(rate)), tuple(map(len, batches))).clone()
+            inputs = drawn, torch.full((), rate, device=self.device)
+            loss = self._replayed(inputs, tuple(map(len, batches))).clone()
         self.ema.update()
         self.step += 1
         self.steps_in_totals += 1
@@ -164,7 +165,6 @@ class TrainingStep:
                 f"{self.processes.count} processes do not replay a step as a CUDA graph; use "
                 "compile off or default"
             )
-        self._rate = torch.zeros((), device=self.device)
         return Replayed(lambda inputs, _: self._take(*inputs), self.device)
 
     def _draw(self, batch: Tensor) -> _Drawn:
