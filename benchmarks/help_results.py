@@ -97,6 +97,45 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
+COLUMNS = {"new": "samples alone", "mixed": "half real, half samples", "2023": "2023 settings"}
+"""Of the page, by kind of rows."""
+HEAD = """# When does it help?
+
+`python3 benchmarks/when_does_it_help.py`: gain in normalised score over the same real rows alone,
+with its 95 % interval over the seeds; **help** and **harm** are bold. *Rising*: the curve on the
+real rows was not flat at its end.
+"""
+
+
+def page(found: Sequence[dict[str, Any]]) -> str:
+    """The same in Markdown: a row for each algorithm on some rows of a data set."""
+    rows: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for each in sorted(found, key=lambda one: (one["algorithm"], one["share"], one["data"])):
+        key = (each["algorithm"], each["share"], each["data"])
+        rows.setdefault(key, {})[each["kind"]] = each
+    kinds = [kind for kind in COLUMNS if any(kind in cell for cell in rows.values())]
+    titles = " | ".join(COLUMNS[kind] for kind in kinds)
+    lines = [
+        HEAD,
+        f"| data, rows | algorithm | behaviour | real rows | {titles} |",
+        "|---" * (4 + len(kinds)) + "|",
+    ]
+    for (algorithm, share, data), cell in rows.items():
+        one = next(iter(cell.values()))
+        behaviour = "" if one["behaviour"] is None else f"{one['behaviour']:.1f}"
+        real = f"{one['real']:.1f}{'' if one['flat'] else ', rising'}"
+        gains = " | ".join(_gain(cell[kind]) if kind in cell else "" for kind in kinds)
+        count = f"{one['features']['rows']:,}".replace(",", " ")
+        name = algorithm.replace("_", "+").upper()
+        lines.append(f"| {data}, {count} ({share} %) | {name} | {behaviour} | {real} | {gains} |")
+    return "\n".join(lines) + "\n"
+
+
+def _gain(cell: dict[str, Any]) -> str:
+    text = f"{cell['gain']:+.1f} ({cell['low']:.1f} to {cell['high']:.1f})"
+    return text if cell["verdict"] == "neither" else f"**{text}**"
+
+
 def family(data: str) -> str:
     """The kind of data by which the figure is cut into panels."""
     task, _, kind = data.partition("-")

@@ -4,7 +4,7 @@
     python3 benchmarks/when_does_it_help.py --dry-run     # every command, and nothing done
     python3 benchmarks/when_does_it_help.py --table       # from the results that are there
     python3 benchmarks/when_does_it_help.py --table synther/advise/table.json  # and for `advise`
-    python3 benchmarks/when_does_it_help.py --figure      # figs/when_does_it_help.{png,pdf}
+    python3 benchmarks/when_does_it_help.py --figure      # figs/when_does_it_help.{png,pdf}, page
 
 Each result is written as soon as it is there, and what is finished is left alone, so that the study
 can be stopped and started again. What it computes is fixed here, before its first run:
@@ -53,7 +53,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from help_results import FIGURE, LAST, RESULTS, cells, figure, table
+from help_results import FIGURE, LAST, RESULTS, cells, figure, page, table
 from offline_learning import SEEDS, start, trained
 from rich.console import Console
 from row_quality import coordinate_bindings, evaluations, processor
@@ -245,7 +245,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="print the commands alone")
     add("--table", nargs="?", const="", metavar="PATH",
         help="print the results alone; with PATH also write the table of advise")  # fmt: skip
-    add("--figure", action="store_true", help="draw the results that are there")
+    add("--figure", action="store_true", help="draw the results that are there, write their page")
     return parser
 
 
@@ -277,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         atomic.write_json(Path(options.table), {"cells": found})
     if options.figure and found:
         save_figure(figure(found, list(AGENTS)), FIGURE)
+        atomic.write_text(RESULTS.with_suffix(".md"), page(found))
 
 
 if __name__ == "__main__":

@@ -125,6 +125,9 @@ def test_the_table_is_written_for_advise_and_the_figure_drawn(
     assert [each["verdict"] for each in written["cells"]] == ["neither", "neither"]
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+    page = study.RESULTS.with_suffix(".md").read_text()
+    expected = "hopper-medium, 1 200 (15 %) | TD3+BC | 12.5 | 2.5"
+    assert f"| {expected} | +0.0 (-2.2 to 2.2) | +0.0 (-2.2 to 2.2) |" in page
 
 
 def test_what_is_finished_is_not_done_again(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
