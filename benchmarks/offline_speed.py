@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from plain_agents import PlainCQL, PlainEDAC, PlainIQL, PlainTD3BC
+from products import Work, bare_products, operations_of, rate_of, seconds_of
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from synther.corl.algorithms import cql, edac, iql, td3_bc
 from synther.corl.shared.config import RunConfig
@@ -47,12 +46,9 @@ from synther.runs.runtime import (
 
 DIMS = Dims(17, 6)  # HalfCheetah
 BATCH = 256
-SQUARE = 256
 UNITS = 2  # updates in the shortest slice: one of each of TD3+BC's two forms
 
 Seconds = npt.NDArray[np.float64]
-Work = Callable[[int], object]
-"""Makes that many updates."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,26 +114,6 @@ def stacked_work(algorithm: Algorithm, seeds: int, device: torch.device, **optio
     return work
 
 
-def products(device: torch.device) -> Work:
-    """Bare products, one for each 'update'."""
-    left, right = torch.randn(2, SQUARE, SQUARE, device=device).unbind()
-    out = torch.empty_like(left)
-
-    def work(updates: int) -> None:
-        for _ in range(100 * updates):
-            torch.mm(left, right, out=out)
-
-    return work
-
-
-def seconds_of(work: Work, updates: int, device: torch.device) -> float:
-    started = time.perf_counter()
-    work(updates)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - started) / updates
-
-
 def variants(
     algorithm: Algorithm, device: torch.device, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, Variant]]:
@@ -175,24 +151,17 @@ def measure(works: dict[str, Work], device: torch.device, quick: bool) -> dict[s
     return times
 
 
-def flops_of(algorithm: Algorithm, device: torch.device) -> float:
-    """Of every matrix product in one of our updates, the mean of UNITS of them."""
-    work = stacked_work(algorithm, 1, device)
-    with FlopCounterMode(display=False) as counter:
-        work(UNITS)
-    return counter.get_total_flops() / UNITS
-
-
 def report(
     name: str, arguments: argparse.Namespace, device: torch.device, table: Table
 ) -> dict[str, Any]:
     algorithm = ALGORITHMS[name]
     found_variants = dict(variants(algorithm, device, arguments))
     works = {key: variant.work for key, variant in found_variants.items()}
-    works["products"] = products(device)
+    works["products"] = bare_products(device)
     times = {key: np.array(each) for key, each in measure(works, device, arguments.quick).items()}
-    rate = 100 * 2 * SQUARE**3 / times.pop("products")
-    flops = flops_of(algorithm, device)
+    rate = rate_of(times.pop("products"))
+    update = stacked_work(algorithm, 1, device)
+    flops = operations_of(lambda: update(UNITS)) / UNITS
     numbers: dict[str, Any] = {
         "gflop_per_update": flops / 1e9,
         "gflops_machine": float(np.median(rate)) / 1e9,
