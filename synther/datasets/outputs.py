@@ -14,17 +14,23 @@ from synther.errors import InputError
 from synther.files import npz
 from synther.files.atomic import expanded
 
-Kind = Literal["samples", "latents", "replay"]
-"""What a command writes: rows of a model, encoded pictures, or the replay of an online run."""
+Kind = Literal["samples", "latents", "replay", "played", "subset"]
+"""What a command writes: rows of a model, encoded pictures, the replay of an online run, episodes
+of its policy, or a share of a data set."""
 _ROWS: dict[Kind, str] = {
     "samples": "samples",
     "latents": "latent transitions",
     "replay": "transitions of a replay",
+    "played": "transitions of a policy",
+    "subset": "rows of a data set",
 }
 _SIGNS: dict[Kind, Callable[[Mapping[str, Any]], bool]] = {
     "samples": lambda said: said.get("source") == "SynthER" or "generator" in said,
     "latents": lambda said: said.get("source") == "pixels",
     "replay": lambda said: "online_exp.py" in str(said.get("command")),
+    "played": lambda said: said.get("source") == "played",
+    # Earlier versions did not say that it is one, but mostly what its whole data set returns.
+    "subset": lambda said: "subset" in said or "return_range" in said,
 }
 """The metadata by which a file of each kind is known."""
 
@@ -79,9 +85,7 @@ def require_replaceable(
     said: dict[str, Any] = {}
     there = 0
     with contextlib.suppress(ValueError, OSError):  # what cannot be read is not of the kind
-        said, there = (
-            _of_hdf5(path) if is_hdf5 else (npz.metadata(path), npz.length(path, "rewards"))
-        )
+        said, there = _of_hdf5(path) if is_hdf5 else _of_npz(path)
     if not _SIGNS[kind](said):
         raise InputError(
             f"{flag} {path}: is there already, and holds no {kind} that this project wrote; choose "

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synther.datasets.outputs import require_replaceable
 from synther.datasets.recording import Behaviour, Policy, record_episodes
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
@@ -79,10 +82,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.save.suffix != ".npz":
         parser.error(f"--save {args.save}: expected a name in .npz")
     with command_errors(CheckpointError, resume=False), cpu_threads(RL_THREADS):
+        require_replaceable(args.save, "--save", "played", args.rows)
         behaviour = behaviour_of_run(load_actor(args.run), stochastic=not args.mean)
         env_name = environment_of(args.run)
         played = record_episodes(env_name, behaviour, rows=args.rows, seed=args.seed)
-        played.save(args.save)
+        words = shlex.join(sys.argv[1:] if argv is None else argv)
+        said = {"source": "played", "command": f"python3 -m synther.online.play_policy {words}"}
+        replace(played, metadata={**played.metadata, **said}).save(args.save)
         sys.stdout.write(f"{args.save}: {len(played)} transitions\n")
 
 

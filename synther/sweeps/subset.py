@@ -13,7 +13,7 @@ from pathlib import Path
 
 from synther.datasets import load_dataset
 from synther.datasets.episodes import episode_returns
-from synther.datasets.outputs import require_other_file
+from synther.datasets.outputs import require_other_file, require_replaceable
 from synther.ranges import Fraction
 from synther.runs.commands import SEED, argument, command_errors
 from synther.transitions import TransitionError, Transitions
@@ -32,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_other_file(args.output, "--output", [args.dataset])
         data = load_dataset(args.dataset)
         _, subset = data.split(args.fraction, args.seed)
-        replace(subset, metadata={**subset.metadata, **_return_range(data)}).save(args.output)
+        require_replaceable(args.output, "--output", "subset", len(subset))
+        drawn = {"subset": {"share": args.fraction, "seed": args.seed}}
+        replace(subset, metadata={**subset.metadata, **_return_range(data), **drawn}).save(
+            args.output
+        )
 
 
 def _return_range(data: Transitions) -> dict[str, list[float]]:

@@ -8,7 +8,10 @@ import torch
 
 from synther.files import atomic, checkpoint
 from synther.learning.nets import StackedMLP
+from synther.online import play_policy
 from synther.online.play_policy import behaviour_of_run, environment_of, main
+from synther.transitions import Transitions
+from tests.data import random_transitions
 
 
 @pytest.fixture
@@ -43,3 +46,31 @@ def test_a_folder_that_is_no_run_is_refused(
     with pytest.raises(SystemExit):
         main([str(tmp_path), "--save", "played.csv"])
     assert "expected a name in .npz" in capsys.readouterr().err
+
+
+def test_own_episodes_are_replaced_and_other_data_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(play_policy, "load_actor", lambda run: None)
+    monkeypatch.setattr(play_policy, "environment_of", lambda run: "Pendulum-v1")
+    monkeypatch.setattr(
+        play_policy,
+        "record_episodes",
+        lambda *_, rows, **__: random_transitions(rows=rows),
+    )
+    path = tmp_path / "played.npz"
+    for rows in (10, 20):
+        main([str(tmp_path), "--save", str(path), "--rows", str(rows)])
+    assert len(Transitions.load(path)) == 20
+    words = Transitions.load(path).metadata["command"].split()
+    assert words[:3] == ["python3", "-m", "synther.online.play_policy"]
+    capsys.readouterr()
+    for other, rows, expected in (
+        (path, 19, "holds 20 transitions of a policy, and 19 would replace them"),
+        (random_transitions().save(tmp_path / "mine.npz"), 500, "is there already, and holds no"),
+    ):
+        before = Path(other).read_bytes()
+        with pytest.raises(SystemExit):
+            main([str(tmp_path), "--save", str(other), "--rows", str(rows)])
+        assert expected in capsys.readouterr().err
+        assert Path(other).read_bytes() == before

@@ -59,3 +59,24 @@ def test_the_data_set_is_not_replaced_by_a_share_of_it(tmp_path: Path) -> None:
         subset.main(["--dataset", str(data), "--fraction", "0.5", "--output", str(data)])
     assert end.value.code == 1
     assert len(Transitions.load(data)) == 60
+
+
+def test_a_share_replaces_an_equal_or_smaller_one_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random_transitions(60).save(tmp_path / "all.npz")
+    other = random_transitions(7).save(tmp_path / "other.npz")
+    path = tmp_path / "share.npz"
+    command = ["--dataset", str(tmp_path / "all.npz"), "--fraction"]
+    for fraction in ("0.25", "0.25", "0.5"):
+        subset.main([*command, fraction, "--output", str(path)])
+    assert load_dataset(path).metadata["subset"] == {"share": 0.5, "seed": 0}
+    for target, fraction, expected in (
+        (path, "0.25", "holds 30 rows of a data set, and 15 would replace them"),
+        (other, "0.25", "is there already, and holds no subset"),
+    ):
+        before = Path(target).read_bytes()
+        with pytest.raises(SystemExit):
+            subset.main([*command, fraction, "--output", str(target)])
+        assert expected in capsys.readouterr().err
+        assert Path(target).read_bytes() == before
