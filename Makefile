@@ -113,6 +113,7 @@ figures: $(VENV)/.installed
 	$(BIN)/python figs/draw_online_learning.py
 	$(BIN)/python figs/draw_sampler_study.py
 	$(BIN)/python figs/draw_row_quality.py
+	$(BIN)/python figs/draw_guided_study.py
 
 clean:
 	rm -rf $(VENV) demo_results build dist *.egg-info
