@@ -8,7 +8,7 @@ sums and ReLUs are slower in bfloat16, casts included. ``StackedMLP`` in ``nets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,11 +60,20 @@ def _pays(inputs: Tensor) -> bool:
     return many and not inputs.is_cuda
 
 
-def _blocks(inputs: Tensor) -> Iterator[tuple[int, slice]]:
-    members, rows = inputs.shape[:2]
-    for member in range(members):
-        for start in range(0, rows, BLOCK_ROWS):
-            yield member, slice(start, start + BLOCK_ROWS)
+def _blocks(rows: int) -> list[slice | None]:
+    """Of one member's rows; None stands for all of them, whose slice would be one more call."""
+    if rows <= BLOCK_ROWS:
+        return [None]
+    return [slice(start, start + BLOCK_ROWS) for start in range(0, rows, BLOCK_ROWS)]
+
+
+def _block(member: Tensor, rows: slice | None) -> Tensor:
+    return member if rows is None else member[rows]
+
+
+def _members(tensors: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """For each member its part of every tensor: one call a tensor, in place of one for each use."""
+    return list(zip(*(each.unbind() for each in tensors), strict=True))
 
 
 def _forward(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
@@ -85,12 +94,15 @@ def _product(inputs: Tensor, weight: Tensor) -> Tensor:
 def _forward_in_blocks(inputs: Tensor, weights: list[Tensor], biases: list[Tensor]) -> list[Tensor]:
     """As :func:`_forward`."""
     outputs = [inputs.new_empty(*inputs.shape[:2], each.shape[2]) for each in weights]
-    for member, rows in _blocks(inputs):
-        hidden = inputs[member, rows]
-        for layer, output in enumerate(outputs):
-            product = output[member, rows]
-            _product_into(product, hidden, weights[layer][member]).add_(biases[layer][member])
-            hidden = product.clamp_min_(0) if layer < len(outputs) - 1 else product
+    last, blocks = len(weights) - 1, _blocks(inputs.shape[1])
+    parts = map(_members, (outputs, weights, biases))
+    for member, *layers in zip(inputs.unbind(), *parts, strict=True):
+        for rows in blocks:
+            hidden = _block(member, rows)
+            for layer, (output, weight, bias) in enumerate(zip(*layers, strict=True)):
+                product = _block(output, rows)
+                _product_into(product, hidden, weight).add_(bias)
+                hidden = product.clamp_min_(0) if layer < last else product
     return outputs
 
 
@@ -138,27 +150,30 @@ def _backward_in_blocks(
     wanted: list[bool],
 ) -> list[Tensor]:
     """As :func:`_backward`, of which this returns what is wanted, in its order."""
-    inputs = hidden[0]
+    inputs, blocks = hidden[0], _blocks(hidden[0].shape[1])
     for_inputs = inputs.new_empty(inputs.shape) if of_inputs else None
-    sums = {
-        layer: (inputs.new_zeros(weight.shape), inputs.new_zeros(len(weight), 1, weight.shape[2]))
+    sums: dict[int, list[Tensor]] = {
+        layer: [inputs.new_empty(weight.shape), inputs.new_empty(len(weight), 1, weight.shape[2])]
         for layer, weight in enumerate(weights)
         if wanted[layer]
     }
-    for member, rows in _blocks(inputs):
-        of_output = gradient[member, rows]
-        for layer in reversed(range(len(weights))):
-            before, weight = hidden[layer][member, rows], weights[layer][member]
-            factor = of_output.to(weight.dtype)
-            if layer in sums:
-                of_weight, of_bias = sums[layer]
-                _add_product(of_weight[member], before.to(weight.dtype).T, factor)
-                of_bias[member].add_(of_output.sum(0, keepdim=True))
-            if layer:
-                of_output = torch.mm(factor, weight.T).to(of_output.dtype)
-                _switch_off(of_output, before)
-            elif for_inputs is not None:
-                _product_into(for_inputs[member, rows], factor, weight.T)
+    parts = zip(gradient.unbind(), _members(hidden), _members(weights), strict=True)
+    for number, (of_member, activations, matrices) in enumerate(parts):
+        own = {layer: [each[number] for each in both] for layer, both in sums.items()}
+        for rows in blocks:
+            of_output, is_first = _block(of_member, rows), rows is blocks[0]
+            for layer in reversed(range(len(weights))):
+                before, weight = _block(activations[layer], rows), matrices[layer]
+                factor = of_output.to(weight.dtype)
+                if layer in own:
+                    of_weight, of_bias = own[layer]
+                    _sum_product(of_weight, before.to(weight.dtype).T, factor, is_first)
+                    _sum_rows(of_bias, of_output, is_first)
+                if layer:
+                    of_output = torch.mm(factor, weight.T).to(of_output.dtype)
+                    _switch_off(of_output, before)
+                elif for_inputs is not None:
+                    _product_into(_block(for_inputs[number], rows), factor, weight.T)
     gradients = [] if for_inputs is None else [for_inputs]
     for layer, (of_weight, of_bias) in sums.items():
         gradients += [of_weight.to(weights[layer].dtype), of_bias]
@@ -193,12 +208,22 @@ def _product_into(out: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
     return out.copy_(torch.mm(inputs.to(weight.dtype), weight))
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """``total += left @ right``, the product taken in the factors' type."""
-    if right.dtype == total.dtype:
+def _sum_product(total: Tensor, left: Tensor, right: Tensor, is_first: bool) -> None:
+    """``total += left @ right``, or ``=`` for the first, the product taken in the factors' type."""
+    if is_first:
+        _product_into(total, left, right)
+    elif right.dtype == total.dtype:
         total.addmm_(left, right)
     else:
         total.add_(torch.mm(left, right))
+
+
+def _sum_rows(total: Tensor, rows: Tensor, is_first: bool) -> None:
+    """``total += `` the sum of ``rows``, or ``=`` for the first."""
+    if is_first:
+        torch.sum(rows, 0, keepdim=True, out=total)
+    else:
+        total.add_(rows.sum(0, keepdim=True))
 
 
 def _switch_off(gradient: Tensor, activations: Tensor) -> None:
