@@ -169,7 +169,7 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"`python3 benchmarks/job_times.py`, {where},",
         "with the settings that commands and gin files have. Times are projected from rates over",
-        "half a minute, evaluations and refills included; the demo ran to its end.",
+        "some seconds (`--seconds`), evaluations and refills included; the demo ran to its end.",
         "",
         f"| job | this processor ({machine['instructions']}) | restricted to AVX2 | memory |",
         "|---|---|---|---|",
