@@ -9,7 +9,8 @@ and the time of the whole job is the sum of its parts' times; ``make demo`` is r
 peak of the memory is that of the process. What is measured already is kept, so that the command can
 be stopped and started again; ``--again`` measures anew. The machine should have nothing else to do.
 
-The results are in ``benchmarks/results/job_times.json``, the table in ``job_times.md`` beside it.
+The results are in ``job_times.json`` of the working folder, the table in ``job_times.md`` beside
+it; those of the README are in ``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from synther.runs.bars import duration
 from synther.runs.runtime import available_cpus, cpu_threads
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "job_times.json"
+RESULTS = Path("job_times.json")
 WHOLE, AVX2 = "as it is", "AVX2"
 
 
@@ -168,8 +169,9 @@ def table(results: dict[str, Any]) -> str:
         "# How long each job takes",
         "",
         f"`python3 benchmarks/job_times.py`, {where},",
-        "with the settings that commands and gin files have. Times are projected from rates over",
-        "some seconds (`--seconds`), evaluations and refills included; the demo ran to its end.",
+        "with the settings that commands and gin files have, but for `redq_sac.epochs = 100` in the",
+        "full online runs and a million samples a refill. Times are projected from rates over some",
+        "seconds (`--seconds`), evaluations and refills included; the demo ran to its end.",
         "",
         f"| job | this processor ({machine['instructions']}) | restricted to AVX2 | memory |",
         "|---|---|---|---|",
