@@ -35,6 +35,8 @@ ATTEMPTS = 5
 NOISE_TOLERANCE = 0.05
 """What samples differ from the regression by, as a mean of squares, may differ by this share from
 that of held-out real rows, beyond two standard errors."""
+COUNTING = 2.0
+"""Standard deviations of a count by which the number of terminals may differ from the data's."""
 SIGNIFICANCE = 0.001
 """A difference between samples and real rows that is less probable by chance is one of theirs."""
 
@@ -249,6 +251,12 @@ class ConsistentRows:
         wrong = (squares.mean(dim=0) - real).abs() > allowed
         counting = (probable * (1 - probable)).sum(dim=0).sqrt()
         off = (found - probable).sum(dim=0).abs() > 3 * counting + 3
+        # Terminals that are as many as in the data stay where the classification would make them
+        # fewer or more: an agent that meets too few takes what ends an episode for harmless.
+        count = float(ensemble.rate) * len(rows)
+        misses = [abs(float(each[:, -1].sum()) - count) for each in (found, probable)]
+        if misses[0] <= COUNTING * count**0.5 < misses[1]:
+            wrong[-1] = off[-1] = False
         return [self._flags[int(each)] for each in (wrong | off).nonzero().flatten()]
 
 

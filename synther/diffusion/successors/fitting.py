@@ -34,6 +34,8 @@ NOISE_BAND = 0.25
 """By how much the noise's variance may differ between the two halves of the held-out rows."""
 FLAG_GAIN = 0.9
 """A flag's mean squared error has to be less than this share of that of its rate alone."""
+MOST_SHIFT, BISECTIONS = 10.0, 40
+"""Logits are shifted by at most so much, found in so many halvings."""
 ENDINGS = 0.02
 """The share of the terminal rows that an edge has to explain; see ``_living``."""
 DISAGREEING = 0.001
@@ -168,6 +170,7 @@ def _fit_flags(
     raised = (data.successors > data.successors.amin(dim=0))[:, columns].float()
     small = replace(size, members=2, width=128)
     odds = _fit(data, inputs, raised, small, seed, "flags", _odds_loss)
+    odds.shift(_to_the_count(odds(inputs), raised))
     probable = odds(inputs).sigmoid().mean(dim=0)
     living = _living(data, observed)
     return _Flags(columns, odds, successors, observed, living, raised, probable)
@@ -259,6 +262,21 @@ def _steady(units: Tensor, data: PreparedRows) -> Tensor:
     """Whether noise has the same variance in both halves of the held-out rows, ``[noisy]``."""
     chosen, judged = (units[rows].square().mean(dim=0) for rows in (data.choosing, data.judging))
     return ((judged / chosen - 1).abs() <= NOISE_BAND).float()
+
+
+def _to_the_count(logits: Tensor, raised: Tensor) -> Tensor:
+    """What to add to logits ``[M, N, F]`` so that the probabilities add up to the number of rows
+    whose flag is raised, ``[F]``.
+
+    Of a flag that is rare the networks are stopped before they have its rate: they gave 0.85 % to a
+    hopper's terminals, of which 28 in 2 023 rows are 1.38 %, and agents took falls for harmless.
+    """
+    low, high = (raised.new_full((raised.shape[1],), bound) for bound in (-MOST_SHIFT, MOST_SHIFT))
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        few = (logits + middle).sigmoid().mean(dim=(0, 1)) < raised.mean(dim=0)
+        low, high = torch.where(few, middle, low), torch.where(few, high, middle)
+    return (low + high) / 2
 
 
 def _calibrated(probable: Tensor, raised: Tensor) -> Tensor:

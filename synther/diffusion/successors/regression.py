@@ -91,6 +91,12 @@ class StackedRegression(nn.Module):
         return cls(networks, torch.zeros(columns, dtype=torch.int64))
 
     @torch.no_grad()
+    def shift(self, by: Tensor) -> None:
+        """Add ``by`` ``[C]`` to what every member says."""
+        for network in self.networks:
+            network.layers[-1].bias += by  # type: ignore[index, union-attr]
+
+    @torch.no_grad()
     def forward(self, inputs: Tensor) -> Tensor:
         """What each member says of inputs ``[N, I]``: ``[M, N, C]``."""
         if not self.networks:
