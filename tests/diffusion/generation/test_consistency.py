@@ -146,6 +146,29 @@ def test_counts_of_terminals_are_those_of_the_law(repaired):
     assert abs(repaired.terminals.mean() - expected) < error + 0.005
 
 
+def test_terminals_as_many_as_in_the_data_stay_where_the_classification_misses_them(
+    law_ensemble, real, monkeypatch
+):
+    """As where the data have few of them, and samples are a little beside the real rows."""
+    plain = type(law_ensemble).flag_probabilities
+
+    def half(self, *inputs):
+        probable = plain(self, *inputs)
+        probable[:, -1] *= 0.3
+        return probable
+
+    monkeypatch.setattr(type(law_ensemble), "flag_probabilities", half)
+    found = rows_of(LawModel(), law_ensemble)
+    assert found.terminals.sum() == real.terminals.sum() > 20
+
+    def few(value, wrong):  # here nobody is right, and the classification is nearer to the law
+        return np.zeros_like(value)
+
+    monkeypatch.undo()
+    found = rows_of(LawModel({TERMINAL: few}), law_ensemble)
+    assert found.terminals.sum() > 20
+
+
 def test_rows_from_where_nobody_acts_are_drawn_again(law_ensemble, real):
     """One row in eleven has a position beyond those where episodes end."""
     beyond = {0: lambda values, noise: np.where(noise > 1.33, 1.1, values)}

@@ -73,6 +73,24 @@ def test_flags_are_classified(fitted):
     assert abs(fitted.probable[:, 1].mean() - fitted.law.terminals.mean()) < 0.005
 
 
+def test_probabilities_of_a_rare_flag_add_up_to_its_count():
+    """As many terminals as a hopper of one replay has: 28 of 2 000."""
+    rng = np.random.default_rng(2)
+    observations = rng.normal(size=(2_000, 6)).astype(np.float32)
+    actions = rng.uniform(-1, 1, (2_000, 2)).astype(np.float32)
+    steps = rng.normal(size=(2_000, 6)).astype(np.float32)
+    steps[:, :2] += actions
+    following = observations + 0.1 * steps
+    height = following[:, 0] + 0.5 * following[:, 1] ** 2
+    terminals = (height < np.sort(height)[28]).astype(np.float32)
+    rows = Transitions(observations, actions, observations[:, 1], following, terminals)
+    ensemble = fit_ensemble(rows, seed=0)
+    inputs = torch.from_numpy(observations), torch.from_numpy(actions)
+    successors = torch.from_numpy(np.column_stack([following, observations[:, 1]]))
+    probable = ensemble.flag_probabilities(*inputs, successors[:, ensemble.smooth])
+    assert probable[:, -1].mean() == pytest.approx(28 / 2_000, rel=0.01)
+
+
 def test_rows_beyond_the_data_make_members_disagree(fitted):
     observations, actions = fitted.inputs
     within = fitted.ensemble.predict(observations, actions).disagreement
