@@ -253,10 +253,11 @@ class ConsistentRows:
         off = (found - probable).sum(dim=0).abs() > 3 * counting + 3
         # Terminals that are as many as in the data stay where the classification would make them
         # fewer or more: an agent that meets too few takes what ends an episode for harmless.
-        count = float(ensemble.rate) * len(rows)
-        misses = [abs(float(each[:, -1].sum()) - count) for each in (found, probable)]
-        if misses[0] <= COUNTING * count**0.5 < misses[1]:
-            wrong[-1] = off[-1] = False
+        if len(self._where) - 1 in self._flags:
+            count = float(ensemble.rate) * len(rows)
+            misses = [abs(float(each[:, -1].sum()) - count) for each in (found, probable)]
+            if misses[0] <= COUNTING * count**0.5 < misses[1]:
+                wrong[-1] = off[-1] = False
         return [self._flags[int(each)] for each in (wrong | off).nonzero().flatten()]
 
 

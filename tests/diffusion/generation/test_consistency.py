@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from synther.diffusion.generation.consistency import EDGE_ROWS
+from synther.diffusion.generation.consistency import EDGE_ROWS, ConsistentRows
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.successors import fit_ensemble
 from synther.transitions import TransitionLayout, Transitions
+from tests.data import random_transitions
 from tests.diffusion.successors.law import begin, follow
 
 LAYOUT = TransitionLayout(5, 2)
@@ -144,6 +148,16 @@ def test_counts_of_terminals_are_those_of_the_law(repaired):
     expected = law_of(repaired).terminals.mean()
     error = 3 * np.sqrt(expected * (1 - expected) / len(repaired))
     assert abs(repaired.terminals.mean() - expected) < error + 0.005
+
+
+def test_data_without_any_terminal_have_none_to_count():
+    rows = random_transitions(rows=400, observation_dim=3, action_dim=2)
+    rows = replace(rows, terminals=np.zeros_like(rows.terminals))
+    ensemble = fit_ensemble(rows, seed=0)
+    table = torch.from_numpy(TransitionLayout(3, 2).pack(rows))
+    stage = ConsistentRows(ensemble, TransitionLayout(3, 2), table)
+    assert stage.ensemble.columns_of("flag") == []
+    assert (stage.repaired(table, torch.rand(400, stage.chances))[0][:, -1] == 0).all()
 
 
 def test_terminals_as_many_as_in_the_data_stay_where_the_classification_misses_them(
