@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import Module
 
 from gpu_parts.check import Check, apart
 from gpu_parts.subjects import (
@@ -62,55 +64,60 @@ def run(check: Check) -> None:
 
 def _strides(check: Check, build: Callable[..., Offline]) -> float:
     """How far the weights are from those of the same updates one by one."""
-    size, parameters = SMALL if check.is_emulated else REAL, []
-    for strided in (True, False):
-        subject = build(check.device, size, "fp32")
-        agent: Agent = subject.module
-        rows = moved(
-            torch.randn(1000, LAYOUT.row_dim, generator=torch.Generator().manual_seed(0)),
-            check.device,
-        )
-        order = generators_for([0], "data", check.device)
-        source = ReplayBuffer(RowBuffer.holding(LAYOUT, rows), size.batch, order)
+    size = SMALL if check.is_emulated else REAL
+
+    def trained(strided: bool) -> Module:
+        agent: Agent = build(check.device, size, "fp32").module
+        rows = RowBuffer.holding(LAYOUT, moved(_rows(1000), check.device))
+        source = ReplayBuffer(rows, size.batch, generators_for([0], "data", check.device))
         noise = BlockStream(agent.noise, generators_for([0], "noise", check.device))
-        stride, starts = Stride(agent, source, noise), range(1, 5 * STRIDE, STRIDE)
-        for steps in (range(start, start + STRIDE) for start in starts):
-            if strided:
-                stride(steps)
-                continue
-            for step in steps:
-                agent.schedule(step)
-                agent.update(source.sample(), noise.next(), agent.variant(step))
-        parameters.append(list(agent.parameters()))
-    return apart(*parameters)
+        if strided:
+            stride = Stride(agent, source, noise)
+            for start in range(1, 5 * STRIDE, STRIDE):
+                stride(range(start, start + STRIDE))
+            return agent
+        for step in range(1, 5 * STRIDE + 1):
+            agent.schedule(step)
+            agent.update(source.sample(), noise.next(), agent.variant(step))
+        return agent
+
+    return _apart(trained(True), trained(False))
 
 
 def _blocks(check: Check) -> float:
-    size, parameters = SMALL if check.is_emulated else REAL, []
-    modes: tuple[CompileMode, ...] = ("cudagraph", "off")
-    for mode in modes:
-        agent = ONLINE["REDQ"](check.device, size, "fp32", compile=mode).module
-        rows = torch.randn(500, LAYOUT.row_dim, generator=torch.Generator().manual_seed(0))
+    size = SMALL if check.is_emulated else REAL
+
+    def trained(compile: CompileMode) -> Module:
+        agent = ONLINE["REDQ"](check.device, size, "fp32", compile=compile).module
         for buffer in (agent.replay, agent.synthetic):
-            buffer.insert(rows)
+            buffer.insert(_rows(500))
         for _ in range(8):
             agent.train_block()
-        parameters.append(list(agent.parameters()))
-    return apart(*parameters)
+        return agent
+
+    return _apart(trained("cudagraph"), trained("off"))
 
 
 def _denoiser_steps(check: Check) -> float:
-    size, parameters = SMALL if check.is_emulated else REAL, []
-    modes: tuple[CompileMode, ...] = ("cudagraph", "off")
-    for mode in modes:
-        rows = torch.randn(500, LAYOUT.row_dim, generator=torch.Generator().manual_seed(0))
+    size = SMALL if check.is_emulated else REAL
+
+    def trained(compile: CompileMode) -> Module:
         trainer = Trainer(
-            denoiser(check.device, size), rows, results_folder=None, device=str(check.device),
-            seed=0, layout=LAYOUT, compile=mode,
+            denoiser(check.device, size), _rows(500), results_folder=None,
+            device=str(check.device), seed=0, layout=LAYOUT, compile=compile,
         )  # fmt: skip
         trainer.train(20)
-        parameters.append(list(trainer.diffusion_model.parameters()))
-    return apart(*parameters)
+        return trainer.diffusion_model
+
+    return _apart(trained("cudagraph"), trained("off"))
+
+
+def _rows(count: int) -> Tensor:
+    return torch.randn(count, LAYOUT.row_dim, generator=torch.Generator().manual_seed(0))
+
+
+def _apart(graphed: Module, eager: Module) -> float:
+    return apart(graphed.parameters(), eager.parameters())
 
 
 def fresh_noise(check: Check) -> None:

@@ -33,6 +33,7 @@ _ONE_CAPTURE = threading.Lock()
 
 class _Call(NamedTuple):
     graph: torch.cuda.CUDAGraph
+    fixed: list[Tensor]  # what the inputs are copied into
     result: Any
 
 
@@ -57,7 +58,6 @@ class Replayed(Generic[T]):
                 f"a CUDA graph needs a CUDA device, this is {device}; use compile off or default"
             )
         self._work = work
-        self._inputs: dict[Hashable, Any] = {}
         self._seen: dict[Hashable, int] = {}
         self._captured: dict[Hashable, _Call] = {}
         self._stream = torch.cuda.Stream(device)
@@ -79,7 +79,7 @@ class Replayed(Generic[T]):
 
     def _feed(self, inputs: Any, kind: Hashable) -> None:
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
-        for fixed, given in zip(tensors_of(self._inputs[kind]), tensors_of(inputs), strict=True):
+        for fixed, given in zip(self._captured[kind].fixed, tensors_of(inputs), strict=True):
             of_type = pairs.setdefault(fixed.dtype, ([], []))
             of_type[0].append(fixed)
             of_type[1].append(given)
@@ -87,11 +87,11 @@ class Replayed(Generic[T]):
             torch._foreach_copy_(*each)  # one launch, but for tensors of one type alone
 
     def _capture(self, inputs: Any, kind: Hashable) -> None:
-        self._inputs[kind] = tree_map_only(Tensor, _contiguous_copy, inputs)
+        fixed = tree_map_only(Tensor, _contiguous_copy, inputs)
         graph = torch.cuda.CUDAGraph()
         with capture(graph, self._stream, self._pool):
-            result = self._work(self._inputs[kind], kind)
-        self._captured[kind] = _Call(graph, result)
+            result = self._work(fixed, kind)
+        self._captured[kind] = _Call(graph, tensors_of(fixed), result)
 
 
 def tensors_of(nested: Any) -> list[Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.optim import Adam, Optimizer
 
-from synther.runs.runtime import CompileMode
+from synther.runs.runtime import COMPILED, CompileMode
 
 LearnerT = TypeVar("LearnerT", bound="Learner")
 Metrics = dict[str, Tensor]
@@ -47,7 +47,7 @@ class Learner(nn.Module):
 
     def __init__(self, compile: CompileMode) -> None:
         super().__init__()
-        self._compile = compile in ("default", "max")
+        self._compile = compile in COMPILED
         self._compiled: dict[str, Gradient] = {}
 
     def descend(self, optimizer: Optimizer, loss: Loss, *inputs: Any) -> Metrics:

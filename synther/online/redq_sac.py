@@ -29,7 +29,7 @@ from synther.learning.streams import (
     random_members,
     restore_generators,
 )
-from synther.runs.runtime import CompileMode, Precision
+from synther.runs.runtime import CAPTURED, CompileMode, Precision
 from synther.transitions import TransitionLayout
 
 LOG_STD_BOUNDS = (-20.0, 2.0)
@@ -131,7 +131,7 @@ class REDQSACAgent(Learner):
         self.actor_optimizer = adam(self.actor.parameters(), config.lr)
         self.critic_optimizer = adam(self.critics.parameters(), config.lr)
         self.alpha_optimizer = adam([self.log_alpha], config.lr)
-        self._train_on = self._graphed() if config.compile in ("cudagraph", "max") else None
+        self._train_on = self._graphed() if config.compile in CAPTURED else None
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:

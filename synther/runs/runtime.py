@@ -24,6 +24,10 @@ auto: bf16 where that is faster, which :func:`synther.runs.precision.settled` fi
 CompileMode = Literal["off", "default", "cudagraph", "max"]
 """off: operation by operation. default: through torch.compile. cudagraph: replayed as CUDA graphs.
 max: both, and as many updates in one graph as nothing comes between."""
+COMPILED: tuple[CompileMode, ...] = ("default", "max")
+"""The modes in which losses go through torch.compile."""
+CAPTURED: tuple[CompileMode, ...] = ("cudagraph", "max")
+"""The modes in which work is replayed as CUDA graphs."""
 
 DEVICE_MEMORY_SHARE = 0.5
 """The share of the free GPU memory that a data set may take; one that needs more stays on the

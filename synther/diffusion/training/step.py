@@ -108,9 +108,9 @@ class TrainingStep:
         self.model = accelerator.prepare_model(diffusion_model)
         if self.processes.count > 1:
             self._rebuild_gradient_buckets()
-        if compile in ("default", "max"):
+        if compile in runtime.COMPILED:
             self.model = torch.compile(self.model)
-        self._replayed = self._graphed() if compile in ("cudagraph", "max") else None
+        self._replayed = self._graphed() if compile in runtime.CAPTURED else None
         # Its step counter stays on the host, where reading it at each step makes nobody wait.
         self.ema = EMA(
             diffusion_model, beta=ema_decay, update_every=ema_update_every, use_foreach=True
