@@ -7,11 +7,12 @@ at once.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from synther.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,7 @@ def _run(words: list[str]) -> None:
 def _known(word: str, names: Sequence[str] | dict[str, Verb], command: str) -> str:
     if word in names:
         return word
-    close = difflib.get_close_matches(word, names, n=1)
-    meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"
-    sys.stderr.write(f"error: {command}: '{word}' is unknown; {meant}\n")
+    sys.stderr.write(f"error: {command}: '{word}' is unknown{did_you_mean(word, names)}\n")
     raise SystemExit(2)
 
 

@@ -13,16 +13,16 @@ wrong with a value, and is the only place that compares. Settings of dataclasses
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import inspect
 import math
 import numbers
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 from synther.errors import InputError
+from synther.suggestions import did_you_mean
 
 ClassT = TypeVar("ClassT")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -87,7 +87,8 @@ def problem(value: Any, kind: Any) -> str | None:
     """What was expected in place of ``value``, where it does not fit the annotation ``kind``; None
     where it fits, and where nothing is known about such a kind."""
     expected = _expected(value, kind)
-    return expected and expected + _nearest(value, _choices(kind))
+    choices = map(str, _choices(kind))
+    return expected and expected + did_you_mean(str(value), choices, listed=0)
 
 
 def _choices(kind: Any) -> list[Any]:
@@ -148,12 +149,6 @@ def _problem_of_many(value: Any, origin: Any, inner: tuple[Any, ...]) -> str | N
         pairs = [(each, inner[0]) for each in value if inner]
     wrong = next((expected for pair in pairs if (expected := _expected(*pair))), None)
     return wrong and f"of each value {wrong}"
-
-
-def _nearest(value: Any, choices: Sequence[Any]) -> str:
-    names = {str(each).lower(): str(each) for each in choices}
-    close = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=0.6)
-    return f"; did you mean {names[close[0]]}?" if close else ""
 
 
 def plain_types(config_class: type[ClassT]) -> type[ClassT]:

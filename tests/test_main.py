@@ -35,7 +35,7 @@ main(["--help"])
 print(sorted(name for name in sys.modules if name.startswith("synther.")), "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    light = ["synther.__main__", "synther.runs", "synther.runs.interrupts"]
+    light = [f"synther.{each}" for each in ("__main__", "runs", "runs.interrupts", "suggestions")]
     assert done.stdout.splitlines()[-1] == f"{light} False", done.stderr
     for verb in program.VERBS:
         assert re.search(rf"^  {verb} ", done.stdout, re.MULTILINE)

@@ -7,7 +7,6 @@ file ``NAME.py`` with a function ``load_NAME(name: str) -> Transitions``, and is
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -25,6 +24,7 @@ from synther.envs.scores import env_id_of, reference_scores
 from synther.files import npz
 from synther.files.atomic import expanded
 from synther.ranges import Count, checked
+from synther.suggestions import close_names
 from synther.transitions import TransitionError, Transitions
 
 SHIPPED_DIR = Path(__file__).with_name("data")
@@ -244,8 +244,7 @@ def _shipped_names() -> list[str]:
 
 
 def _not_found(name: str) -> DatasetNotFoundError:
-    known = list_datasets()
-    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    nearest = close_names(name, list_datasets(), most=3)
     return DatasetNotFoundError(
         f"{name}: no data set of that name and no such file; "
         + (f"did you mean {', '.join(nearest)}? " if nearest else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from synther.envs.simulators import (
 )
 from synther.envs.wrappers import standardise
 from synther.ranges import Count, checked
+from synther.suggestions import close_names
 
 if TYPE_CHECKING:
     import gymnasium
@@ -139,6 +139,4 @@ def _nearest(name: str) -> str:
     registered = [str(env_id) for env_id, spec in gymnasium.registry.items() if _exists(spec)]
     ours = [env_id for limits, _ in _FAMILIES for env_id in limits]
     names = [*ours, *data_set_names(), *registered, *dmc.env_ids()]
-    by_lower_case = {candidate.lower(): candidate for candidate in names}
-    near = difflib.get_close_matches(name.lower(), by_lower_case, n=4, cutoff=0.5)
-    return ", ".join(by_lower_case[match] for match in near) or "none"
+    return ", ".join(close_names(name, names, most=4)) or "none"

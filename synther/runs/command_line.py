@@ -7,11 +7,12 @@ of the 2023 release had for one idea: see ``SYNONYMS``.
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
+
+from synther.suggestions import did_you_mean
 
 FOLDER = ("results_folder", "checkpoints_path", "folder", "output", "out")
 DATA = ("dataset", "real", "env", "data")
@@ -115,14 +116,14 @@ class CommandParser(argparse.ArgumentParser):
         """One line, with the nearest flag or choice, and exit code 2."""
         meant = ""
         if unknown := re.match(r"unrecognized arguments: --([^\s=]+)", message):
-            meant = _nearest(unknown[1], self._understood(), "--")
+            meant = did_you_mean(unknown[1], self._understood(), "--", listed=0)
         elif stray := re.match(r"unrecognized arguments: ([^\s-]\S*)", message):
             flag = next((each for each in INPUT if each in self.flags), None)
             meant = f"; did you mean --{flag} {stray[1]}?" if flag else ""
         elif message.startswith("the following arguments are required"):
             meant = self._misspelled()
         elif choice := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-            meant = _nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
+            meant = did_you_mean(choice[1], re.findall(r"[\w.-]+", choice[2]), listed=0)
         self.exit(2, f"error: {self.prog}: {message}{meant}; --help explains all\n")
 
     def _understood(self) -> list[str]:
@@ -140,10 +141,5 @@ class CommandParser(argparse.ArgumentParser):
         names = (each[2:].partition("=")[0] for each in given if each.startswith("--"))
         for name in filter(None, names):
             if not any(each.startswith(name) for each in known):
-                return f"; --{name} is unknown{_nearest(name, known, '--')}"
+                return f"; --{name} is unknown{did_you_mean(name, known, '--', listed=0)}"
         return ""
-
-
-def _nearest(name: str, known: Sequence[str], dashes: str = "") -> str:
-    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
-    return f"; did you mean {dashes}{close[0]}?" if close else ""

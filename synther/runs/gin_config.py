@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import re
@@ -17,6 +16,7 @@ from synther import ranges
 from synther.errors import InputError
 from synther.files.atomic import expanded
 from synther.installed import shipped
+from synther.suggestions import did_you_mean
 
 _INCLUDE = re.compile(r"^include\s+(['\"])(?P<path>.+?)\1\s*(#.*)?$", re.MULTILINE)
 _UNKNOWN_CONFIGURABLE = re.compile(r"No configurable matching (?:reference )?'@?([\w./]+)")
@@ -100,10 +100,12 @@ def _explain(message: str) -> str:
     first_line = (message.strip().splitlines() or ["it cannot be parsed"])[0]
     if match := _UNKNOWN_PARAMETER.search(message):
         names = _parameters(match[1])
-        return f"'{match[1]}' has no parameter '{match[2]}'{_nearest(match[2], names)}"
+        meant = did_you_mean(match[2], names, most=3, listed=30)
+        return f"'{match[1]}' has no parameter '{match[2]}'{meant}"
     if match := _UNKNOWN_CONFIGURABLE.search(message):
         names = [selector.rsplit(".", 1)[-1] for selector, _ in _registry().items()]
-        return f"nothing configurable is called '{match[1]}'{_nearest(match[1], names)}"
+        meant = did_you_mean(match[1], names, most=3, listed=30)
+        return f"nothing configurable is called '{match[1]}'{meant}"
     if "malformed node" in message:
         return "the value is not a Python literal; text goes in quotes, such as name='text'"
     return first_line
@@ -137,14 +139,6 @@ def _annotations(selector: str) -> Mapping[str, Any]:
     except (AttributeError, KeyError, ValueError):
         return {}
     return ranges.hints(wrapped.__init__ if inspect.isclass(wrapped) else wrapped)
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    lower = {each.lower(): each for each in names}
-    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
-    if close:
-        return "; did you mean " + " or ".join(f"'{lower[each]}'" for each in close) + "?"
-    return f"; there are {', '.join(sorted(names))}" if len(names) <= 30 else ""
 
 
 def _registry() -> Any:

@@ -8,12 +8,11 @@ line. Nested dataclasses have flat keys: ``diffusion.path``. Flags for them are 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import reprlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -22,6 +21,7 @@ import yaml
 from synther import ranges
 from synther.errors import InputError
 from synther.installed import shipped
+from synther.suggestions import did_you_mean
 
 ConfigT = TypeVar("ConfigT")
 
@@ -100,7 +100,7 @@ def typed(config_class: type, given: Mapping[str, Any], where: str = "") -> dict
         key = aliases.get(name, name)
         if key not in kinds:
             dashes = where if where == "--" else ""  # of a command line, not of a file
-            meant = nearest(str(name), [*kinds, *aliases], dashes)
+            meant = did_you_mean(str(name), [*kinds, *aliases], dashes)
             raise ConfigError(f"{where}{name}: no such key{meant}")
         try:
             values[key] = coerce(value, kinds[key])
@@ -238,14 +238,6 @@ def check(config: Any, prefix: str = "", error: type[InputError] = ConfigError) 
         value = getattr(config, name)
         if ranges.is_checked(kind) and (expected := ranges.problem(value, kind)):
             raise error(f"{prefix}{name} is {_SHORT.repr(value)}, expected {expected}")
-
-
-def nearest(name: str, known: Sequence[str], dashes: str = "") -> str:
-    """The end of a message about an unknown name; ``dashes`` stand before a name to be typed."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    if close:
-        return f"; did you mean {dashes}{close[0]}?"
-    return f"; expected one of {', '.join(f'{dashes}{each}' for each in known)}"
 
 
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}

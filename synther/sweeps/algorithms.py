@@ -20,7 +20,7 @@ from synther import installed
 from synther.corl import algorithms
 from synther.corl.shared.config import RunConfig
 from synther.files.atomic import expanded
-from synther.runs.settings import nearest
+from synther.suggestions import did_you_mean
 from synther.sweeps.sections import StudyError
 
 
@@ -57,7 +57,9 @@ def find_algorithm(given: str) -> Algorithm:
     """
     if not given.endswith(".py"):
         if given not in shipped():
-            raise StudyError(f"unknown '{given}'{nearest(given, shipped())} (or a path to a .py)")
+            raise StudyError(
+                f"unknown '{given}'{did_you_mean(given, shipped())} (or a path to a .py)"
+            )
         return _read(f"{algorithms.__name__}.{given}", None)
     path = expanded(given)
     found = next((each for each in (path, installed.shipped(path)) if each.is_file()), None)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from synther.runs.settings import NAMES, ConfigError, nearest, read_mapping
+from synther.runs.settings import NAMES, ConfigError, read_mapping
+from synther.suggestions import did_you_mean
 
 Scalar = str | int | float | bool
 
@@ -107,14 +108,14 @@ class Section:
     def choice(self, key: str, value: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
         """``value``, if it is one of ``known``."""
         if value not in known:
-            raise self.error(key, f"unknown '{value}'{nearest(value, tuple(known))}")
+            raise self.error(key, f"unknown '{value}'{did_you_mean(value, tuple(known))}")
         return value
 
     def done(self) -> None:
         """Raise StudyError if there is a key that nobody asked for."""
         for key in self.content:
             if key not in self._known:
-                hint = nearest(str(key), tuple(sorted(self._known)))
+                hint = did_you_mean(str(key), tuple(sorted(self._known)))
                 raise self.error(str(key), f"no such key{hint}")
 
     def _checked(self, key: str, value: Any, kind: type) -> Any:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from synther.files import atomic
 from synther.installed import install_hint, shipped
-from synther.runs.settings import nearest
+from synther.suggestions import did_you_mean
 from synther.sweeps.jobs import Job
 from synther.sweeps.sections import Scalar, StudyError
 from synther.sweeps.study import KINDS, Study
@@ -103,7 +103,7 @@ def _batch_file(study: Study, jobs: Sequence[Job], tasks: Path, folder: Path) ->
     known = tuple(slurm._get_default_parameters())
     for name in study.slurm:
         if name not in known:
-            raise StudyError(f"{study.file}: slurm.{name}: no such key{nearest(name, known)}")
+            raise StudyError(f"{study.file}: slurm.{name}: no such key{did_you_mean(name, known)}")
     needs = jobs[0].resources
     parameters = {
         **DEFAULTS,

@@ -15,7 +15,8 @@ from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import SMALL_DATA_SET_ROWS
 from synther.ranges import Count, Depth, NotNegative, PositiveShare, Range, Width
-from synther.runs.settings import ConfigError, check, nearest
+from synther.runs.settings import ConfigError, check
+from synther.suggestions import did_you_mean
 
 MIN_ROWS = 200
 """Below it neither a model nor a verdict on it means anything."""
@@ -117,7 +118,7 @@ def resolve_config(
     names = [field.name for field in fields(UpsampleConfig)]
     for name in overrides:
         if name not in names:
-            raise ConfigError(f"config: no setting '{name}'{nearest(name, names)}")
+            raise ConfigError(f"config: no setting '{name}'{did_you_mean(name, names)}")
     return replace(default_config(rows, device), **overrides)
 
 

@@ -88,9 +88,9 @@ def test_includes_beside_the_file_and_from_the_root(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("binding", "message"),
     [
-        ("Trainer.train_numsteps = 3", "no parameter 'train_numsteps'; did you mean 'train_num_"),
-        ("Trainr.train_lr = 3", "nothing configurable is called 'Trainr'; did you mean 'Trainer'"),
-        ("a = @ResidualMLPDenoser", "did you mean 'ResidualMLPDenoiser'"),
+        ("Trainer.train_numsteps = 3", "no parameter 'train_numsteps'; did you mean train_num_"),
+        ("Trainr.train_lr = 3", "nothing configurable is called 'Trainr'; did you mean Trainer?"),
+        ("a = @ResidualMLPDenoser", "did you mean ResidualMLPDenoiser?"),
         ("Trainer.lr_scheduler = cosine", "text goes in quotes"),
         ("Trainer.train_lr", "binding 'Trainer.train_lr'"),
     ],

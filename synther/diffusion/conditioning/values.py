@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from synther.datasets.episodes import known_ends
 from synther.diffusion.conditioning.condition import Condition, ConditionError
 from synther.ranges import Share, checked
-from synther.runs.settings import nearest
+from synther.suggestions import did_you_mean
 from synther.transitions import TransitionLayout, Transitions
 
 DISCOUNT = 0.99
@@ -94,8 +94,8 @@ def values_of(
     if column not in names:
         known = ["return", "reward", "terminal", *names]
         raise ConditionError(
-            f"no condition '{name}'{nearest(name, known)}; any other is given as values [N], one "
-            "for each row"
+            f"no condition '{name}'{did_you_mean(name, known)}; any other is given as values [N], "
+            "one for each row"
         )
     field, _, place = column.partition("[")
     array = getattr(transitions, field)
