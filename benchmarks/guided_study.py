@@ -11,9 +11,9 @@ run:
 **Online.** Small configurations, 15 000 steps, 6 seeds, on ``cheetah-run-v0``, ``Hopper-v2`` and
 ``quadruped-walk-v0``, in this order where time is short. Arms without synthetic rows: SAC with 1
 update a step, with 20, with 20 and layer norm in its critics, and REDQ. Arms with them: SynthER
-with rows as its model gives them, with consistent rows, and with consistent rows of a network that
-learns a condition and is asked for nothing (equal width); PGR by curiosity, by reward, and by
-uniform numbers.
+with the coordinates of 2023 and no last stage, with today's rows, and with today's rows of a
+network that learns a condition and is asked for nothing (equal width); PGR by curiosity, by reward,
+and by uniform numbers. Every arm compiles its agent's updates, which changes its time alone.
 
 **Offline.** Whole episodes of ``hopper-demo-v0`` and of a HalfCheetah replay, 5 % and 15 % of the
 rows; TD3+BC and IQL, 4 stacked seeds. Arms: the real rows; SynthER with the coordinates of 2023
@@ -51,7 +51,7 @@ from guided_study_rows import LABELS, rows_for, share_of, source_of
 from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, start, trained
 from rich.console import Console
 from rich.table import Table
-from row_quality import last_scores, processor
+from row_quality import coordinate_bindings, last_scores, processor
 
 from synther.files import atomic
 from synther.reports.statistics import estimate, improvement, interquartile_mean
@@ -61,13 +61,18 @@ RESULTS = REPOSITORY / "benchmarks/results/guided_study"
 TASKS = ("cheetah-run-v0", "Hopper-v2", "quadruped-walk-v0")
 ONLINE_SEEDS = range(6)
 STEPS, LAST = 15_000, 3
+COMPILED = ("redq_sac.compile = 'default'",)
 PLAIN = ("redq_sac.relevance = 'curiosity'", "redq_sac.guidance = 0")
+OLD_ROWS = (
+    *coordinate_bindings("2023"),
+    "SimpleDiffusionGenerator.consistency = 'off'",
+)
 ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SAC": ("sac", ()),
     "SAC-20": ("sac", ("redq_sac.utd_ratio = 20",)),
     "SAC-20-LN": ("sac", ("redq_sac.utd_ratio = 20", "redq_sac.critic_layer_norm = True")),
     "REDQ": ("redq", ()),
-    "SynthER-raw": ("synther", ("SimpleDiffusionGenerator.consistency = 'off'",)),
+    "SynthER-2023": ("synther", OLD_ROWS),
     "SynthER": ("synther", ()),
     "SynthER-equal-width": ("pgr", PLAIN),
     "PGR-curiosity": ("pgr", ()),
@@ -136,7 +141,7 @@ def online_command(job: Job, folder: Path) -> list[object]:
         "synther/online/online_exp.py",
         *("--env", job.task, "--seed", job.seed, "--exp_name", job.arm, "--threads", 1),
         *("--results_folder", folder / "online", "--gin_config_files", gin_file),
-        *("--gin_params", f"redq_sac.epochs = {STEPS // 1000}", *bindings),
+        *("--gin_params", f"redq_sac.epochs = {STEPS // 1000}", *COMPILED, *bindings),
     ]
 
 

@@ -35,7 +35,7 @@ ARMS = {
         "SAC": ("SAC", CONTROL),
         "SAC-20": ("SAC, 20 updates", CONTROL),
         "REDQ": ("REDQ", CONTROL),
-        "SynthER-raw": ("SynthER, rows as they come", PLAIN),
+        "SynthER-2023": ("SynthER, 2023 settings", PLAIN),
         "SynthER": ("SynthER", PLAIN),
         "SynthER-equal-width": ("SynthER, equal width", PLAIN),
         "PGR-random": ("PGR, uniform numbers", PLAIN),
