@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.datasets.vd4rl import PixelEpisodes
+from synther.files.checkpoint import CheckpointError
 from synther.transitions import TransitionLayout, Transitions
 
 PICTURES = 64
@@ -54,3 +55,19 @@ def hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def require_same_digests(then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Compare what a run learned from when it was started with what it is given now, by name; a
+    name that either does not have is not compared, because earlier versions noted fewer.
+
+    Raises:
+        CheckpointError: one of them has another content now.
+    """
+    for name, digest in now.items():
+        if then.get(name, digest) != digest:
+            raise CheckpointError(
+                f"the data of {name} have changed since the run was started (digest {then[name]} "
+                f"then, {digest} now); give it the data that it began with, or leave --resume out "
+                "to begin a new run"
+            )

@@ -15,6 +15,8 @@ from synther.datasets.digest import content_digest
 from synther.transitions import Transitions
 
 ActionLimits = tuple[ArrayLike, ArrayLike]
+STATED = ("env_id", "dataset", "encoder")
+"""What is as the metadata of the data have it."""
 TRAINED_ON = "trained_on"
 """The entry of it in a model's file, and in the metadata of samples."""
 
@@ -25,6 +27,7 @@ class Provenance:
 
     Args:
         env_id, dataset: as the metadata of the data had them.
+        encoder: the fingerprint of the agent whose encoder made them, where they are latents.
         action_low, action_high: the bounds of the actions, ``[A]``, where they are known.
         samples_low, samples_high: the bounds that samples are kept to, ``[A]``.
         digest: of all the data, see :func:`synther.datasets.digest.content_digest`.
@@ -35,6 +38,7 @@ class Provenance:
 
     env_id: str | None = None
     dataset: str | None = None
+    encoder: str | None = None
     action_low: list[float] | None = None
     action_high: list[float] | None = None
     samples_low: list[float] | None = None
@@ -50,7 +54,7 @@ class Provenance:
     ) -> Provenance:
         """That of a model of ``data``, of which the share ``held_out`` was held out."""
         kept = sample_bounds(data, warn=True)
-        known = {name: data.metadata.get(name) for name in ("env_id", "dataset", *KEYS)}
+        known = {name: data.metadata.get(name) for name in (*STATED, *KEYS)}
         return cls(
             **known,
             samples_low=kept.low.tolist(),
@@ -72,7 +76,7 @@ class Provenance:
         if not isinstance(plain, Mapping):
             return None
         found = cls(**{name: plain.get(name) for name in cls.__dataclass_fields__})
-        for name in ("env_id", "dataset", "digest"):
+        for name in (*STATED, "digest"):
             if not isinstance(getattr(found, name), (str, type(None))):
                 raise ValueError(f"'{name}' of its data is {getattr(found, name)!r:.80}, no text")
         for name in ("rows", "held_out", "seed"):
@@ -106,8 +110,8 @@ class Provenance:
 
     def metadata(self) -> dict[str, Any]:
         """The entries of the metadata of samples."""
-        names = ("env_id", "dataset", *KEYS)
-        described = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        values = ((name, getattr(self, name)) for name in (*STATED, *KEYS))
+        described = {name: value for name, value in values if value is not None}
         return {**described, TRAINED_ON: self.to_plain()}
 
 

@@ -34,7 +34,7 @@ from synther.diffusion.generation.bounded import match_bounded
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.sample_files import require_place, sample_files
 from synther.diffusion.known_model import Split, latest_model, split_of
-from synther.diffusion.provenance import Provenance
+from synther.diffusion.provenance import STATED, Provenance
 from synther.diffusion.successors import TransitionEnsemble, fit_ensemble, stored
 from synther.diffusion.successors.fitting import MIN_ROWS
 from synther.diffusion.train_arguments import HELD_OUT_SHARE, build_parser, samples_name
@@ -234,7 +234,7 @@ def _sample(
     data: Transitions,
     processes: Processes,
 ) -> None:
-    described = {key: data.metadata.get(key) for key in ("env_id", "dataset")}
+    described = {key: data.metadata.get(key) for key in STATED if key in data.metadata}
     if generator.model.trained_on is not None:
         described |= generator.model.trained_on.metadata()
     generator.sample_to_file(

@@ -7,7 +7,7 @@ from synther.envs.evaluation import Evaluator, evaluate, evaluate_stacked
 from synther.envs.faults import EnvironmentFaultError
 from synther.envs.legacy import Backend, use_backend
 from synther.envs.names import env_id_of
-from synther.envs.registry import make_env
+from synther.envs.registry import make_env, time_limit
 from synther.envs.scores import normalized_score, reference_scores
 from synther.envs.simulators import MissingSimulatorError, UnknownEnvironmentError
 from synther.envs.states import set_state_from_observation
@@ -27,5 +27,6 @@ __all__ = [
     "normalized_score",
     "reference_scores",
     "set_state_from_observation",
+    "time_limit",
     "use_backend",
 ]

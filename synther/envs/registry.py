@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,17 @@ def make_env(
             shown = ", ".join(f"{key}={value!r:.40}" for key, value in kwargs.items())
             raise EnvironmentArgumentError(f"{name}: does not take {shown} ({error})") from error
         raise
+
+
+def time_limit(name: str) -> int | None:
+    """After how many steps this environment, as :func:`make_env` makes it, cuts an episode off;
+    None where it does not, and where it cannot be made here."""
+    try:
+        env = make_env(name)
+    except (UnknownEnvironmentError, MissingSimulatorError):
+        return None
+    with contextlib.closing(env):
+        return env.spec.max_episode_steps if env.spec else None
 
 
 def _imported(name: str) -> str:

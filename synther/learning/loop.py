@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synther.datasets.digest import require_same_digests
 from synther.files import checkpoint
-from synther.files.checkpoint import CheckpointError, DivergedError
+from synther.files.checkpoint import DivergedError
 from synther.learning.evaluation import Pending
 from synther.learning.graphs import Stride, graphed
 from synther.learning.journal import Evaluation, Journal, Record
@@ -254,14 +255,7 @@ class Training:
         Raises:
             CheckpointError: what the run learned from had another content then.
         """
-        then = state.get("data", {})  # earlier versions did not say
-        for name, digest in self.data.items():
-            if then.get(name, digest) != digest:
-                raise CheckpointError(
-                    f"the data of {name} have changed since the run was started (digest "
-                    f"{then[name]} then, {digest} now); give it the data that it began with, or "
-                    "leave --resume out to begin a new run"
-                )
+        require_same_digests(state.get("data", {}), self.data)
         self.step, self.seconds = state["step"], state["seconds"]
         self.evaluations = state["evaluations"]
         self._repeat = state.get("unsettled")

@@ -13,26 +13,19 @@ from numpy.typing import NDArray
 
 from synther.datasets.digest import file_digest, pixel_digest
 from synther.datasets.vd4rl import PixelEpisodes, find_vd4rl, read_vd4rl
-from synther.diffusion.generation.on_the_fly import rows_of_model
 from synther.envs.pixels import PixelEnv, PixelEvaluator, PixelSettings
 from synther.files import checkpoint
-from synther.files.checkpoint import CheckpointError
+from synther.files.checkpoint import CheckpointError, fingerprint
 from synther.learning.learner import Agent
 from synther.learning.loop import Evaluation, Training
-from synther.learning.replay import RowBuffer
-from synther.learning.sources import (
-    BatchSource,
-    DiffusionGenerator,
-    MixedSource,
-    ReplayBuffer,
-    RowSource,
-)
+from synther.learning.sources import BatchSource
 from synther.learning.streams import generators_for
 from synther.learning.timetable import Timetable
 from synther.pixels.config import PixelConfig
 from synther.pixels.frame_replay import FrameReplay
 from synther.pixels.image_agent import DrQBC
 from synther.pixels.latent_agent import LatentAgent
+from synther.pixels.latent_source import latent_source
 from synther.runs.commands import naming_last_checkpoint
 from synther.runs.folder import PREFIX, RunFolder, checkpoint_in
 from synther.runs.lock import FolderLock
@@ -40,7 +33,7 @@ from synther.runs.loggers import require_services
 from synther.runs.precision import settled
 from synther.runs.runtime import cpu_threads, resolve_device
 from synther.runs.settings import ConfigError, as_dict, build, typed, types_of
-from synther.transitions import TransitionError, TransitionLayout, Transitions
+from synther.transitions import TransitionError, TransitionLayout
 
 OWN = (
     "algo", "image_size", "frame_stack", "action_repeat", "channels", "latent_dim", "hidden_width",
@@ -253,61 +246,11 @@ def _on_latents(
 ) -> Training:
     agent.heads.config = config
     layout = TransitionLayout(agent.latent_dim, agent.heads.action_dim)
-    source = latent_source(config, layout, device)
+    encoder = fingerprint(agent)
+    source = latent_source(config, layout, device, encoder)
     learner = LatentAgent(config, agent, agent.heads, trained_steps=about["step"])
     evaluate = evaluation(config, config.seen(about["seen"]), agent.heads.action_dim)
     paths = {"diffusion.path": config.diffusion.path, "latents": config.latents}
     data = {key: file_digest(path) for key, path in paths.items() if path is not None}
+    data["load_agent"] = f"{encoder} at step {about['step']}"
     return _training(config, learner, source, evaluate, device, {}, data)
-
-
-def latent_source(
-    config: PixelConfig, layout: TransitionLayout, device: torch.device
-) -> MixedSource:
-    """Batches of synthetic latents, ``mix`` of them real.
-
-    Raises:
-        ValueError: no path, or a mix without the real latents.
-        TransitionError: rows of other widths than the agent's.
-    """
-    path = config.diffusion.path
-    if path is None:
-        raise ValueError("--load_agent needs --diffusion.path: latents (.npz) or a model (.pt)")
-    real = round(config.mix * config.batch_size)
-    if real and config.latents is None:
-        raise ValueError(f"--mix {config.mix} needs --latents: the real ones, of encode.py")
-    parts: list[RowSource] = []
-    if synthetic := config.batch_size - real:
-        noise = generators_for([config.seed], "synthetic", device)
-        if path.endswith(".pt"):
-            generate = rows_of_model(
-                path,
-                layout,
-                device,
-                num_steps=config.diffusion.num_steps,
-                sampler=config.diffusion.sampler,
-                threads=config.threads,
-            )
-            pool = config.diffusion.batch_parallelism
-            parts.append(
-                DiffusionGenerator(generate, lambda rows: rows, layout, synthetic, noise, pool)
-            )
-        else:
-            parts.append(ReplayBuffer(_stored_rows(path, layout, device), synthetic, noise))
-    if real:
-        assert config.latents is not None
-        order = generators_for([config.seed], "data", device)
-        parts.append(ReplayBuffer(_stored_rows(config.latents, layout, device), real, order))
-    return MixedSource(parts)
-
-
-def _stored_rows(
-    path: str | Path, layout: TransitionLayout, device: torch.device | str
-) -> RowBuffer:
-    """The latents in an ``.npz``, on the device.
-
-    Raises:
-        TransitionError: not transitions, or of other widths.
-    """
-    rows = torch.from_numpy(layout.pack(Transitions.load(path)))
-    return RowBuffer.holding(layout, rows.to(device))

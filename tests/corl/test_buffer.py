@@ -128,7 +128,8 @@ def test_kept_rows_are_each_seeds_own_and_come_from_the_cache_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = recorded_model(monkeypatch, SAMPLES)
-    limited = DiffusionConfig("model.pt", sample_limit=20)
+    (tmp_path / "model.pt").write_bytes(b"one")
+    limited = DiffusionConfig(str(tmp_path / "model.pt"), sample_limit=20)
     cache = tmp_path / "rows.pt"
     source = source_of(limited, [0, 1], cache=cache)
     first = source.sample()
@@ -139,6 +140,23 @@ def test_kept_rows_are_each_seeds_own_and_come_from_the_cache_again(
     again = source_of(limited, [0, 1], cache=cache)
     assert asked == [20, 20]
     assert equal(again.sample(), first)
+
+
+def test_kept_rows_of_another_model_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was cut off before its first checkpoint knows its model by these rows alone."""
+    recorded_model(monkeypatch, SAMPLES)
+    model, cache = tmp_path / "model.pt", tmp_path / "rows.pt"
+    model.write_bytes(b"one")
+    limited = DiffusionConfig(str(model), sample_limit=20)
+    first = source_of(limited, [0], cache=cache).sample()
+    model.write_bytes(b"another")
+    with pytest.raises(CheckpointError, match=r"data of diffusion\.path have changed"):
+        source_of(limited, [0], cache=cache)
+    kept = checkpoint.load(cache)
+    checkpoint.save(cache, {"rows": kept["rows"]})  # as earlier versions wrote it
+    assert equal(source_of(limited, [0], cache=cache).sample(), first)
 
 
 @pytest.mark.parametrize("path", [None, "model.pt"])

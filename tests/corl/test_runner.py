@@ -21,6 +21,7 @@ from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.corl.shared import runner
 from synther.corl.shared.command import command
 from synther.corl.shared.config import DiffusionConfig
+from synther.corl.shared.normalizers import RewardNormalizer
 from synther.corl.shared.runner import run
 from synther.envs import normalized_score
 from synther.files import checkpoint
@@ -491,6 +492,40 @@ def test_the_time_limit_cuts_a_file_that_has_no_time_outs(
     with pytest.raises(TransitionError, match="max_episode_steps=N"):
         run(make(**config), TD3BC)
     assert run(make(**config, max_episode_steps=10), TD3BC)["steps"] == 1
+
+
+def test_the_time_limit_of_an_evaluation_is_not_that_of_the_data(
+    make: Callable[..., TD3BCConfig], tmp_path: Path
+) -> None:
+    """The data's episodes of 40 steps are within Pendulum's own limit, 200, whatever is played."""
+    rows, ends = Transitions.load(tmp_path / "data.npz"), np.arange(1, 121) % 40 == 0
+    following = np.roll(rows.observations, -1, axis=0)
+    following[ends] += 1
+    changed = {**rows.arrays(), "next_observations": following, "terminals": np.zeros(120)}
+    path = tmp_path / "cut.npz"
+    Transitions.from_arrays(changed, metadata={"env_id": "Pendulum-v1"}).save(path)
+    config = {"env": str(path), "max_timesteps": 1, "eval_freq": 1, "normalize_reward": True}
+    whole = run(make(**config), TD3BC)
+    assert run(make(**config, max_episode_steps=20), TD3BC)["steps"] == whole["steps"] == 1
+
+
+def test_rewards_are_normalised_by_the_environment_of_the_data(
+    make: Callable[..., TD3BCConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of antmaze lose 1, whichever environment evaluates."""
+    asked = []
+
+    def of(dataset: Transitions, env: str, limit: int | None = None) -> RewardNormalizer:
+        asked.append((env, limit))
+        return RewardNormalizer(1.0, 1.0)
+
+    monkeypatch.setattr(RewardNormalizer, "of", of)
+    path = tmp_path / "data.npz"
+    rows = Transitions.load(path)
+    Transitions.from_arrays(rows.arrays(), metadata={"env_id": "antmaze-mine-v0"}).save(path)
+    config = {"eval_env": "Pendulum-v1", "max_timesteps": 1, "eval_freq": 1}
+    run(make(**config, normalize_reward=True), TD3BC)
+    assert asked == [("antmaze-mine-v0", None)]
 
 
 def test_actions_in_the_environments_units_score_as_those_in_unit_ones(

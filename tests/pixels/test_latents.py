@@ -13,14 +13,16 @@ from synther.learning.sources import MixedSource, ReplayBuffer
 from synther.pixels.frame_replay import FrameReplay, stacked
 from synther.pixels.heads import Heads
 from synther.pixels.latent_agent import LatentAgent
+from synther.pixels.latent_source import stored_latents
 from synther.pixels.latents import discounts_to_terminals, encode_replay
-from synther.pixels.stages import _stored_rows
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.pixels.helpers import agent, columns, config, episodes, update_at
 
 pytestmark = pytest.mark.arithmetic
 
 DISCOUNT = 0.99**3
+ENCODER = "of nobody"
+"""Latents that do not say whose they are are taken for any encoder's."""
 
 
 def replay_of(tmp_path: Path) -> FrameReplay:
@@ -55,7 +57,7 @@ def test_the_layout_and_the_file_give_latents_back(tmp_path: Path) -> None:
         assert np.array_equal(again.arrays()[name], array)
         assert np.array_equal(loaded.arrays()[name], array)
     assert loaded.metadata["n_step_discount"] == DISCOUNT
-    buffer = _stored_rows(tmp_path / "latents.npz", layout, "cpu")
+    buffer = stored_latents(tmp_path / "latents.npz", layout, "cpu", ENCODER)
     assert np.array_equal(buffer.valid_rows(), layout.pack(latents))
 
 
@@ -129,7 +131,7 @@ def test_an_encoder_of_ones_own_takes_drqs_place(tmp_path: Path) -> None:
     assert latents.observation_dim == encoder.latent_dim
     layout = TransitionLayout.of(latents)
     latents.save(tmp_path / "latents.npz")
-    buffer = _stored_rows(tmp_path / "latents.npz", layout, "cpu")
+    buffer = stored_latents(tmp_path / "latents.npz", layout, "cpu", ENCODER)
     source = ReplayBuffer(buffer, 6, [torch.Generator()])
     heads = Heads(settings, encoder, latents.action_dim, torch.Generator())
     tuned = LatentAgent(settings, encoder, heads)
@@ -151,7 +153,9 @@ def test_a_mix_has_its_share_of_each_part(tmp_path: Path) -> None:
     layout, parts = TransitionLayout(3, 2), []
     for value, count in ((1.0, 4), (2.0, 2)):
         path = rows_of(50, value).save(tmp_path / f"{value}.npz")
-        parts.append(ReplayBuffer(_stored_rows(path, layout, "cpu"), count, [torch.Generator()]))
+        parts.append(
+            ReplayBuffer(stored_latents(path, layout, "cpu", ENCODER), count, [torch.Generator()])
+        )
     batch = MixedSource(parts).sample()
     assert batch.rewards.flatten().tolist() == [1, 1, 1, 1, 2, 2]
     assert batch.states.shape == (1, 6, 3)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from synther.diffusion.provenance import Provenance
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError, DivergedError
 from synther.learning.sources import MixedSource
@@ -215,6 +217,45 @@ def test_fine_tuning_is_killed_and_goes_on_bit_for_bit(
     result = stages.train(cut)
     assert_same(final(tmp_path / "cut"), final(tmp_path / "whole"))
     assert stages.train(cut) == result
+
+
+def test_heads_learn_from_latents_of_their_own_encoder_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_set(tmp_path)
+    one, other, latents = tmp_path / "one", tmp_path / "other", tmp_path / "latents.npz"
+    for agent, seed in ((one, 0), (other, 1)):
+        run("--root", tmp_path, "--folder", agent, "--seed", seed)
+    encode.main(["--load_agent", str(one), "--out", str(latents), "--device", "cpu"])
+    for mix in (0, 1):  # in place of synthetic latents, and as the real ones
+        words = ("--diffusion.path", latents, "--latents", latents, "--mix", mix)
+        with pytest.raises(SystemExit):
+            run("--load_agent", other, *words, "--folder", tmp_path / "tuned")
+        assert "latents of another encoder" in capsys.readouterr().err
+        assert not (tmp_path / "tuned").exists()
+        run("--load_agent", one, *words, "--folder", tmp_path / f"tuned-{mix}")
+    learnt = Provenance.of(Transitions.load(latents))
+    assert learnt.metadata()["encoder"] == Provenance.from_plain(learnt.to_plain()).encoder
+
+
+def test_fine_tuning_that_resumes_wants_the_agent_that_it_began_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A longer agent has other weights, and another place in the noise's schedule."""
+    data_set(tmp_path)
+    agent, latents, tuned = tmp_path / "agent", tmp_path / "latents.npz", tmp_path / "tuned"
+    run("--root", tmp_path, "--folder", agent)
+    encode.main(["--load_agent", str(agent), "--out", str(latents), "--device", "cpu"])
+    told = Transitions.load(latents)
+    replace(told, metadata={}).save(latents)  # as those of earlier versions: of no encoder
+    words = ("--load_agent", agent, "--diffusion.path", latents, "--folder", tuned)
+    run(*words)
+    (tuned / "result.json").unlink()  # as if it had been cut off
+    run("--root", tmp_path, "--folder", agent, "--max_timesteps", 12, "--resume")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(*words, "--resume")
+    assert "the data of load_agent have changed" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # the recipe has the same steps, on samples

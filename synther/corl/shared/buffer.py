@@ -23,6 +23,7 @@ from synther.corl.shared.normalizers import (
     row_function,
 )
 from synther.corl.shared.refreshed import MemberPolicy, RefreshedRows
+from synther.datasets.digest import file_digest, require_same_digests
 from synther.envs.names import other_environment
 from synther.files import checkpoint
 from synther.learning.learner import Agent
@@ -161,7 +162,8 @@ def _of_model(
             generate, normalise, layout, batch_size, noise, diffusion.batch_parallelism
         )
     chunk = batch_size * diffusion.batch_parallelism
-    kept = _kept_rows(generate, diffusion.sample_limit, noise, chunk, cache)
+    assert diffusion.path is not None
+    kept = _kept_rows(diffusion.path, generate, diffusion.sample_limit, noise, chunk, cache)
     pools = rearrange(normalise(kept.to(device)), "seeds rows columns -> (seeds rows) columns")
     buffer = RowBuffer.holding(layout, pools)
     order = generators_for(seeds, "data", device)
@@ -202,15 +204,24 @@ def _samples(diffusion: DiffusionConfig, layout: TransitionLayout) -> Transition
 
 
 def _kept_rows(
+    model: str,
     generate: GenerateRows,
     limit: int,
     generators: Sequence[torch.Generator],
     chunk: int,
     cache: Path | None,
 ) -> Tensor:
-    """Rows ``[seeds, limit, row_dim]``, from the cache where it is there."""
+    """Rows ``[seeds, limit, row_dim]`` of ``model``, from the cache where it is there.
+
+    Raises:
+        CheckpointError: the cached rows are another model's.
+    """
+    data = {} if cache is None else {"diffusion.path": file_digest(model)}
     if cache is not None and cache.is_file():
-        return checkpoint.load(cache)["rows"]
+        kept = checkpoint.load(cache)
+        # There may be no checkpoint yet, which would know the model too.
+        require_same_digests(kept.get("data", {}), data)
+        return kept["rows"]
     members = []
     with progress_bar(limit * len(generators), "generating", unit="row") as bar:
         for generator in generators:
@@ -221,5 +232,5 @@ def _kept_rows(
             members.append(torch.cat(parts))
     rows = torch.stack(members)
     if cache is not None:
-        checkpoint.save(cache, {"rows": rows})
+        checkpoint.save(cache, {"rows": rows, "data": data})
     return rows

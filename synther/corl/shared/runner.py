@@ -21,7 +21,7 @@ from synther.corl.shared.run_folder import NumberedFolder, load_weights
 from synther.datasets import load_dataset, with_action_bounds
 from synther.datasets.digest import content_digest, file_digest
 from synther.datasets.files import HDF5_SUFFIXES
-from synther.envs import Evaluator, use_backend
+from synther.envs import Evaluator, time_limit, use_backend
 from synther.envs.evaluation_pool import Played
 from synther.learning.evaluation import Evaluations, Pending
 from synther.learning.journal import Evaluation
@@ -118,7 +118,8 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     states = StateNormalizer.of(dataset) if config.normalize else None
     rewards = None
     if config.normalize_reward:
-        rewards = RewardNormalizer.of(dataset, env_id, evaluator.max_episode_steps)
+        own_env = str(dataset.metadata.get("env_id") or env_id)  # not that of evaluation
+        rewards = RewardNormalizer.of(dataset, own_env, time_limit(own_env))
     agent = build(config, dims, generators_for(config.seeds, "init"), device)
     source = prepare_replay_buffer(
         dataset,
