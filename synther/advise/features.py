@@ -68,7 +68,7 @@ class Features:
             known["episodes"] = math.log10(self.episodes)
         if self.return_spread is not None:
             known["return_spread"] = self.return_spread / 0.25
-        if self.pilot_error:
+        if self.pilot_error and math.isfinite(self.pilot_error):
             known["pilot_error"] = math.log2(self.pilot_error)
         if self.pilot_difference is not None:
             known["pilot_difference"] = self.pilot_difference / 0.25

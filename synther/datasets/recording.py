@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,25 +24,36 @@ Behaviour = Callable[[np.random.Generator], Policy]
 """The policy of one episode, out of the random numbers of that episode."""
 
 
-def record_episodes(env_name: str, behaviour: Behaviour, *, rows: int, seed: int) -> Transitions:
+def record_episodes(
+    env_name: str,
+    behaviour: Behaviour,
+    *,
+    rows: int,
+    seed: int,
+    max_episode_steps: int | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> Transitions:
     """Play whole episodes until they have ``rows`` steps or more.
 
     An episode depends on ``seed`` and its own number alone. ``timeouts`` are set where the time
-    limit cut an episode off; metadata hold ``env_id``.
+    limit cut an episode off; metadata hold ``env_id``, and ``env_kwargs`` where there are any.
 
     Args:
         env_name: of ``make_env``; an environment without a time limit might never end an episode.
         behaviour: gives each episode its policy.
         rows: 1 or more.
         seed: 0 or more.
+        max_episode_steps: the time limit; None for the environment's own.
+        env_kwargs: arguments of the environment.
 
     Raises:
         EnvironmentFaultError: the environment gave something that is not finite.
     """
+    given = dict(env_kwargs or {})
     columns: dict[str, list[Any]] = {name: [] for name in (*FIELDS, "timeouts")}
     done = 0
     with (
-        contextlib.closing(make_env(env_name)) as env,
+        contextlib.closing(make_env(env_name, max_episode_steps=max_episode_steps, **given)) as env,
         progress_bar(rows, f"{env_name}, recording", unit="row") as bar,
     ):
         episode = 0
@@ -68,7 +79,7 @@ def record_episodes(env_name: str, behaviour: Behaviour, *, rows: int, seed: int
     arrays = {name: np.asarray(column, np.float32) for name, column in columns.items()}
     # In the units of make_env, whatever those of the environment are.
     units = ActionBounds.unit(arrays["actions"].shape[1]).to_plain()
-    described = {"env_id": env_name, **units}
+    described = {"env_id": env_name, **({"env_kwargs": given} if given else {}), **units}
     return Transitions.from_arrays(arrays, metadata=described, source=env_name)
 
 

@@ -79,3 +79,10 @@ def env_ids() -> list[str]:
     except MissingSimulatorError:
         return []
     return [f"{domain}-{task}-v0" for domain, task in suite.ALL_TASKS]
+
+
+def env_id_of_task(name: str) -> str:
+    """``walker_walk`` -> ``walker-walk-v0``: a suite's domain may hold an underscore itself, as in
+    ``ball_in_cup_catch``. Of a name that the suite does not have, the first one parts it."""
+    known = {each.removesuffix("-v0").replace("-", "_"): each for each in env_ids()}
+    return known.get(name, f"{name.replace('_', '-', 1)}-v0")

@@ -66,11 +66,11 @@ def make_env(
         raise
 
 
-def time_limit(name: str) -> int | None:
+def time_limit(name: str, **kwargs: Any) -> int | None:
     """After how many steps this environment, as :func:`make_env` makes it, cuts an episode off;
     None where it does not, and where it cannot be made here."""
     try:
-        env = make_env(name)
+        env = make_env(name, **kwargs)
     except (UnknownEnvironmentError, MissingSimulatorError):
         return None
     with contextlib.closing(env):

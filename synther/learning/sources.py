@@ -18,6 +18,7 @@ from torch import Tensor
 
 from synther.learning.replay import Batch, RowBuffer
 from synther.learning.streams import BlockStream, restore_generators, uniform_indices
+from synther.runs.settings import ConfigError
 from synther.transitions import TransitionLayout
 
 RowFunction = Callable[[Tensor], Tensor]
@@ -276,3 +277,18 @@ class MixedSource(RowSource):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for part, stored in zip(self._parts, state["parts"], strict=True):
             part.load_state_dict(stored)
+
+
+def rows_of_share(share: float, batch_size: int, name: str) -> int:
+    """How many rows of a batch are so large a share of it.
+
+    Raises:
+        ConfigError: a share between 0 and 1 that is no row, or all rows, of so small a batch.
+    """
+    rows = round(share * batch_size)
+    if (rows == 0) != (share == 0) or (rows == batch_size) != (share == 1):
+        raise ConfigError(
+            f"{name} is {share}, which is {rows} of the {batch_size} rows of a batch; give a share "
+            f"from {1 / batch_size:.3g} to {1 - 1 / batch_size:.3g}, or 0 or 1"
+        )
+    return rows

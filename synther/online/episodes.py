@@ -32,6 +32,7 @@ class Episodes:
 
     def __init__(self, env_name: str, max_ep_len: int, **env_kwargs: Any) -> None:
         self.env_name, self.env = env_name, make_env(env_name, **env_kwargs)
+        self.env_kwargs = env_kwargs
         self.snapshots = Snapshots(self.env)
         assert self.env.observation_space.shape  # make_env hands out vectors only
         assert self.env.action_space.shape
@@ -100,7 +101,9 @@ class Episodes:
         rows = replay.gather_rows(self.stored_at(replay)).cpu().numpy()
         # In the units of make_env, whatever those of the environment are.
         units = ActionBounds.unit(replay.layout.action_dim).to_plain()
-        described = {"env_id": self.env_name, **units}
+        described: dict[str, Any] = {"env_id": self.env_name, **units}
+        if self.env_kwargs:
+            described["env_kwargs"] = self.env_kwargs
         transitions = replay.layout.unpack(rows, metadata=described)
         # What a checkpoint of an earlier version did not store, the rows mostly tell.
         ended = episode_ends(transitions)

@@ -10,12 +10,14 @@ its squashed mean instead.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +25,12 @@ from numpy.typing import NDArray
 
 from synther.datasets.outputs import require_replaceable
 from synther.datasets.recording import Behaviour, Policy, record_episodes
+from synther.envs import time_limit
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.nets import StackedMLP
 from synther.learning.stored_actor import gaussian_at, load_actor
+from synther.online.config import OnlineConfig
 from synther.online.redq_sac import LOG_STD_BOUNDS
 from synther.runs.commands import COUNT, SEED, command_errors
 from synther.runs.runtime import RL_THREADS, cpu_threads
@@ -48,7 +52,27 @@ def behaviour_of_run(actor: StackedMLP, *, stochastic: bool = True) -> Behaviour
     return begin
 
 
-def environment_of(run: Path) -> str:
+@dataclass(frozen=True)
+class Environment:
+    """In which an agent was trained.
+
+    Args:
+        name: of ``make_env``.
+        kwargs: its arguments.
+        max_ep_len: after so many steps an episode was cut off, where its own limit was not lower.
+    """
+
+    name: str
+    kwargs: dict[str, Any]
+    max_ep_len: int
+
+    @property
+    def limit(self) -> int:
+        """The time limit of its episodes."""
+        return min(self.max_ep_len, time_limit(self.name, **self.kwargs) or self.max_ep_len)
+
+
+def environment_of(run: Path) -> Environment:
     """The environment of the online run in this folder.
 
     Raises:
@@ -58,7 +82,11 @@ def environment_of(run: Path) -> str:
     if not path.is_file():
         raise CheckpointError(f"{run}: no online run is here (run.json is missing)")
     with checkpoint.fitting(path, "not the settings of an online run"):
-        return str(json.loads(path.read_text(encoding="utf-8"))["env"])
+        said = json.loads(path.read_text(encoding="utf-8"))
+        # Values are written as Python has them; what the run left at its default is not there.
+        kwargs = ast.literal_eval(said.get("env_kwargs", "{}"))
+        longest = ast.literal_eval(said.get("redq_sac.max_ep_len", str(OnlineConfig.max_ep_len)))
+        return Environment(str(said["env"]), dict(kwargs), int(longest))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -84,8 +112,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     with command_errors(CheckpointError, resume=False), cpu_threads(RL_THREADS):
         require_replaceable(args.save, "--save", "played", args.rows)
         behaviour = behaviour_of_run(load_actor(args.run), stochastic=not args.mean)
-        env_name = environment_of(args.run)
-        played = record_episodes(env_name, behaviour, rows=args.rows, seed=args.seed)
+        played_in = environment_of(args.run)
+        played = record_episodes(
+            played_in.name,
+            behaviour,
+            rows=args.rows,
+            seed=args.seed,
+            max_episode_steps=played_in.limit,
+            env_kwargs=played_in.kwargs,
+        )
         words = shlex.join(sys.argv[1:] if argv is None else argv)
         said = {"source": "played", "command": f"python3 -m synther.online.play_policy {words}"}
         replace(played, metadata={**played.metadata, **said}).save(args.save)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from synther.envs import dmc
 from synther.envs.pixels import PixelSettings, Rendering
 from synther.ranges import (
     Count,
@@ -48,8 +49,8 @@ class RecipeConfig:
     seeds: tuple[Seed, ...] = (0, 1, 2)  # a run of all steps for each seed
     collect_agent: str | None = None  # online_exp.py run that plays; None: data are there
     collect_frames: Count = 10_000  # frames to render
-    collect_noise: NotNegative = 0.5  # standard deviation of the noise on its actions
-    collect_random: Share = 0.2  # share of actions that are random
+    collect_noise: NotNegative = 0.5  # largest standard deviation of an episode's noise on them
+    collect_random: Share = 0.2  # share of the episodes that act at random
     gin_config_files: tuple[str, ...] = ("config/resmlp_denoiser.gin",)  # of train_diffuser.py
     # No episode of DeepMind Control's tasks truly ends, so that every discount is gamma^n.
     gin_params: tuple[str, ...] = ("modelled_terminals = False",)  # bindings over these files
@@ -137,9 +138,8 @@ class PixelConfig:
 
     def seen(self, metadata: Mapping[str, Any]) -> PixelSettings:
         """The environment of evaluation, as the data (of this metadata) saw it."""
-        domain, _, task = self.task.partition("_")
         return PixelSettings(
-            env_id=self.env or metadata.get("env_id") or f"{domain}-{task}-v0",
+            env_id=self.env or metadata.get("env_id") or dmc.env_id_of_task(self.task),
             image_size=self.image_size,
             frame_stack=self.frame_stack,
             action_repeat=self.action_repeat,

@@ -10,7 +10,13 @@ import torch
 
 from synther.diffusion.generation.on_the_fly import rows_of_model
 from synther.learning.replay import RowBuffer
-from synther.learning.sources import DiffusionGenerator, MixedSource, ReplayBuffer, RowSource
+from synther.learning.sources import (
+    DiffusionGenerator,
+    MixedSource,
+    ReplayBuffer,
+    RowSource,
+    rows_of_share,
+)
 from synther.learning.streams import generators_for
 from synther.pixels.config import PixelConfig
 from synther.transitions import TransitionError, TransitionLayout, Transitions
@@ -23,12 +29,13 @@ def latent_source(
 
     Raises:
         ValueError: no path, or a mix without the real latents.
+        ConfigError: a mix that is no row of a batch, or all rows.
         TransitionError: rows of other widths than the agent's, or of another ``encoder``.
     """
     path = config.diffusion.path
     if path is None:
         raise ValueError("--load_agent needs --diffusion.path: latents (.npz) or a model (.pt)")
-    real = round(config.mix * config.batch_size)
+    real = rows_of_share(config.mix, config.batch_size, "mix")
     if real and config.latents is None:
         raise ValueError(f"--mix {config.mix} needs --latents: the real ones, of encode.py")
     parts: list[RowSource] = []

@@ -27,7 +27,9 @@ from synther.pixels.collect import Behaviour, collect, data_folder, load_state_p
 from synther.pixels.config import PixelConfig
 from synther.pixels.encode import encode
 from synther.pixels.stages import train
+from synther.runs.folder import RunFolder, RunFolderError
 from synther.runs.lock import FolderLock
+from synther.runs.settings import as_dict
 
 STAGES = ("before", "real", "synthetic", "mixed")
 
@@ -38,6 +40,7 @@ def run_recipe(config: PixelConfig) -> dict[str, Any]:
 
     Raises:
         ValueError: no folder.
+        RunFolderError: the recipe in it has other settings, and may have used them.
     """
     if config.path is None:
         raise ValueError("--recipe needs --folder, for its runs")
@@ -45,6 +48,7 @@ def run_recipe(config: PixelConfig) -> dict[str, Any]:
     results: dict[str, Any] = {}
     with FolderLock(config.path) as lock:
         lock.acquire()
+        _remember(config, config.path)
         if config.recipe.collect_agent is not None:
             _collect(config, Path(config.recipe.collect_agent))
         for seed in config.recipe.seeds:
@@ -54,6 +58,22 @@ def run_recipe(config: PixelConfig) -> dict[str, Any]:
                 results = write_results(config.path, rows)
     sys.stdout.write((config.path / "results.md").read_text(encoding="utf-8"))
     return results
+
+
+def _remember(config: PixelConfig, path: Path) -> None:
+    """Keep the recipe's settings, or compare them with those that the folder has: a step that is
+    done is not done again, and its result would be taken for one of the new settings."""
+    given = {key: each for key, each in as_dict(config).items() if key.startswith("recipe.")}
+    del given["recipe.seeds"]  # more of them are more runs
+    folder = RunFolder(path, "recipe.json", given)
+    if not folder.file.exists():
+        folder.write_settings()
+    elif differing := folder.differences():
+        said = "; ".join(f"{key}: then {then}, now {now}" for key, (then, now) in differing.items())
+        raise RunFolderError(
+            f"{folder.file}: this folder's recipe was begun with other settings ({said}); give it "
+            "these, or choose another --folder"
+        )
 
 
 def _collect(config: PixelConfig, agent: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
+from synther.files.atomic import expanded
 from synther.suggestions import did_you_mean
 
 FOLDER = ("results_folder", "checkpoints_path", "folder", "output", "out")
@@ -52,6 +53,12 @@ def canonical(
         return by_plain[plain]
     groups = (names for names in synonyms if plain in names)
     return next((by_plain[each] for names in groups for each in names if each in by_plain), name)
+
+
+def _at_home(word: str) -> str:
+    """A word, or the value of a flag, with the home directory for ``~/`` at its beginning."""
+    flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{flag}{equals}{expanded(value)}" if value.startswith("~/") else word
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -96,8 +103,12 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse has it, after every flag got the spelling of this command."""
-        self.words = list(sys.argv[1:] if args is None else args)
+        """As argparse has it, after every flag got the spelling of this command, and ``~/`` the
+        home directory, which shells leave alone after a ``=``."""
+        try:
+            self.words = [_at_home(word) for word in (sys.argv[1:] if args is None else args)]
+        except FileNotFoundError as error:
+            self.error(str(error))
         end = self.words.index("--") if "--" in self.words else len(self.words)
         spelled = [each for word in self.words[:end] for each in self._spelled(word)]
         return super().parse_known_args([*spelled, *self.words[end:]], namespace)

@@ -20,6 +20,7 @@ import yaml
 
 from synther import ranges
 from synther.errors import InputError
+from synther.files.atomic import expanded
 from synther.installed import shipped
 from synther.suggestions import did_you_mean
 
@@ -28,7 +29,7 @@ ConfigT = TypeVar("ConfigT")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 """A value in a file may be large; with YAML's aliases it may be larger than any memory."""
-_TEXT_OF_NONE = ("", "null", "none", "~")
+_TEXT_OF_NONE = ("null", "none", "~")
 
 
 class ConfigError(InputError):
@@ -59,7 +60,7 @@ def read_mapping(path: str | Path) -> dict[Any, Any]:
     Raises:
         ConfigError: no such file, not YAML, a key twice, or no keys and values.
     """
-    found = next((each for each in (Path(path), shipped(path)) if os.path.isfile(each)), None)
+    found = next((each for each in (expanded(path), shipped(path)) if os.path.isfile(each)), None)
     if found is None:
         raise ConfigError(f"{path}: no such file")
     try:
@@ -84,7 +85,8 @@ def read_settings(config_class: type, path: str | Path) -> dict[str, Any]:
 
 
 def typed(config_class: type, given: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Values (text of a command line, or what YAML made of it) of the types of their keys.
+    """Values (text of a command line, or what YAML made of it) of the types of their keys; text
+    that begins with ``~/`` is a path in the home directory.
 
     Args:
         config_class: a dataclass; ``ALIASES``, where it has them, are other names of keys.
@@ -103,8 +105,10 @@ def typed(config_class: type, given: Mapping[str, Any], where: str = "") -> dict
             meant = did_you_mean(str(name), [*kinds, *aliases], dashes)
             raise ConfigError(f"{where}{name}: no such key{meant}")
         try:
-            values[key] = coerce(value, kinds[key])
-        except ConfigError as error:
+            found = coerce(value, kinds[key])
+            at_home = isinstance(found, str) and found.startswith("~/")
+            values[key] = str(expanded(found)) if at_home else found
+        except (ConfigError, FileNotFoundError) as error:
             raise ConfigError(f"{where}{name}: {error}") from None
     return values
 
@@ -156,6 +160,8 @@ def coerce(value: Any, kind: Any) -> Any:
     if get_origin(kind) in (Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() in _TEXT_OF_NONE):
             return None
+        if value == "":  # such as a variable of a shell that is not set
+            raise ConfigError("is empty; null stands for none")
         return coerce(value, next(each for each in get_args(kind) if each is not type(None)))
     if get_origin(kind) is tuple:
         if not isinstance(value, (list, tuple)):

@@ -60,6 +60,8 @@ def test_units_are_those_that_are_stated() -> None:
     for name, other in steps.items():
         moved = {key: other.place()[key] - value for key, value in one.place().items()}
         assert moved == pytest.approx({key: float(key == name) for key in moved})
+    for unknown in (None, 0.0, math.nan, math.inf):
+        assert "pilot_error" not in replace(one, pilot_error=unknown).place()
     never = replace(one, terminal_rate=0.0).place()["terminal_rate"]
     assert never == pytest.approx(math.log10(described.RATE_FLOOR))
 

@@ -374,3 +374,11 @@ def test_samples_of_another_environment_are_refused_unless_asked_for(
     for other in (same, unknown):
         fine = DiffusionConfig(str(path), num_steps=2, batch_parallelism=1)
         assert prepare_replay_buffer(other, fine, batch_size=10).sample()
+
+
+@pytest.mark.parametrize("share", [0.04, 0.97])
+def test_a_share_that_no_batch_has_is_refused(share: float, tmp_path: Path) -> None:
+    """Of 10 rows, they would be none and all: it would be called mixed, and be something else."""
+    SAMPLES.save(tmp_path / "samples.npz")
+    with pytest.raises(ConfigError, match=r"diffusion\.mix is .*; give a share from 0\.1 to 0\.9"):
+        source_of(DiffusionConfig(str(tmp_path / "samples.npz"), mix=share), [0])

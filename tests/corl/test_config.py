@@ -111,6 +111,7 @@ def test_flags_stand_alone_and_dashes_are_underscores() -> None:
             "--compile: 'defualt' is not one of off, default, cudagraph, max",
         ),
         (["--diffusion.path", "model.ckpt"], "neither an .npz nor a .pt file"),
+        (["--diffusion.path", ""], "--diffusion.path: is empty; null stands for none"),
         (["--diffusion.sample_limit", "0"], "diffusion.sample_limit is 0, expected 1 or more"),
         (["--policy_freq", "0"], "policy_freq is 0, expected 1 or more"),
         (["--discount", "1.5"], "discount is 1.5, expected from 0 to 1"),

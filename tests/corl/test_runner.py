@@ -23,7 +23,7 @@ from synther.corl.shared.command import command
 from synther.corl.shared.config import DiffusionConfig
 from synther.corl.shared.normalizers import RewardNormalizer
 from synther.corl.shared.runner import run
-from synther.envs import normalized_score
+from synther.envs import Evaluator, normalized_score
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.learner import Agent
@@ -494,14 +494,40 @@ def test_the_time_limit_cuts_a_file_that_has_no_time_outs(
     assert run(make(**config, max_episode_steps=10), TD3BC)["steps"] == 1
 
 
+def test_data_of_a_changed_environment_are_evaluated_in_it(
+    make: Callable[..., TD3BCConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = tmp_path / "data.npz", []
+    rows = Transitions.load(path)
+    described = {**rows.metadata, "env_kwargs": {"g": 2.5}}
+    Transitions.from_arrays(rows.arrays(), metadata=described).save(path)
+
+    def evaluator(*given: Any, **named: Any) -> Any:
+        opened.append(named.get("g"))
+        return Evaluator(*given, **named)
+
+    monkeypatch.setattr(runner, "Evaluator", evaluator)
+    short = {"max_timesteps": 1, "eval_freq": 1}
+    run(make(**short), TD3BC)
+    run(make(**short, env_kwargs='{"g": 3.5}'), TD3BC)
+    run(make(**short, eval_env="Pendulum-v1"), TD3BC)
+    assert opened == [2.5, 3.5, None]
+
+
+def test_the_time_limit_has_a_key_of_its_own(make: Callable[..., TD3BCConfig]) -> None:
+    with pytest.raises(ConfigError, match=r"env_kwargs: max_episode_steps is a key of its own"):
+        make(env_kwargs='{"max_episode_steps": 10}')
+
+
 def test_the_time_limit_of_an_evaluation_is_not_that_of_the_data(
     make: Callable[..., TD3BCConfig], tmp_path: Path
 ) -> None:
     """The data's episodes of 40 steps are within Pendulum's own limit, 200, whatever is played."""
-    rows, ends = Transitions.load(tmp_path / "data.npz"), np.arange(1, 121) % 40 == 0
+    rows = Transitions.load(tmp_path / "data.npz")
+    ends = np.arange(1, len(rows) + 1) % 40 == 0
     following = np.roll(rows.observations, -1, axis=0)
     following[ends] += 1
-    changed = {**rows.arrays(), "next_observations": following, "terminals": np.zeros(120)}
+    changed = {**rows.arrays(), "next_observations": following, "terminals": 0 * rows.terminals}
     path = tmp_path / "cut.npz"
     Transitions.from_arrays(changed, metadata={"env_id": "Pendulum-v1"}).save(path)
     config = {"env": str(path), "max_timesteps": 1, "eval_freq": 1, "normalize_reward": True}

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from synther.datasets.recording import record_episodes
 from synther.files import atomic, checkpoint
 from synther.learning.nets import StackedMLP
 from synther.online import play_policy
-from synther.online.play_policy import behaviour_of_run, environment_of, main
+from synther.online.play_policy import Environment, behaviour_of_run, environment_of, main
 from synther.transitions import Transitions
 from tests.data import random_transitions
 
@@ -32,6 +33,36 @@ def test_actions_are_drawn_from_the_squashed_gaussian(actor: StackedMLP) -> None
     assert mean(observation) == pytest.approx(np.tanh(out[:2]), abs=1e-6)
 
 
+PENDULUM = Environment("Pendulum-v1", {}, 1000)
+
+
+def test_a_policy_plays_in_the_environment_that_it_was_trained_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its arguments and where its episodes were cut off are among the run's settings."""
+    run = tmp_path / "run"
+    said = {"env": "Pendulum-v1", "env_kwargs": "{'g': 2.5}", "redq_sac.max_ep_len": "40"}
+    atomic.write_json(run / "run.json", said)
+    assert environment_of(run) == Environment("Pendulum-v1", {"g": 2.5}, 40)
+    assert environment_of(run).limit == 40
+    atomic.write_json(tmp_path / "run.json", {"env": "Pendulum-v1"})
+    assert environment_of(tmp_path) == PENDULUM
+    assert PENDULUM.limit == 200  # its own
+    monkeypatch.setattr(play_policy, "load_actor", lambda run: None)
+    behaviour = lambda rng: lambda observation: np.full(1, 0.5)  # noqa: E731
+    monkeypatch.setattr(play_policy, "behaviour_of_run", lambda *_, **__: behaviour)
+    main([str(run), "--save", str(tmp_path / "played.npz"), "--rows", "80"])
+    played = Transitions.load(tmp_path / "played.npz")
+    assert np.flatnonzero(played.timeouts).tolist() == [39, 79]
+    assert played.metadata["env_kwargs"] == {"g": 2.5}
+    expected = record_episodes(
+        "Pendulum-v1", behaviour, rows=80, seed=0, max_episode_steps=40, env_kwargs={"g": 2.5}
+    )
+    assert np.array_equal(played.rewards, expected.rewards)
+    usual = record_episodes("Pendulum-v1", behaviour, rows=80, seed=0, max_episode_steps=40)
+    assert not np.array_equal(played.rewards, usual.rewards)
+
+
 def test_a_folder_that_is_no_run_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,7 +83,7 @@ def test_own_episodes_are_replaced_and_other_data_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(play_policy, "load_actor", lambda run: None)
-    monkeypatch.setattr(play_policy, "environment_of", lambda run: "Pendulum-v1")
+    monkeypatch.setattr(play_policy, "environment_of", lambda run: PENDULUM)
     monkeypatch.setattr(
         play_policy,
         "record_episodes",

@@ -101,3 +101,16 @@ def test_a_wrong_file_is_an_error_of_one_line(tmp_path: Path, text: str, message
 def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("learning_rate: 3e-5\nmax_timesteps: 20")
     assert parse("--config", str(tmp_path / "a.yaml")).learning_rate == 3e-5
+
+
+@pytest.mark.parametrize(
+    ("task", "env_id"),
+    [
+        ("ball_in_cup_catch", "ball_in_cup-catch-v0"),
+        ("point_mass_easy", "point_mass-easy-v0"),
+        ("cartpole_swingup", "cartpole-swingup-v0"),
+        ("mine_of_my_own", "mine-of_my_own-v0"),
+    ],
+)
+def test_a_task_is_parted_where_its_domain_ends(task: str, env_id: str) -> None:
+    assert PixelConfig(task=task).seen({}).env_id == env_id

@@ -1,5 +1,7 @@
 """The recipe end to end, without a renderer; twice, to see that nothing is done again."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from synther.pixels import recipe, stages
 from synther.pixels.config import PixelConfig, RecipeConfig
+from synther.runs.folder import RunFolderError
 from tests.pixels.helpers import config, data_set
 
 SMALL = (
@@ -58,6 +61,11 @@ def test_every_step_runs_once_and_the_table_compares(
     assert 0 < results["seeds"][0]["fidelity"]["synthetic_marginal"] < 1
     assert recipe.run_recipe(settings_of(tmp_path)) == results
     assert len(evaluated) == 4
+    other = settings_of(tmp_path)
+    other = replace(other, recipe=replace(other.recipe, num_samples=60))
+    with pytest.raises(RunFolderError, match=r"recipe\.num_samples: then 50, now 60"):
+        recipe.run_recipe(other)
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
 
 
 def test_the_table_has_means_and_standard_errors(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from synther.corl.algorithms.iql import IQLConfig
 from synther.corl.algorithms.td3_bc import TD3BCConfig
 from synther.corl.shared.parsing import flags, parse
 from synther.runs.command_line import WITHOUT_DATA, CommandParser, canonical
-from synther.runs.settings import ConfigError
+from synther.runs.settings import ConfigError, configured
 
 PARSERS = {
     verb: importlib.import_module(each.module).build_parser
@@ -150,3 +151,20 @@ def test_the_example_of_the_help_is_understood(
         assert words[:2] == ["synther", verb]
     arguments = words[2:] if words[0] == "synther" else words[1:]
     assert isinstance(parser.parse_args(arguments), argparse.Namespace)
+
+
+def test_the_home_directory_is_meant_wherever_a_path_begins_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shells leave ``~/`` alone after a ``=``, and in files."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = CommandParser("Does nothing.", "synther nothing")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("words", nargs="*")
+    found = parser.parse_args(["--out=~/runs", "~/data.npz", "a~/b", "~"])
+    assert found.out == tmp_path / "runs"
+    assert found.words == [str(tmp_path / "data.npz"), "a~/b", "~"]
+    (tmp_path / "run.yaml").write_text("checkpoints_path: ~/runs\ndiffusion: {path: ~/rows.npz}\n")
+    config = configured(TD3BCConfig, {"config": "~/run.yaml"})
+    assert config.checkpoints_path == str(tmp_path / "runs")
+    assert config.diffusion.path == str(tmp_path / "rows.npz")

@@ -36,6 +36,7 @@ from synther.learning.sources import (
     ReplayBuffer,
     RowFunction,
     RowSource,
+    rows_of_share,
 )
 from synther.learning.streams import Purpose, generators_for
 from synther.runs.loggers import progress_bar
@@ -91,7 +92,7 @@ def prepare_replay_buffer(
         ConfigError: no such file.
     """
     layout = TransitionLayout.of(dataset)
-    real = round(diffusion.mix * batch_size)
+    real = rows_of_share(diffusion.mix, batch_size, "diffusion.mix")
 
     def acting(said: ActionBounds | None) -> ActionNormalizer | None:
         """For rows that say these bounds of themselves; without, they are as the data set's."""

@@ -140,7 +140,9 @@ class RunConfig:
         if self.algorithm not in ("", own):
             raise ConfigError(f"algorithm is '{self.algorithm}', these are the settings of {own}")
         self.algorithm = own
-        keywords(self.env_kwargs, "env_kwargs")  # now, not after the data are read
+        # Now, not after the data are read.
+        if "max_episode_steps" in keywords(self.env_kwargs, "env_kwargs"):
+            raise ConfigError("env_kwargs: max_episode_steps is a key of its own")
 
     @property
     def seeds(self) -> list[int]:

@@ -72,8 +72,11 @@ def summary(result: dict[str, Any]) -> str:
     key = "return" if result["last_score"] is None else "score"
     error = result["standard_error"]
     spread = "" if error is None else f" +- {error:.1f} (s.e., {len(result['seeds'])} seeds)"
-    source = result["config"]["diffusion.path"] or "the data set"
-    episodes = result["config"]["n_episodes"]
+    config = result["config"]
+    source = config["diffusion.path"] or "the data set"
+    if mix := config["diffusion.mix"]:
+        source = "the data set" if mix == 1 else f"{source} and {mix:g} of the data set"
+    episodes = config["n_episodes"]
     return (
         f"{result['name']} on {result['eval_env']}, trained on {source} ({result['env']}): "
         f"{key} {result['mean']:.1f}{spread}, best {np.mean(result[f'best_{key}']):.1f}; "

@@ -111,7 +111,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     dataset = _fitting(_load(config), config)
     env_id = _env_of(config, dataset)
     dims = Dims(dataset.observation_dim, dataset.action_dim)
-    evaluator = _open_evaluator(config, env_id, dims)
+    evaluator = _open_evaluator(config, dataset, env_id)
     dataset = with_action_bounds(
         dataset, env_id=env_id, low=config.action_low, high=config.action_high
     )
@@ -211,9 +211,11 @@ def _env_of(config: RunConfig, dataset: Transitions) -> str:
     return str(env_id)
 
 
-def _open_evaluator(config: RunConfig, env_id: str, dims: Dims) -> Evaluator:
-    limit = config.max_episode_steps
+def _open_evaluator(config: RunConfig, dataset: Transitions, env_id: str) -> Evaluator:
+    dims, limit = Dims(dataset.observation_dim, dataset.action_dim), config.max_episode_steps
     given = keywords(config.env_kwargs, "env_kwargs")
+    if config.env_kwargs is None and config.eval_env is None:  # the data's own environment
+        given = dict(dataset.metadata.get("env_kwargs") or {})
     try:
         evaluator = Evaluator(
             env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit, **given
