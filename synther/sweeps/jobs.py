@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from synther import installed
 from synther.files import atomic
 from synther.reports.progress import offline_result, online_steps, read_object
+from synther.runs.folder import MAY_DIFFER
 from synther.sweeps.sections import StudyError
 from synther.sweeps.study import Kind, Resources
 
@@ -80,16 +82,22 @@ class Job:
     def remember(self, root: Path) -> None:
         """Write down what the folder is for, before the first start.
 
+        What says only how the command runs (``--threads``, which follows ``resources``, or
+        ``--device``) is neither written nor compared: the command itself goes on with another.
+
         Raises:
             StudyError: the folder holds a job of another command, because the file of the study was
                 changed since.
         """
         file = self.folder(root) / "job.json"
-        now = {"script": self.script, "words": list(self.words), "seeds": list(self.seeds)}
+        words = list(_that_count(self.words))
+        now = {"script": self.script, "words": words, "seeds": list(self.seeds)}
         before = read_object(file)
         if before is None:
             atomic.write_json(file, now)
-        elif before != now:
+            return
+        # Earlier versions wrote all words down.
+        if {**before, "words": list(_that_count(before.get("words", ())))} != now:
             raise StudyError(f"{self.folder(root)}: {_difference(before, now)}")
 
 
@@ -106,8 +114,18 @@ def update_record(job: Job, root: Path, **values: Any) -> dict[str, Any]:
     return content
 
 
+def _that_count(words: Sequence[str]) -> Iterator[str]:
+    """The words of a command that its results depend on."""
+    left_out = False
+    for word in words:
+        if word.startswith("--"):
+            left_out = word[2:].replace("-", "_") in MAY_DIFFER
+        if not left_out:
+            yield word
+
+
 def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    then, words = list(before.get("words", [])), list(now["words"])
+    then, words = list(_that_count(before.get("words", ()))), list(now["words"])
     gone = " ".join(str(each) for each in then if each not in words) or "-"
     new = " ".join(each for each in words if each not in then) or "-"
     return (

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from synther.sweeps.jobs import Job, record, update_record
+from synther.sweeps.plan import build_plan
 from synther.sweeps.sections import StudyError
-from tests.sweep.helpers import finish_offline, finish_online
+from tests.sweep.helpers import SMALL, finish_offline, finish_online, study_of
 
 OFFLINE = Job("offline/a", "offline", "a.py", ("--x", "{folder}/y"), seeds=(0, 1))
 ONLINE = Job("online/a", "online", "a.py", (), seeds=(0,))
+ONLINE_GRID = {
+    "online": [
+        {
+            "envs": ["Hopper-v2"],
+            "agents": {"SAC": {"gin_files": ["config/online/sac_small.gin"]}},
+            "seeds": [0],
+        }
+    ]
+}
 DIFFUSION = Job("diffusion/a", "diffusion", "a.py", (), output="samples.npz")
 
 
@@ -74,6 +85,42 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     other = Job("offline/a", "offline", "a.py", ("--x", "3"), seeds=(0, 1))
     with pytest.raises(StudyError, match=r"other settings \(then: \{folder\}/y; now: 3\)"):
         other.remember(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        (("--env", "e", "--threads", "1"), ("--env", "e", "--threads", "2")),
+        (("--threads", "1", "--env", "e"), ("--env", "e")),
+        (("--env", "e"), ("--tensorboard", "--env", "e", "--wandb-mode", "offline")),
+    ],
+)
+def test_how_a_command_runs_may_change(
+    then: tuple[str, ...], now: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Also where an earlier version has written such words down."""
+    job = Job("offline/a", "offline", "a.py", now)
+    file = job.folder(tmp_path) / "job.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"script": "a.py", "words": then, "seeds": []}))
+    job.remember(tmp_path)
+    file.unlink()
+    job.remember(tmp_path)
+    assert json.loads(file.read_text())["words"] == ["--env", "e"]
+    with pytest.raises(StudyError, match=r"\(then: e; now: f\)"):
+        Job("offline/a", "offline", "a.py", ("--env", "f")).remember(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "online"])
+def test_a_study_goes_on_with_other_resources(kind: str, tmp_path: Path) -> None:
+    both = SMALL | ONLINE_GRID
+    before, now = (
+        next(job for job in build_plan(study_of(tmp_path, content)) if job.kind == kind)
+        for content in (both, both | {"resources": {kind: {"cpus": 2}}})
+    )
+    before.remember(tmp_path)
+    now.remember(tmp_path)
+    assert "--threads 2" in " ".join(now.command(tmp_path))
 
 
 def test_the_record_keeps_what_is_not_written_over(tmp_path: Path) -> None:
