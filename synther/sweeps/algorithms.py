@@ -61,7 +61,10 @@ def find_algorithm(given: str) -> Algorithm:
                 f"unknown '{given}'{did_you_mean(given, shipped())} (or a path to a .py)"
             )
         return _read(f"{algorithms.__name__}.{given}", None)
-    path = expanded(given)
+    try:
+        path = expanded(given)
+    except FileNotFoundError as error:
+        raise StudyError(str(error)) from error
     found = next((each for each in (path, installed.shipped(path)) if each.is_file()), None)
     if found is None:
         raise StudyError(f"{given}: no such file")

@@ -18,6 +18,9 @@ State = Literal["done", "unfinished", "to do"]
 ROOT = "{folder}"
 """This stands for the study's folder in the words of a command."""
 
+NEED_SAMPLES = {"diffusion.mix", "diffusion.refresh", "diffusion.policy_guidance"}
+"""Arguments that a run on real rows alone refuses, and that its words thus are without."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -116,10 +119,11 @@ def update_record(job: Job, root: Path, **values: Any) -> dict[str, Any]:
 
 def _that_count(words: Sequence[str]) -> Iterator[str]:
     """The words of a command that its results depend on."""
+    without = MAY_DIFFER if "--diffusion.path" in words else MAY_DIFFER | NEED_SAMPLES
     left_out = False
     for word in words:
         if word.startswith("--"):
-            left_out = word[2:].replace("-", "_") in MAY_DIFFER
+            left_out = word[2:].replace("-", "_") in without
         if not left_out:
             yield word
 

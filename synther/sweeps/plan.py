@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from synther.files import atomic
-from synther.files.atomic import expanded
 from synther.installed import shipped
+from synther.runs.command_line import canonical
+from synther.sweeps import paths
 from synther.sweeps.algorithms import find_algorithm
-from synther.sweeps.jobs import ROOT, Job
+from synther.sweeps.jobs import NEED_SAMPLES, ROOT, Job
 from synther.sweeps.sections import Scalar, StudyError
-from synther.sweeps.study import KINDS, Agent, Kind, OfflineGrid, Study
+from synther.sweeps.study import KINDS, Agent, Diffusion, Kind, OfflineGrid, Study
 
 SAMPLES = "samples.npz"
 TAKEN = {
@@ -63,9 +64,11 @@ def with_gpus(study: Study, per_run: float | None, per_model: float | None) -> S
 
 
 def _jobs(study: Study) -> Iterator[Job]:
-    for grid in study.offline:
+    for number, grid in enumerate(study.offline):
         for data_set, fraction in itertools.product(grid.data_sets, grid.fractions):
-            label, source = label_of(data_set), _source(data_set)
+            label = label_of(data_set)
+            place = f"{study.file}: offline[{number}].data_sets"
+            source = paths.source_of_data(data_set, place)
             needs: tuple[str, ...] = ()
             if fraction < 1:
                 label += f"-{100 * fraction:g}pct"
@@ -75,10 +78,11 @@ def _jobs(study: Study) -> Iterator[Job]:
             if True in grid.synther:
                 yield _diffusion(study, label, source, needs)
             yield from _offline(study, grid, data_set, label, source, needs)
-    for online in study.online:
+    for number, online in enumerate(study.online):
+        place = f"{study.file}: online[{number}].agents"
         for env, (name, agent) in itertools.product(online.envs, online.agents.items()):
             for seed in online.seeds:
-                yield _online(study, env, name, agent, seed)
+                yield _online(study, env, name, agent, seed, f"{place}.{name}")
 
 
 def label_of(data_set: str) -> str:
@@ -86,19 +90,6 @@ def label_of(data_set: str) -> str:
     if data_set.endswith((".npz", ".hdf5", ".h5")):
         return Path(data_set).stem
     return data_set.removeprefix("minari:").replace(":", "-").replace("/", "-")
-
-
-def _source(data_set: str) -> str:
-    path = expanded(data_set)
-    return str(path.resolve()) if path.is_file() else data_set
-
-
-def _gin_file(name: str) -> str:
-    """The name of a file that came with SynthER, or the whole path of one in this folder: a job
-    starts in another."""
-    path = Path(name).expanduser()
-    own = path.is_file() and path.resolve() != shipped(path)
-    return str(path.resolve()) if own else name
 
 
 def _subset(study: Study, label: str, source: str, fraction: float) -> Job:
@@ -126,8 +117,7 @@ def _diffusion(study: Study, label: str, source: str, needs: tuple[str, ...]) ->
         script="synther/diffusion/train_diffuser.py",
         words=(
             *("--dataset", source, "--seed", str(settings.seed)),
-            *("--gin_config_files", *map(_gin_file, settings.gin_files)),
-            *(("--gin_params", *settings.gin_params) if settings.gin_params else ()),
+            *_gin_words(settings, f"{study.file}: diffusion"),
             *("--results_folder", f"{ROOT}/{name}/run"),
             *("--save_num_samples", str(settings.samples), "--save_file_name", SAMPLES),
             *_options(given, "diffusion.arguments", study.file, flags=True),
@@ -151,17 +141,19 @@ def _offline(
         grid.algorithms, grid.variants, grid.synther, groups
     ):
         algorithm = find_algorithm(given_algorithm)
-        given = {
+        given: dict[str, Scalar] = {
             **grid.arguments,
             **grid.algorithm_arguments.get(given_algorithm, {}),
             **grid.variants[variant],
         }
+        if not synther:  # there is nothing that these could say something of
+            given = {k: v for k, v in given.items() if k.replace("-", "_") not in NEED_SAMPLES}
         run = f"{algorithm.name}-{variant}" if variant else algorithm.name
         span = f"s{seeds[0]}" if len(seeds) == 1 else f"s{seeds[0]}to{seeds[-1]}"
         name = f"offline/{run}-{label}-{'synther' if synther else 'real'}-{span}"
         model = f"diffusion/{label}"
         samples = f"{ROOT}/{model}/run/{SAMPLES}"
-        file = yaml_of(given_algorithm, data_set)
+        file = yaml_of(_shipped_name(algorithm.script), data_set)
         yield Job(
             name=name,
             kind="offline",
@@ -181,6 +173,13 @@ def _offline(
         )
 
 
+def _shipped_name(script: str) -> str:
+    """What a study may call an algorithm that came with SynthER, however it was given; of another
+    its path, for which there is no file of settings."""
+    path = Path(script)
+    return path.stem if path.parent == Path("synther/corl/algorithms") else script
+
+
 def yaml_of(algorithm: str, data_set: str) -> str | None:
     """The file of an algorithm's settings for a data set, from the root of the repository."""
     family, _, rest = data_set.partition("-")
@@ -188,7 +187,7 @@ def yaml_of(algorithm: str, data_set: str) -> str | None:
     return file if shipped(file).is_file() else None
 
 
-def _online(study: Study, env: str, agent_name: str, agent: Agent, seed: int) -> Job:
+def _online(study: Study, env: str, agent_name: str, agent: Agent, seed: int, place: str) -> Job:
     resources = study.resources["online"]
     name = f"online/{agent_name}-{env.replace('/', '_')}-s{seed}"
     return Job(
@@ -197,8 +196,7 @@ def _online(study: Study, env: str, agent_name: str, agent: Agent, seed: int) ->
         script="synther/online/online_exp.py",
         words=(
             *("--env", env, "--seed", str(seed), "--exp_name", agent_name),
-            *("--gin_config_files", *map(_gin_file, agent.gin_files)),
-            *(("--gin_params", *agent.gin_params) if agent.gin_params else ()),
+            *_gin_words(agent, place),
             *("--results_folder", f"{ROOT}/{name}/run"),
             *("--threads", str(max(1, int(resources.cpus)))),
         ),
@@ -207,14 +205,22 @@ def _online(study: Study, env: str, agent_name: str, agent: Agent, seed: int) ->
     )
 
 
+def _gin_words(given: Agent | Diffusion, place: str) -> Iterator[str]:
+    yield "--gin_config_files"
+    yield from (paths.gin_file(each, f"{place}.gin_files") for each in given.gin_files)
+    if given.gin_params:
+        yield "--gin_params"
+        yield from (paths.binding(each, f"{place}.gin_params") for each in given.gin_params)
+
+
 def _options(
     given: Mapping[str, Scalar], place: str, file: str, *, flags: bool = False
 ) -> Iterator[str]:
     """``--key value`` for each; with ``flags``, a bool is ``--key`` or nothing."""
     for key, value in given.items():
-        if key in TAKEN:
+        if canonical(key, TAKEN) in TAKEN:  # in whichever spelling a command takes
             raise StudyError(f"{file}: {place}: {key} is given by the study itself; leave it out")
         if flags and isinstance(value, bool):
             yield from (f"--{key}",) if value else ()
         else:
-            yield from (f"--{key}", str(value))
+            yield from (f"--{key}", paths.argument(key, value, f"{file}: {place}.{key}"))

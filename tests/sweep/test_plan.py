@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synther.installed import CHECKOUT
 from synther.sweeps.algorithms import shipped
 from synther.sweeps.plan import build_plan, label_of, with_gpus, write_plan, yaml_of
 from synther.sweeps.sections import StudyError
@@ -18,6 +19,14 @@ from synther.sweeps.study import Diffusion, OfflineGrid, Resources, Study
 from tests.sweep.helpers import SMALL, study_of
 
 RESOURCES = {kind: Resources() for kind in ("data", "diffusion", "offline", "online")}
+
+OWN = """
+from dataclasses import dataclass
+from synther.corl.shared.config import RunConfig
+@dataclass
+class MineConfig(RunConfig):
+    name: str = "Mine"
+"""
 
 
 def some(values: list[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
@@ -115,9 +124,10 @@ def test_arguments_go_over_each_other(tmp_path: Path) -> None:
 
 
 def test_arguments_of_the_study_itself_are_refused(tmp_path: Path) -> None:
-    grid = {**SMALL["offline"][0], "arguments": {"seed": 3}}
-    with pytest.raises(StudyError, match="seed is given by the study itself"):
-        build_plan(study_of(tmp_path, SMALL | {"offline": [grid]}))
+    for key in ("seed", "num-seeds", "out"):  # a command takes these spellings too
+        grid = {**SMALL["offline"][0], "arguments": {key: 3}}
+        with pytest.raises(StudyError, match=f"{key} is given by the study itself"):
+            build_plan(study_of(tmp_path, SMALL | {"offline": [grid]}))
 
 
 def test_d4rl_runs_have_the_settings_of_their_file() -> None:
@@ -128,6 +138,95 @@ def test_d4rl_runs_have_the_settings_of_their_file() -> None:
     assert yaml_of("td3_bc", "halfcheetah-medium-replay-v2") is not None
     assert yaml_of("edac", "hopper-random-v2") is None
     assert yaml_of("iql", "hopper-demo-v0") is None
+
+
+def test_an_algorithm_has_its_settings_however_it_is_spelled(tmp_path: Path) -> None:
+    grid = {"data_sets": ["hopper-medium-v2"], "seeds": [0], "synther": [False]}
+    by_name, by_path = (
+        build_plan(study_of(tmp_path, SMALL | {"offline": [{**grid, "algorithms": [given]}]}))
+        for given in ("edac", "synther/corl/algorithms/edac.py")
+    )
+    assert by_path == by_name
+    assert "--config synther/corl/yaml/edac/hopper/medium_v2.yaml" in " ".join(by_path[0].words)
+    (tmp_path / "edac.py").write_text(OWN)  # another of that name has none
+    grid["algorithms"] = [str(tmp_path / "edac.py")]
+    (own,) = build_plan(study_of(tmp_path, SMALL | {"offline": [grid]}))
+    assert "--config" not in own.words
+
+
+def test_paths_in_arguments_are_those_of_the_folder_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("out/run-s0").mkdir(parents=True)
+    for name in ("values.npy", "offline"):
+        Path(name).touch()
+    grid = {
+        **SMALL["offline"][0],
+        "seeds": [0],
+        "synther": [True],
+        "arguments": {"load_model": "out/run-s0", "group": "offline", "env_kwargs": "{}"},
+        "variants": {"a": {}, "b": {"load_model": "~/out/run-s0"}},
+    }
+    diffusion = {
+        "arguments": {"condition": "values.npy"},
+        "gin_params": ["condition.name = 'values.npy'", "Trainer.x = 'other'"],
+    }
+    model, *runs = build_plan(
+        study_of(tmp_path, SMALL | {"offline": [grid], "diffusion": diffusion})
+    )
+    for run in runs:
+        words = " ".join(run.words)
+        assert f"--env_kwargs {{}} --group offline --load_model {tmp_path}/out/run-s0" in words
+    assert f"--condition {tmp_path}/values.npy" in " ".join(model.words)
+    assert f"condition.name = '{tmp_path}/values.npy'" in model.words
+    assert "Trainer.x = 'other'" in model.words
+
+
+def test_a_path_that_the_jobs_find_too_stays_as_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was begun with these words goes on with no others."""
+    assert CHECKOUT is not None
+    monkeypatch.chdir(CHECKOUT)
+    grid = {**SMALL["offline"][0], "seeds": [0], "synther": [False]}
+    grid["arguments"] = {"load_model": "synther/corl"}
+    (job,) = build_plan(study_of(tmp_path, SMALL | {"offline": [grid]}))
+    assert job.words[-2:] == ("--load_model", "synther/corl")
+
+
+NOBODY = "~nobody-is-called-so/x"
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ({"diffusion": {"gin_files": [f"{NOBODY}.gin"]}}, "diffusion.gin_files"),
+        ({"diffusion": {"arguments": {"condition": f"{NOBODY}.npy"}}}, "arguments.condition"),
+        ({"offline": [{"data_sets": [f"{NOBODY}.npz"]}]}, r"offline\[0\].data_sets"),
+        ({"offline": [{"algorithms": [f"{NOBODY}.py"]}]}, r"offline\[0\].algorithms"),
+        ({"offline": [{"arguments": {"load_model": NOBODY}}]}, "arguments.load_model"),
+        (
+            {"online": [{"envs": ["e"], "agents": {"A": {"gin_files": [NOBODY]}}, "seeds": [0]}]},
+            r"online\[0\].agents.A.gin_files",
+        ),
+    ],
+)
+def test_a_home_that_nobody_has(content: dict[str, Any], place: str, tmp_path: Path) -> None:
+    if "offline" in content:
+        content = {"offline": [{**SMALL["offline"][0], **content["offline"][0]}]}
+    with pytest.raises(StudyError, match=rf"study\.yaml: .*{place}: .*no home directory for ~"):
+        build_plan(study_of(tmp_path, SMALL | content))
+
+
+def test_settings_of_samples_are_for_runs_that_have_samples(tmp_path: Path) -> None:
+    grid = {**SMALL["offline"][0], "seeds": [0], "arguments": {"diffusion.mix": 0.5, "alpha": 1}}
+    plan = build_plan(study_of(tmp_path, SMALL | {"offline": [grid]}))
+    words = {job.name: job.words for job in plan}
+    assert "--diffusion.mix" not in words["offline/td3_bc-hopper-demo-v0-real-s0"]
+    assert "--alpha" in words["offline/td3_bc-hopper-demo-v0-real-s0"]
+    assert "--diffusion.mix" in words["offline/td3_bc-hopper-demo-v0-synther-s0"]
 
 
 def test_labels_of_data_sets() -> None:
