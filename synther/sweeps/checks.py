@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from synther.corl.shared.parsing import parse
 from synther.datasets import DatasetNotFoundError, dataset_info
 from synther.datasets.load import source_of
 from synther.diffusion import train_diffuser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, make_env
-from synther.files.atomic import expanded
+from synther.installed import CHECKOUT
 from synther.online import online_exp
 from synther.online.config import OnlineConfig, OnlineConfigError
 from synther.runs import gin_config
@@ -19,6 +22,7 @@ from synther.runs.gin_config import GinError
 from synther.runs.settings import ConfigError
 from synther.sweeps.algorithms import find_algorithm
 from synther.sweeps.jobs import Job
+from synther.sweeps.paths import path_of
 from synther.sweeps.sections import StudyError
 from synther.sweeps.study import Study
 
@@ -40,18 +44,21 @@ def check(study: Study, plan: Sequence[Job]) -> None:
         where = f"{study.file}: online[{number}]"
         for env in online.envs:
             _check_env(env, f"{where}.envs")
-        for name, agent in online.agents.items():
-            _check_agent(online.envs[0], agent.gin_files, agent.gin_params, where, name)
+        # What fits one environment need not fit the next: a target entropy of "mbpo", say.
+        for env, (name, agent) in itertools.product(online.envs, online.agents.items()):
+            _check_agent(env, agent.gin_files, agent.gin_params, where, name)
     for job in plan:
         if job.kind == "offline":
             _check_offline(study, job)
+        elif job.kind == "online":
+            _parsed(online_exp.build_parser, job, f"{study.file}: {job.name}")
     models = [job for job in plan if job.kind == "diffusion"]
     if models:
         _check_diffusion(study, models[0])
 
 
 def _check_data_set(name: str, where: str) -> None:
-    path = expanded(name)
+    path = path_of(name, where)
     if path.suffix in (".npz", ".hdf5", ".h5"):
         if not path.is_file():
             raise StudyError(f"{where}: {name}: no such file")
@@ -85,19 +92,32 @@ def _check_agent(
 def _check_offline(study: Study, job: Job) -> None:
     algorithm = find_algorithm(job.script)
     try:
-        parse(algorithm.config_class, job.words)
+        config = parse(algorithm.config_class, job.words)
     except ConfigError as error:
         raise StudyError(f"{study.file}: arguments of {algorithm.name}: {error}") from error
+    start = config.load_model
+    if start is not None and not ((CHECKOUT or Path()) / path_of(start, study.file)).exists():
+        raise StudyError(
+            f"{study.file}: arguments of {algorithm.name}: load_model: {start} is not there; "
+            f"expected a checkpoint or the folder of a run, as seen from {Path.cwd()}"
+        )
 
 
 def _check_diffusion(study: Study, job: Job) -> None:
+    args = _parsed(train_diffuser.build_parser, job, f"{study.file}: diffusion.arguments")
+    try:
+        gin_config.parse(args.gin_config_files, args.gin_params)
+    except GinError as error:
+        raise StudyError(f"{study.file}: diffusion: {error}") from error
+
+
+def _parsed(
+    parser: Callable[[], argparse.ArgumentParser], job: Job, where: str
+) -> argparse.Namespace:
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            args = train_diffuser.build_parser().parse_args(job.words)
-        gin_config.parse(args.gin_config_files, args.gin_params)
+            return parser().parse_args(job.words)
     except SystemExit as end:  # argparse has no other way to say it
         message = stderr.getvalue().strip().splitlines()[-1]
-        raise StudyError(f"{study.file}: diffusion.arguments: {message}") from end
-    except GinError as error:
-        raise StudyError(f"{study.file}: diffusion: {error}") from error
+        raise StudyError(f"{where}: {message}") from end

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from synther.ranges import NotNegative, Positive, Seed, problem
 from synther.sweeps.algorithms import find_algorithm
 from synther.sweeps.sections import Scalar, Section, StudyError, read_yaml
 
@@ -195,7 +196,7 @@ def _resources(section: Section) -> dict[Kind, Resources]:
         own = section.section(kind)
         found[kind] = Resources(own.take("cpus", float, 1.0), own.take("gpus", float, 0.0))
         own.done()
-        if found[kind].cpus <= 0 or found[kind].gpus < 0:
+        if problem(found[kind].cpus, Positive) or problem(found[kind].gpus, NotNegative):
             raise section.error(kind, "expected cpus of more than 0 and gpus of 0 or more")
         if found[kind].gpus > 1 and found[kind].gpus % 1:
             raise section.error(kind, f"gpus {found[kind].gpus}: above 1, a whole number")
@@ -209,8 +210,8 @@ def _seeds(section: Section) -> tuple[int, ...]:
 
 
 def _seed(section: Section, key: str, seed: int) -> int:
-    if seed < 0:
-        raise section.error(key, f"expected 0 or more, got {seed}")
+    if expected := problem(seed, Seed):
+        raise section.error(key, f"expected {expected}, got {seed}")
     return seed
 
 

@@ -43,6 +43,12 @@ def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
         (grid(seeds=[]), r"offline\[0\].seeds: expected a list of one or more, got \[\]"),
         (grid(seeds=[0, 1, 0]), r"offline\[0\].seeds: 0 is there twice"),
         (grid(seeds=[0, -1]), r"offline\[0\].seeds: expected 0 or more, got -1"),
+        (grid(seeds=[2**63]), r"offline\[0\].seeds: expected at most 9223372036854775807"),
+        (SMALL | {"diffusion": {"seed": 2**63}}, "diffusion.seed: expected at most"),
+        (
+            SMALL | {"resources": {"offline": {"cpus": float("inf")}}},
+            "expected cpus of more than 0",
+        ),
         (grid(seeds=[0, True]), r"offline\[0\].seeds: expected a whole number, got True"),
         (grid(seeds=3), r"offline\[0\].seeds: expected a list"),
         (grid(algorithms=["td3bc"]), "unknown 'td3bc'; did you mean td3_bc"),
