@@ -26,7 +26,7 @@ from synther.sweeps.study import KINDS, Study
 LONGEST_ARRAY = 1001
 """Slurm's own ``MaxArraySize``."""
 DEFAULTS: Mapping[str, Scalar] = {"time": 24 * 60}  # minutes
-_TASK = 'sh -c "$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {file})"'
+_TASK = 'cd {here} && sh -c "$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {file})"'
 
 
 def write_arrays(
@@ -85,9 +85,13 @@ def _parts(jobs: Sequence[Job], longest: int) -> list[Sequence[Job]]:
 def _command(study: Study, job: Job, root: Path) -> str:
     here = Path(study.file)
     file = here.resolve() if here.is_file() else shipped(here)
+    # A job that has no share of a GPU sees none, whatever the array was given.
+    share = {"data": (), "diffusion": ("--gpus_per_model", f"{job.resources.gpus}")}
     words = [
         *(sys.executable, str(shipped("synther/sweep.py"))),
-        *("--study", str(file), "--folder", str(root), "--job", job.name),
+        *("--study", str(file), "--folder", str(root)),
+        *share.get(job.kind, ("--gpus_per_run", f"{job.resources.gpus}")),
+        *("--job", job.name),
     ]
     return shlex.join(words)
 
@@ -114,7 +118,8 @@ def _batch_file(study: Study, jobs: Sequence[Job], tasks: Path, folder: Path) ->
     }
     # submitit's executors can only hand in; this is the function that they write the file with.
     return slurm._make_sbatch_string(  # type: ignore[no-any-return, unused-ignore]
-        command=_TASK.format(file=shlex.quote(str(tasks))),
+        # Where sbatch starts it, in the folder of the files, the study's names mean others.
+        command=_TASK.format(here=shlex.quote(str(Path.cwd())), file=shlex.quote(str(tasks))),
         folder=folder / "logs",
         map_count=len(jobs),
         use_srun=False,

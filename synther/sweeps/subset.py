@@ -14,6 +14,7 @@ from pathlib import Path
 from synther.datasets import load_dataset
 from synther.datasets.episodes import episode_returns
 from synther.datasets.outputs import require_other_file, require_replaceable
+from synther.files.atomic import expanded
 from synther.ranges import Fraction
 from synther.runs.commands import SEED, argument, command_errors
 from synther.transitions import TransitionError, Transitions
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
     args = parser.parse_args(argv)
     with command_errors(resume=False):
+        args.output = expanded(args.output)
         require_other_file(args.output, "--output", [args.dataset])
         data = load_dataset(args.dataset)
         _, subset = data.split(args.fraction, args.seed)

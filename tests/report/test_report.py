@@ -43,6 +43,13 @@ def test_only_unfinished_runs_make_a_report_without_a_picture(tmp_path: Path) ->
     assert "0 finished runs, 1 not finished" in (tmp_path / "report/report.md").read_text()
 
 
+def test_a_home_directory_stands_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    offline_run(tmp_path / "runs/x", [[1.0]], finished=False)
+    report.main(["~/runs", "--output=~/out"])
+    assert (tmp_path / "out/report.md").is_file()
+
+
 @pytest.mark.parametrize(("folder", "message"), [("", "no runs in"), ("none", "no such folder")])
 def test_nothing_to_report(
     folder: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

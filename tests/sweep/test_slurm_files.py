@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from synther.sweeps.plan import build_plan
+from synther.sweeps.plan import build_plan, with_gpus
 from synther.sweeps.sections import StudyError
 from synther.sweeps.slurm_files import longest_array, write_arrays
 from tests.sweep.helpers import SMALL, finish_offline, study_of
@@ -73,6 +73,27 @@ def test_a_task_of_the_array_runs_its_own_line(tmp_path: Path) -> None:
         )
         assert done.stdout.strip() == name
         assert done.returncode == 3
+
+
+def test_a_task_sees_the_files_and_the_share_that_the_study_was_written_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slurm").mkdir()
+    study = with_gpus(study_of(tmp_path, SMALL), 0.5, 2)
+    write_arrays(study, build_plan(study), tmp_path / "root", tmp_path / "slurm")
+    for kind, share in (("offline", "--gpus_per_run 0.5"), ("diffusion", "--gpus_per_model 2")):
+        tasks = tmp_path / f"slurm/{kind}.tasks"
+        assert all(f" {share} --job " in line for line in tasks.read_text().splitlines())
+    tasks.write_text("pwd\n")
+    done = subprocess.run(
+        ["bash", str(tmp_path / "slurm/diffusion.sbatch")],
+        env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"},
+        cwd=tmp_path / "slurm",  # where submit.sh hands it in
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == str(tmp_path)
 
 
 def test_arrays_are_handed_in_after_what_they_need(tmp_path: Path) -> None:

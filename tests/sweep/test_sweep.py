@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import subprocess
@@ -83,6 +84,14 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(
             changed(ONLINE, "online", agents={"A": {"gin_files": ["x.gin"]}}),
             r"online\[0\].agents.A: gin file 'x.gin' is not there",
         ),
+        (
+            ONLINE | {"resources": {"online": {"cpus": 5000}}},
+            "online/SAC-Hopper-v2-s0: .*--threads: .*expected from 0 to 1024",
+        ),
+        (
+            changed(SMALL, "offline", arguments={"load_model": "out/nothing"}),
+            "load_model: out/nothing is not there; expected a checkpoint",
+        ),
     ],
 )
 def test_what_a_command_would_refuse_is_refused_at_the_door(
@@ -104,6 +113,39 @@ def test_an_unknown_environment_is_refused(
     with pytest.raises(SystemExit):
         run(tmp_path, changed(ONLINE, "online", envs=["Hoper-v2"]), "--dry_run")
     assert "no environment 'Hoper-v2'; nearest: Hopper-v2" in capsys.readouterr().err
+
+
+def test_every_agent_is_tried_in_every_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synther.sweeps.checks.make_env", lambda _: contextlib.ExitStack())
+    agent = {
+        "gin_files": ["config/online/sac_small.gin"],
+        "gin_params": ["redq_sac.target_entropy = 'mbpo'"],
+    }
+    both = changed(ONLINE, "online", envs=["Hopper-v2", "Pendulum-v1"], agents={"SAC": agent})
+    with pytest.raises(SystemExit):
+        run(tmp_path, both, "--dry_run")
+    said = capsys.readouterr().err
+    assert "online[0].agents.SAC: redq_sac.target_entropy" in said
+    assert "the environment being Pendulum-v1" in said
+
+
+def test_paths_of_the_command_are_those_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("study.yaml").write_text(yaml.safe_dump(SMALL))
+    words = ["--study=~/study.yaml", "--folder=~/root"]
+    sweep.main([*words, "--slurm"])
+    assert Path("root/slurm/submit.sh").is_file()
+    sweep.main([*words, "--slurm", "out"])
+    sweep.main([*words, "--slurm=~/home"])
+    assert Path("out/submit.sh").is_file()
+    assert Path("home/submit.sh").is_file()
+    assert {each.name for each in Path("root").iterdir()} == {"slurm", "plan.json"}
 
 
 def test_one_job_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
