@@ -75,6 +75,17 @@ def band(runs: Sequence[Run]) -> tuple[NDArray[np.int64], NDArray[np.float64], N
     return np.array(steps), table.mean(axis=0), error
 
 
+def cut_lines(groups: Sequence[Group]) -> list[str]:
+    """The lines that leave evaluations out, because not all runs have them: ``method on task``."""
+    found = []
+    for group in groups:
+        for task in group.tasks:
+            for method in group.methods:
+                if len({tuple(run.steps.tolist()) for run in group.of(task, method)}) > 1:
+                    found.append(f"{method} on {task}")
+    return found
+
+
 def _draw_line(axis: Axes, runs: Sequence[Run], method: str, colour: str) -> None:
     steps, mean, error = band(runs)
     style = "-" if "SynthER" in method else "--"

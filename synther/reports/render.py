@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from synther.files import atomic
-from synther.reports.curves import draw_curves
+from synther.reports.curves import cut_lines, draw_curves
 from synther.reports.published import source
 from synther.reports.runs import Runs
 from synther.reports.statistics import Estimate, mean_and_error
@@ -43,7 +42,7 @@ def render(runs: Runs, folder: Path) -> list[Path]:
     if groups:
         draw_curves(groups, picture)
     written = {
-        "report.md": _markdown(runs, tables, bool(groups)),
+        "report.md": _markdown(runs, tables, bool(groups), cut_lines(groups)),
         "report.tex": _latex(tables),
         "summary.json": json.dumps(summary(runs, groups), indent=1, allow_nan=False) + "\n",
     }
@@ -87,7 +86,8 @@ def summary(runs: Runs, groups: list[Group]) -> dict[str, Any]:
                 ],
             }
         )
-    found["unfinished"] = [dataclasses.asdict(each) for each in runs.unfinished]
+    keys = ("name", "task", "method", "state")
+    found["unfinished"] = [{key: getattr(run, key) for key in keys} for run in runs.unfinished]
     return found
 
 
@@ -100,7 +100,7 @@ def _plain(each: Estimate) -> dict[str, Any]:
     return {"value": each.value, "interval": each.interval and list(each.interval)}
 
 
-def _markdown(runs: Runs, tables: list[Table], picture: bool) -> str:
+def _markdown(runs: Runs, tables: list[Table], picture: bool, cut: list[str]) -> str:
     head = (
         f"# Results\n\n{len(runs.finished)} finished runs, {len(runs.unfinished)} not finished.\n"
     )
@@ -109,6 +109,11 @@ def _markdown(runs: Runs, tables: list[Table], picture: bool) -> str:
         parts.append(f"Published: {source()}.\n")
     if picture:
         parts.append("![Learning curves](curves.png)\n")
+    if cut:
+        parts.append(
+            "These lines have only the steps at which all their runs were evaluated: "
+            f"{', '.join(cut)}.\n"
+        )
     return "\n".join(parts)
 
 

@@ -6,6 +6,7 @@ that have not been started.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,14 @@ import yaml
 from numpy.typing import NDArray
 
 from synther.envs import normalized_score, reference_scores
+from synther.reports.experiments import (
+    UNKNOWN,
+    Experiment,
+    of_config,
+    require_once,
+    task_of,
+    told_apart,
+)
 from synther.reports.progress import offline_result, online_steps, read_object
 from synther.runs.folder import PREVIOUS
 from synther.runs.loggers import read_metrics
@@ -41,6 +50,7 @@ class Run:
         values: ``[T]``, mean score or return of each.
         online: whether it collected its own data.
         path: its folder.
+        experiment: what else has to be the same where seeds are averaged.
     """
 
     task: str
@@ -51,6 +61,7 @@ class Run:
     values: NDArray[np.float64]
     online: bool
     path: Path
+    experiment: Experiment = UNKNOWN
 
     @property
     def last(self) -> float:
@@ -69,6 +80,8 @@ class Unfinished:
     task: str
     method: str
     state: str
+    online: bool = False
+    experiment: Experiment = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ def read_runs(folders: Iterable[Path]) -> Runs:
         FileNotFoundError: no such folder.
         ValueError: a run is there twice: the same task, method and seed.
     """
-    finished: dict[tuple[str, str, int], Run] = {}
+    found_runs: list[Run] = []
     unfinished: list[Unfinished] = []
     for folder in folders:
         if not folder.is_dir():
@@ -96,15 +109,12 @@ def read_runs(folders: Iterable[Path]) -> Runs:
             begun.add(str(found.path if isinstance(found, Run) else folder / found.name))
             if isinstance(found, Unfinished):
                 unfinished.append(_with_reason(folder, found))
-                continue
-            earlier = finished.setdefault((found.task, found.method, found.seed), found)
-            if earlier is not found:
-                raise ValueError(
-                    f"{found.method} on {found.task}, seed {found.seed}, is there twice: "
-                    f"{earlier.path} and {found.path}; report them one by one"
-                )
+            else:
+                found_runs.append(found)
         unfinished += _not_begun(folder, begun)
-    ordered = sorted(finished.values(), key=lambda run: (run.task, run.method, run.seed))
+    found_runs, unfinished = told_apart(found_runs, unfinished)
+    require_once(found_runs)
+    ordered = sorted(found_runs, key=lambda run: (run.task, run.method, run.seed))
     return Runs(tuple(ordered), tuple(sorted(unfinished, key=lambda each: each.name)))
 
 
@@ -151,12 +161,17 @@ def _finite(found: Run | Unfinished, folder: Path) -> Run | Unfinished:
         task=found.task,
         method=found.method,
         state=f"its {found.measure} at step {found.steps[first]} is {found.values[first]}",
+        online=found.online,
+        experiment=found.experiment,
     )
 
 
 def _offline(run: Path, result: Mapping[str, Any]) -> Iterator[Run]:
-    measure: Measure = "return" if result["last_score"] is None else "score"
     seeds, config = result["seeds"], result["config"]
+    experiment = of_config(config, result["steps"], str(result.get("eval_env") or ""))
+    # The reference scores are of the environment without arguments.
+    unscored = result["last_score"] is None or experiment.arguments
+    measure: Measure = "return" if unscored else "score"
     records = read_metrics(run / "metrics.jsonl")
     for index, seed in enumerate(seeds):
         key = f"eval_{measure}" + (f"/s{seed}" if len(seeds) > 1 else "")
@@ -165,7 +180,7 @@ def _offline(run: Path, result: Mapping[str, Any]) -> Iterator[Run]:
         last = result[f"last_{measure}"][index]
         evaluations = {**evaluations, result["steps"]: last}
         yield Run(
-            task=_task(config["env"]),
+            task=task_of(config["env"]),
             method=_method(config),
             seed=seed,
             measure=measure,
@@ -173,6 +188,7 @@ def _offline(run: Path, result: Mapping[str, Any]) -> Iterator[Run]:
             values=np.array(list(evaluations.values()), np.float64),
             online=False,
             path=run,
+            experiment=experiment,
         )
 
 
@@ -183,23 +199,27 @@ def _offline_part(run: Path, folder: Path) -> Unfinished:
     steps = [each["step"] for each in read_metrics(run / "metrics.jsonl")]
     return Unfinished(
         name=str(run.relative_to(folder)),
-        task=_task(config["env"]),
+        task=task_of(config["env"]),
         method=_method(config),
         state=f"stopped or running, {max(steps, default=0)} of {config['max_timesteps']} updates",
+        experiment=of_config(config, config["max_timesteps"]),
     )
 
 
 def _online(run: Path, settings: Mapping[str, Any], folder: Path) -> Iterator[Run | Unfinished]:
     env, seed = settings["env"], settings["seed"]
-    method = run.name.removesuffix(f"_s{seed}").removesuffix(f"_{env}".replace("/", "_"))
+    in_names = env.replace("/", "_").replace(":", "_")
+    method = run.name.removesuffix(f"_s{seed}").removesuffix(f"_{in_names}")
     step, total = online_steps(run)
+    arguments = str(settings.get("env_kwargs") or "")
+    experiment = Experiment(arguments=arguments, length=total, settings=settings)
     if step < total or not total:
         state = f"stopped or running, {step} of {total} environment steps"
-        yield Unfinished(str(run.relative_to(folder)), env, method, state)
+        yield Unfinished(str(run.relative_to(folder)), env, method, state, True, experiment)
         return
     epochs = [e for e in read_metrics(run / "metrics.jsonl") if "AverageTestEpRet" in e]
     returns = np.array([each["AverageTestEpRet"] for each in epochs], np.float64)
-    scored = reference_scores(env) is not None
+    scored = reference_scores(env) is not None and not arguments
     yield Run(
         task=env,
         method=method,
@@ -209,6 +229,7 @@ def _online(run: Path, settings: Mapping[str, Any], folder: Path) -> Iterator[Ru
         values=normalized_score(env, returns) if scored else returns,
         online=True,
         path=run,
+        experiment=experiment,
     )
 
 
@@ -236,19 +257,19 @@ def _not_begun(folder: Path, begun: set[str]) -> Iterator[Unfinished]:
         reason = f": {last['reason']}" if last.get("reason") else ""
         state = last.get("state", "not started") + reason
         words = job["words"]
-        task = _task(words[words.index("--env") + 1])
-        if job["kind"] == "online":
+        env = words[words.index("--env") + 1]
+        if online := job["kind"] == "online":
+            experiment = UNKNOWN
             method = words[words.index("--exp_name") + 1]
         else:
+            given = itertools.pairwise(words)
+            options = {word[2:].replace("-", "_"): value for word, value in given}
+            experiment = of_config(options, None)
             name = words[words.index("--name") + 1]
             file = Path(job["script"]).stem
             algorithm = job.get("algorithm") or _LABELS.get(file, file)
             method = _label(algorithm, name, "--diffusion.path" in words)
-        yield Unfinished(job["name"], task, method, state)
-
-
-def _task(env: str) -> str:
-    return Path(env).stem if env.endswith((".npz", ".hdf5", ".h5")) else env
+        yield Unfinished(job["name"], task_of(env), method, state, online, experiment)
 
 
 def _method(config: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synther.reports.experiments import difference
 from synther.reports.published import When, published
 from synther.reports.runs import Measure, Run, Runs
 from synther.reports.statistics import (
@@ -21,10 +22,11 @@ from synther.reports.statistics import (
 
 NOTHING = "-"
 PARTIAL = "*"
+MIXED = "†"
 _ESCAPES = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    "±": r"$\pm$", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", "†": r"$\dagger$", "<": r"\textless{}", ">": r"\textgreater{}",
 }  # fmt: skip
 
 
@@ -113,11 +115,13 @@ def groups_of(runs: Runs) -> list[Group]:
 def scores_table(group: Group, runs: Runs, when: When) -> Table:
     """Tasks by methods, and published numbers beside the methods that they are of."""
     columns: list[tuple[str, bool]] = []
+    scored = group.measure == "score"  # as the published numbers are
     for method in group.methods:
         columns.append((method, False))
-        if any(published(task, method, when) for task in group.tasks):
+        if scored and any(published(task, method, when) for task in group.tasks):
             columns.append((method, True))
     unfinished = {(each.task, each.method) for each in runs.unfinished}
+    mixed = mixed_cells(group)
     rows = []
     for task in group.tasks:
         cells = []
@@ -127,7 +131,8 @@ def scores_table(group: Group, runs: Runs, when: When) -> Table:
                 number = published(task, method, when)
                 cells.append(f"{number[0]:.1f} ± {number[1]:.1f}" if number else NOTHING)
             else:
-                mark = PARTIAL if (task, method) in unfinished else ""
+                mark = MIXED if (task, method) in mixed else ""
+                mark += PARTIAL if (task, method) in unfinished else ""
                 cells.append(cell(found) + mark)
         rows.append((task, *cells))
     if len(group.tasks) > 1 and group.measure == "score":
@@ -139,11 +144,21 @@ def scores_table(group: Group, runs: Runs, when: When) -> Table:
         note += " (as many as summary.json lists)"
     if any(cell.endswith(PARTIAL) for row in rows for cell in row):
         note += f"; {PARTIAL}: without its unfinished runs, listed below"
+    if mixed:
+        each = [f"{method} on {task}: {what}" for (task, method), what in mixed.items()]
+        note += f"; {MIXED}: of runs whose settings differ ({' | '.join(each)})"
     title = f"{group.name}, {when} evaluation"
     names = [
         f"{method} (published)" if is_published else method for method, is_published in columns
     ]
     return Table(title, ("", *names), tuple(rows), note)
+
+
+def mixed_cells(group: Group) -> dict[tuple[str, str], str]:
+    """The cells whose runs have different settings: (task, method) -> which."""
+    pairs = [(task, method) for task in group.tasks for method in group.methods]
+    found = {pair: difference(run.experiment for run in group.of(*pair)) for pair in pairs}
+    return {pair: what for pair, what in found.items() if what}
 
 
 def cell(values: Sequence[float]) -> str:

@@ -35,6 +35,8 @@ def offline_run(
     for index, row in enumerate(scores):
         names = [f"/s{seed}" if len(seeds) > 1 else "" for seed in seeds]
         values = {f"eval_{measure}{n}": v for n, v in zip(names, row, strict=True)}
+        if measure == "score":  # which stands beside the return that it is of
+            values |= {name.replace("score", "return"): 30 * v for name, v in values.items()}
         lines += [
             {"step": 10 * index + 10, "critic_loss": 1.0},
             {"step": 10 * index + 10, **values},
@@ -42,8 +44,10 @@ def offline_run(
     (folder / "metrics.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
     result = {
         "seeds": list(seeds),
+        "eval_env": config.get("eval_env", "Hopper-v2"),
         "steps": 10 * len(scores),
         "last_score": None,
+        "last_return": [30 * value for value in scores[-1]],
         f"last_{measure}": list(scores[-1]),
         "config": settings,
     }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from synther.corl.shared.config import RunConfig
 from synther.envs import normalized_score, reference_scores
 from synther.learning.journal import Evaluation
-from synther.runs.settings import as_dict
+from synther.runs.settings import as_dict, keywords
 
 
 def evaluation_of(returns: NDArray[np.float64], env_id: str) -> Evaluation:
@@ -20,7 +20,7 @@ def evaluation_of(returns: NDArray[np.float64], env_id: str) -> Evaluation:
 
     Args:
         returns: undiscounted ``[S, episodes]``.
-        env_id: of the reference scores.
+        env_id: of the reference scores, which are of the environment without arguments.
 
     Returns:
         ``return``, the mean over episodes, ``return_std``, and, where the environment has reference
@@ -44,9 +44,10 @@ def result_of(
         ``name env eval_env seeds steps seconds config``; per seed ``last_return best_return`` and,
         with reference scores, ``last_score best_score`` (else None); ``mean`` and
         ``standard_error`` over seeds of the last score (of the last return without reference
-        scores; the error is None for one seed).
+        scores, or where the environment had arguments, which they are not of; the error is None
+        for one seed).
     """
-    scored = "score" in evaluations[-1]
+    scored = "score" in evaluations[-1] and not keywords(config.env_kwargs, "env_kwargs")
     result: dict[str, Any] = {
         "name": config.name,
         "env": config.env,
