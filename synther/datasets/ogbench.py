@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from synther.datasets.download import DownloadError, download
 from synther.envs.ogbench import make_task
 from synther.files import npz
+from synther.files.atomic import expanded
 from synther.transitions import TransitionError, Transitions
 
 URL = "https://rail.eecs.berkeley.edu/datasets/ogbench/"
@@ -54,7 +55,7 @@ def load_ogbench(name: str) -> Transitions:
         ImportError: rewards have to be computed, and the package is not installed.
         TransitionError: a name without a task, pictures, or a file that is not of this layout.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     match = NAME.fullmatch(name)
     if match is None and path.suffix != ".npz":
         raise TransitionError(
@@ -169,7 +170,10 @@ def locate(name: str) -> Path:
     Raises:
         DownloadError: it is neither here nor to be had; the message says what a person can do.
     """
-    folder = Path(os.environ.get("OGBENCH_DATASET_DIR") or "~/.ogbench/data").expanduser()
+    folder = expanded(
+        os.environ.get("OGBENCH_DATASET_DIR") or "~/.ogbench/data",
+        "set OGBENCH_DATASET_DIR to the folder of the data sets",
+    )
     path = folder / f"{name}.npz"
     if path.is_file():
         return path

@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
+from synther.corl.shared import result as results
 from synther.corl.shared import runner
 from synther.corl.shared.command import command
 from synther.corl.shared.config import DiffusionConfig
@@ -512,6 +513,16 @@ def test_data_of_a_changed_environment_are_evaluated_in_it(
     run(make(**short, env_kwargs='{"g": 3.5}'), TD3BC)
     run(make(**short, eval_env="Pendulum-v1"), TD3BC)
     assert opened == [2.5, 3.5, None]
+
+
+def test_reference_scores_are_not_those_of_a_changed_environment(
+    make: Callable[..., TD3BCConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "reference_scores", lambda env_id: (-1000.0, 0.0))
+    monkeypatch.setattr(results, "normalized_score", lambda env_id, returns: returns)
+    short = {"max_timesteps": 1, "eval_freq": 1}
+    assert run(make(**short), TD3BC)["last_score"] is not None
+    assert run(make(**short, env_kwargs='{"g": 3.5}'), TD3BC)["last_score"] is None
 
 
 def test_the_time_limit_has_a_key_of_its_own(make: Callable[..., TD3BCConfig]) -> None:

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from synther.corl.shared.config import RunConfig
 from synther.envs import normalized_score, reference_scores
 from synther.learning.journal import Evaluation
-from synther.runs.settings import as_dict, keywords
+from synther.runs.settings import as_dict
 
 
-def evaluation_of(returns: NDArray[np.float64], env_id: str) -> Evaluation:
+def evaluation_of(returns: NDArray[np.float64], env_id: str | None) -> Evaluation:
     """The record, metrics and summary of an evaluation, as the loop keeps them.
 
     Args:
         returns: undiscounted ``[S, episodes]``.
-        env_id: of the reference scores, which are of the environment without arguments.
+        env_id: of the reference scores; None for none, as of an environment that was changed by
+            arguments.
 
     Returns:
         ``return``, the mean over episodes, ``return_std``, and, where the environment has reference
@@ -28,7 +29,7 @@ def evaluation_of(returns: NDArray[np.float64], env_id: str) -> Evaluation:
     """
     means = returns.mean(axis=1)
     record: dict[str, Any] = {"return": means.tolist(), "return_std": returns.std(axis=1).tolist()}
-    if reference_scores(env_id) is not None:
+    if env_id is not None and reference_scores(env_id) is not None:
         record["score"] = normalized_score(env_id, means).tolist()
     key = "score" if "score" in record else "return"
     metrics = {f"eval_{name}": np.asarray(values) for name, values in record.items()}
@@ -44,10 +45,9 @@ def result_of(
         ``name env eval_env seeds steps seconds config``; per seed ``last_return best_return`` and,
         with reference scores, ``last_score best_score`` (else None); ``mean`` and
         ``standard_error`` over seeds of the last score (of the last return without reference
-        scores, or where the environment had arguments, which they are not of; the error is None
-        for one seed).
+        scores; the error is None for one seed).
     """
-    scored = "score" in evaluations[-1] and not keywords(config.env_kwargs, "env_kwargs")
+    scored = "score" in evaluations[-1]
     result: dict[str, Any] = {
         "name": config.name,
         "env": config.env,

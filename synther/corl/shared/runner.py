@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +111,8 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     dataset = _fitting(_load(config), config)
     env_id = _env_of(config, dataset)
     dims = Dims(dataset.observation_dim, dataset.action_dim)
-    evaluator = _open_evaluator(config, dataset, env_id)
+    arguments = _env_arguments(config, dataset)
+    evaluator = _open_evaluator(config, dataset, env_id, arguments)
     dataset = with_action_bounds(
         dataset, env_id=env_id, low=config.action_low, high=config.action_high
     )
@@ -144,7 +145,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     def evaluate() -> Pending[Evaluation]:
         policy = StackPolicy(acting_copy(agent) if copied else agent, states, config.max_action)
         playing = evaluations.begin(policy, config.eval_seeds)
-        found = functools.partial(_found, playing, env_id)
+        found = functools.partial(_found, playing, None if arguments else env_id)
         return Pending(playing.ready, found)
 
     training = Training(
@@ -169,7 +170,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     return Prepared(training, evaluations, env_id)
 
 
-def _found(playing: Pending[Played], env_id: str) -> Evaluation:
+def _found(playing: Pending[Played], env_id: str | None) -> Evaluation:
     return evaluation_of(playing.result().returns, env_id)
 
 
@@ -211,14 +212,20 @@ def _env_of(config: RunConfig, dataset: Transitions) -> str:
     return str(env_id)
 
 
-def _open_evaluator(config: RunConfig, dataset: Transitions, env_id: str) -> Evaluator:
+def _env_arguments(config: RunConfig, dataset: Transitions) -> dict[str, Any]:
+    """Arguments of the environment of evaluation: those that are given, else the data's own."""
+    if config.env_kwargs is None and config.eval_env is None:
+        return dict(dataset.metadata.get("env_kwargs") or {})
+    return keywords(config.env_kwargs, "env_kwargs")
+
+
+def _open_evaluator(
+    config: RunConfig, dataset: Transitions, env_id: str, arguments: Mapping[str, Any]
+) -> Evaluator:
     dims, limit = Dims(dataset.observation_dim, dataset.action_dim), config.max_episode_steps
-    given = keywords(config.env_kwargs, "env_kwargs")
-    if config.env_kwargs is None and config.eval_env is None:  # the data's own environment
-        given = dict(dataset.metadata.get("env_kwargs") or {})
     try:
         evaluator = Evaluator(
-            env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit, **given
+            env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit, **arguments
         )
     except TypeError as error:  # actions or observations of another kind
         raise ConfigError(f"the environment {env_id}: {error}") from error
