@@ -81,7 +81,8 @@ class PolicyGuidance:
         return rise / (1 + rise)
 
     def gradient(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """``grad_a log pi(a|s)`` ``[N, A]`` by the action in units of half its range.
+        """``grad_a log pi(a|s)`` ``[N, A]`` by the action in units of half its range; 0 where that
+        range is one value.
 
         Args:
             observations: ``[N, O]`` in the data's units.
@@ -91,6 +92,7 @@ class PolicyGuidance:
             ConditionError: the policy gives actions of another shape.
         """
         middle, half = self._range(actions)
+        width = torch.where(half > 0, half, 1)  # an action that is always the same stays that
         acts = self.policy(observations)
         if not hasattr(acts, "log_prob"):
             aims = torch.as_tensor(acts).to(actions)
@@ -99,12 +101,12 @@ class PolicyGuidance:
                     f"the policy gives actions of shape {list(aims.shape)} for "
                     f"{len(observations)} observations, expected {list(actions.shape)}"
                 )
-            return (aims - actions) / half
-        inside = ((actions - middle) / half).clamp(-INSIDE, INSIDE) * half + middle
+            return torch.where(half > 0, (aims - actions) / width, 0)
+        inside = ((actions - middle) / width).clamp(-INSIDE, INSIDE) * half + middle
         with torch.enable_grad():
             inside = inside.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(acts.log_prob(inside).sum(), inside)
-        return gradient * half
+        return torch.where(half > 0, gradient * half, 0)
 
     def guided(self, denoise: Denoise, space: Space, sigma_data: float = 1.0) -> Denoise:
         """The denoiser that follows the policy; ``space`` is the model's normaliser."""

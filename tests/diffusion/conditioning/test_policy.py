@@ -203,6 +203,18 @@ def test_at_a_bound_the_gradient_is_finite_and_points_to_the_policy() -> None:
     assert torch.equal(found, found[:1].expand(3, 1))
 
 
+def test_an_action_that_is_always_the_same_outside_the_unit_bounds_stays() -> None:
+    """Its bounds, found in the data, are one value."""
+    low, high = torch.tensor([-1.0, 5.0]), torch.tensor([1.0, 5.0])
+    actions = torch.tensor([[0.5, 5.0], [-0.5, 5.1]])
+    for policy in (lambda s: 0 * actions, lambda s: Normal(0 * actions, 0.5)):
+        guidance = PolicyGuidance(policy, TransitionLayout(1, 2), low, high)
+        found = guidance.gradient(torch.zeros(2, 1), actions)
+        alone = PolicyGuidance(policy, TransitionLayout(1, 2), low, high + torch.tensor([0, 1.0]))
+        assert torch.equal(found[:, 0], alone.gradient(torch.zeros(2, 1), actions)[:, 0])
+        assert not found[:, 1].any()
+
+
 def given(denoised: Tensor, x: Tensor, sigma: float) -> Tensor:
     return denoised
 
