@@ -51,6 +51,8 @@ from synther.transitions import TransitionLayout, Transitions
 
 LIKELIHOOD_ROWS = 1000
 """The number of rows whose likelihood is computed; each costs some hundred network calls."""
+OWN_NAMES = ("held_out", "training", "reference")
+"""What the report itself calls a part of it."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -154,13 +156,14 @@ def run(args: argparse.Namespace) -> None:
     use_backend(args.backend)
     for name in args.baselines:
         parse_baseline(name)  # a typing error is to be found before the work, not after it
+    files = _files(args)
     output: Path = args.output or args.synthetic[0].parent / "fidelity"
     data = with_action_bounds(
         load_dataset(args.real), env_id=args.env, low=args.action_low, high=args.action_high
     )
     real = split_like_training(data, args.synthetic)
     terminals = bool(data.terminals.any())  # a column of zeros says nothing
-    samples = {name: _rows_of(path, args, data) for name, path in _files(args).items()}
+    samples = {name: _rows_of(path, args, data) for name, path in files.items()}
     for name in args.baselines:
         console.print(f"baseline {name}")
         samples[name] = make_baseline(
@@ -198,7 +201,7 @@ def run(args: argparse.Namespace) -> None:
             plot_marginals(
                 real.held_out,
                 rows,
-                output / f"marginals-{name.replace('/', '-')}.png",
+                output / _picture(name),
                 fidelity=report.comparisons[name],
                 terminals=terminals,
             )
@@ -228,7 +231,24 @@ def _files(args: argparse.Namespace) -> dict[str, Path]:
     if len(set(names)) < len(names):
         twice = max(names, key=names.count)
         raise ValueError(f"--synthetic: two files have the name {twice}; --names gives them others")
+    taken = dict.fromkeys(args.baselines, "a baseline")
+    taken |= dict.fromkeys(OWN_NAMES, "a part of the report")
+    pictures: dict[str, str] = {}
+    for name, path in zip(names, paths, strict=True):
+        if name in taken:
+            raise ValueError(
+                f"{path}: the name {name} is that of {taken[name]}; --names gives the file another"
+            )
+        if (other := pictures.setdefault(_picture(name), name)) != name:
+            raise ValueError(
+                f"{path}: the names {other} and {name} are of one picture, {_picture(name)}; "
+                "--names gives others"
+            )
     return dict(zip(names, paths, strict=True))
+
+
+def _picture(name: str) -> str:
+    return f"marginals-{name.replace('/', '-')}.png"
 
 
 def _rows_of(path: Path, args: argparse.Namespace, data: Transitions) -> Transitions:

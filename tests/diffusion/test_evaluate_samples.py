@@ -172,6 +172,23 @@ def test_bad_files_are_named(
         assert message in capsys.readouterr().err
 
 
+def test_names_that_the_report_has_already_are_refused(
+    run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is loaded: there are no such data."""
+    files = [run_folder / f"{name}.npz" for name in ("held_out", "noise", "other")]
+    for names, message in (
+        ([], "held_out.npz: the name held_out is that of a part of the report; --names gives"),
+        (["a", "noise", "c"], "noise.npz: the name noise is that of a baseline; --names gives"),
+        (["a", "b/c", "b-c"], "the names b/c and b-c are of one picture, marginals-b-c.png; --na"),
+    ):
+        more = ["--names", *names] if names else []
+        chosen = ["--real", "none.npz", "--baselines", "noise", *more, "--synthetic"]
+        with pytest.raises(SystemExit):
+            main([*chosen, *map(str, files)])
+        assert message in capsys.readouterr().err
+
+
 def test_rows_that_are_sampled_do_not_depend_on_what_else_is_measured(run_folder: Path) -> None:
     model = run_folder / "model-1.pt"
     reports = []

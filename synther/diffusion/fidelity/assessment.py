@@ -55,7 +55,12 @@ def assess(
     Returns:
         The report, with the held-out rows themselves under ``held_out``, and what was measured row
         by row.
+
+    Raises:
+        ValueError: samples with the name ``held_out``.
     """
+    if "held_out" in samples:
+        raise ValueError("the name 'held_out' is that of the held-out rows: give samples another")
     measurement = _Measurement(real, env_id, terminals, max_rows, seed)
     found = {"held_out": measurement.of("held_out", real.held_out, is_held_out=True)}
     for name, rows in samples.items():

@@ -77,6 +77,12 @@ def test_noise_raises_the_dynamics_error_by_its_variance(report: FidelityReport)
     assert noisy.reward < 1e-8
 
 
+def test_samples_cannot_take_the_place_of_the_held_out_rows() -> None:
+    real = RealRows(TRAINING, HELD_OUT, True, "a test")
+    with pytest.raises(ValueError, match="'held_out' is that of the held-out rows"):
+        assess(real, {"held_out": TRAINING}, env_id=None)
+
+
 def test_rows_that_the_model_may_have_seen_are_measured_against_all_others() -> None:
     """A copy of a held-out row is one of a training row then; a real row is not its own."""
     real = RealRows(TRAINING, HELD_OUT, False, "a test")
