@@ -48,6 +48,10 @@ class Successors(Protocol):
         """Of the smooth columns, numbers below ``S``: those that are no function of observation and
         action, but have noise."""
 
+    @property
+    def values(self) -> Tensor:
+        """The lowest and the highest value of these columns ``[2, O + 2]``: of a flag its two."""
+
     def columns_of(self, kind: Literal["flag"], /) -> list[int]:
         """Numbers of the columns of two values, ``F`` of them."""
 
@@ -133,7 +137,7 @@ def conditional(
         held_out: real rows, two or more.
         synthetic: samples, two or more.
     """
-    real, drawn = (_Residuals.of(successors, rows, held_out) for rows in (held_out, synthetic))
+    real, drawn = (_Residuals.of(successors, rows) for rows in (held_out, synthetic))
     count = min(len(held_out), len(synthetic), NEIGHBOUR_ROWS)
     pairs = [_neighbours(rows, held_out, count) for rows in (held_out, synthetic)]
     columns = []
@@ -170,19 +174,20 @@ class _Residuals:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, successors: Successors, rows: Transitions, real: Transitions) -> _Residuals:
+    def of(cls, successors: Successors, rows: Transitions) -> _Residuals:
         observations, actions = map(torch.from_numpy, (rows.observations, rows.actions))
         found = _successors_of(rows)
         smooth = found[:, successors.smooth].astype(np.float64)
         predicted = successors.predict(observations, actions).mean.cpu().numpy()
         before = np.hstack([rows.observations, np.zeros((len(rows), 2), np.float32)])
-        flagged = found[:, successors.columns_of("flag")]
+        flags = successors.columns_of("flag")
         probable = successors.flag_probabilities(
             observations, actions, torch.from_numpy(smooth.astype(np.float32))
         )
-        # The higher value, whichever two there are in the real rows: of a terminal this is 1.
-        values = _successors_of(real)[:, successors.columns_of("flag")]
-        raised = flagged > (values.min(axis=0) + values.max(axis=0)) / 2
+        # The higher value, whichever two there are in the regression's rows: of a terminal this is
+        # 1. The rows that are judged may all have the same one.
+        low, high = successors.values[:, flags].cpu().numpy()
+        raised = found[:, flags] > (low + high) / 2
         return cls(
             values=smooth - predicted,
             targets=smooth - before[:, successors.smooth],

@@ -46,6 +46,7 @@ class ExactLaw:
         self.column_names = [*(f"next_observations[{i}]" for i in range(4)), "rewards", "terminals"]
         self.smooth = [0, 1, 3, 4]
         self.noisy = [1, 3]  # of the smooth ones: the velocity and the reward
+        self.values = torch.tensor([[0.0], [1.0]]).expand(2, 6)  # of the flags
 
     def columns_of(self, kind: str) -> list[int]:
         return {"flag": [2, 5]}[kind]

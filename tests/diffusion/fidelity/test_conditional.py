@@ -7,7 +7,7 @@ import pytest
 
 from synther.diffusion.fidelity.conditional import Conditional, ConditionalColumn, conditional
 from synther.transitions import Transitions
-from tests.diffusion.fidelity.known_law import NOISE, ExactLaw, known_law
+from tests.diffusion.fidelity.known_law import NOISE, TERMINAL_SPEED, ExactLaw, known_law
 
 pytestmark = pytest.mark.arithmetic
 HELD_OUT, FRESH = known_law(3000, 2), known_law(5000, 3)
@@ -126,3 +126,12 @@ def test_a_simple_law_of_the_actions_alone() -> None:
 
     (found,) = conditional(Law(), rows(2000, 0.0), rows(4000, 0.02 * np.sqrt(3.5))).columns
     assert found.excess == pytest.approx(3.5, rel=0.1)
+
+
+def test_flags_of_which_the_judged_rows_show_one_value_are_judged_as_well() -> None:
+    """All held-out rows are terminal. Which two values there are is what the regression knows."""
+    ended = np.abs(HELD_OUT.next_observations[:, 1]) > TERMINAL_SPEED
+    held_out = HELD_OUT.subset(np.flatnonzero(ended))
+    wrong = replace(FRESH, terminals=1 - FRESH.terminals)
+    flags = [conditional(ExactLaw(), held_out, rows).flags[1] for rows in (FRESH, wrong)]
+    assert [(flag.real, flag.synthetic) for flag in flags] == [(0, 0), (0, len(FRESH))]
