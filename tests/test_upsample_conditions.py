@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import synther
 from synther.diffusion.conditioning.values import return_to_go
+from synther.diffusion.generation.consistency import ConsistentRows
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import ConditionError, UpsampleConfig, Upsampler
 from tests.data import random_transitions
@@ -136,3 +138,27 @@ def test_actions_follow_a_policy(fitted: Upsampler) -> None:
     assert np.abs(found.actions - 0.5).mean() < 0.7 * np.abs(free.actions - 0.5).mean()
     with pytest.raises(ConditionError, match="the policy gives actions of shape"):
         fitted.sample(4, policy=lambda seen: seen[:, :0])
+
+
+def test_metadata_say_what_the_last_stage_of_these_very_rows_does(
+    fitted: Upsampler, data: Transitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage of rows that are asked for something is their own, and is made once."""
+    made = []
+
+    class Stage(ConsistentRows):
+        def settings(self) -> dict[str, int]:
+            return {"number": made.index(self)}
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    monkeypatch.setattr("synther.diffusion.generation.generator.ConsistentRows", Stage)
+    upsampler = pickle.loads(pickle.dumps(fitted))  # with no stage yet
+    near = upsampler.around(data, 20, 0.1)
+    for number, target in enumerate([near, None, "top 10%"]):
+        for _ in range(2):
+            samples = upsampler.sample(20, target=target)
+            assert samples.metadata["synther"]["repairs"] == {"number": number}
+    assert len(made) == 3

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from synther.datasets.digest import rows_digest
 from synther.diffusion import model_io
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.bounded import match_bounded
+from synther.diffusion.generation.consistency import ConsistentRows
+from synther.diffusion.generation.errors import NothingConsistentError
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.provenance import Provenance
-from synther.diffusion.successors import MIN_ROWS, TransitionEnsemble, fit_ensemble
+from synther.diffusion.successors import MIN_ROWS, fit_ensemble
 from synther.diffusion.training.redq_trainer import REDQTrainer, modelled_layout, modelled_rows
 from synther.diffusion.utils import construct_diffusion_model
 from synther.files.checkpoint import fingerprint
@@ -37,6 +40,7 @@ from synther.online.prompts import Prompts
 from synther.runs import runtime
 from synther.runs.folder import RunFolder, RunFolderError
 from synther.runs.loggers import progress_bar
+from synther.transitions import TransitionError
 
 LOSS_ROWS = 8192
 """The finished model's loss is measured on this many rows."""
@@ -152,9 +156,9 @@ class SyntheticRefill:
             if too_few:
                 generator.consistency = "off"
             elif generator.consistency == "ensemble":
-                generator.ensemble = self._ensemble(real, ensemble_seed, steps)
+                self._fit_last_stage(generator, real, ensemble_seed, steps)
             trained = time.perf_counter()
-            self._fill(synthetic, generator, sample_seed)
+            stage = self._fill(synthetic, generator, sample_seed)
             sampled = time.perf_counter()
             if self.warm_start:
                 self._weights = {k: v.detach().cpu() for k, v in model.net.state_dict().items()}
@@ -169,7 +173,7 @@ class SyntheticRefill:
             if prompts:
                 numbers["relevance"] = float(prompts.scores.double().mean())
                 numbers["relevance_asked"] = float(prompts.top().mean())
-            if stage := generator.last_stage():
+            if stage:
                 numbers["replaced_columns"] = float(len(stage.replaced))
                 numbers["drawn_again"] = stage.drawn_again
         title = f"Refill {round_index}: {len(real)} real, {len(synthetic)} synthetic rows"
@@ -258,16 +262,28 @@ class SyntheticRefill:
             held_out=0.0,
         )
 
-    def _ensemble(self, real: RowBuffer, seed: int, steps: int) -> TransitionEnsemble:
-        """Regressions of all rows that ``real`` holds."""
+    def _fit_last_stage(
+        self, sampler: SimpleDiffusionGenerator, real: RowBuffer, seed: int, steps: int
+    ) -> None:
+        """Regressions of all rows that ``real`` holds; without the stage where they fail."""
         rows = real.layout.unpack(real.valid_rows().cpu().numpy(), source="the replay buffer")
-        return fit_ensemble(rows, seed=seed, device=self.device, at_most=2 * steps)
+        try:
+            sampler.ensemble = fit_ensemble(rows, seed=seed, device=self.device, at_most=2 * steps)
+        except TransitionError as error:
+            _go_on_without(sampler, error)
 
-    def _fill(self, synthetic: RowBuffer, sampler: SimpleDiffusionGenerator, seed: int) -> None:
+    def _fill(
+        self, synthetic: RowBuffer, sampler: SimpleDiffusionGenerator, seed: int
+    ) -> ConsistentRows | None:
+        """Fill the buffer; what made its rows consistent, None where they are the model's own."""
         asked: tuple[Any, ...] = ()
         if self._prompts:
             asked = self._prompts.drawn(self.num_samples, seed), self._prompts.guidance
-        drawing = sampler.drawing(self.num_samples, lambda: seed, *asked)
+        try:
+            drawing = sampler.drawing(self.num_samples, lambda: seed, *asked)
+        except NothingConsistentError as error:
+            _go_on_without(sampler, error)
+            drawing = sampler.drawing(self.num_samples, lambda: seed, *asked)
         generator = torch.Generator(self.device).manual_seed(seed)
         synthetic.clear()
         with (
@@ -279,6 +295,7 @@ class SyntheticRefill:
                 rows = drawing.at_once(count, generator, start=len(synthetic))
                 synthetic.insert(rows)
                 bar.update(len(rows))
+        return drawing.stage
 
     @torch.no_grad()
     def _loss(self, model: ElucidatedDiffusion, real: RowBuffer, seed: int) -> float:
@@ -290,6 +307,15 @@ class SyntheticRefill:
         if prompts := self._prompts:
             cond = prompts.condition.encode(prompts.columns[chosen[0]].to(self.device))
         return float(model(rows, cond, generator=torch.Generator(self.device).manual_seed(seed)))
+
+
+def _go_on_without(sampler: SimpleDiffusionGenerator, error: Exception) -> None:
+    """Turn the last stage off for a round: a run of days is not to end by one."""
+    sampler.consistency = "off"
+    warnings.warn(
+        f"the rows of this refill are the model's own, without the last stage: {error}",
+        stacklevel=2,
+    )
 
 
 def _claim(folder: RunFolder) -> None:

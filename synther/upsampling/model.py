@@ -17,7 +17,6 @@ from synther.diffusion.conditioning.policy import STRENGTH, Policy
 from synther.diffusion.conditioning.values import Values, with_values
 from synther.diffusion.denoiser_network import ResidualMLPDenoiser, default_arguments
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
-from synther.diffusion.generation.asked import Asked
 from synther.diffusion.generation.bounded import match_bounded
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.norm import TransitionSpace
@@ -147,11 +146,12 @@ class FittedModel:
         """The metadata of samples that :meth:`draw` gives: those of the data, what the model is of,
         what the last stage does, what was asked for, and ``more``, in plain values."""
         said = {**self.provenance, **more, "sample_seed": seed}
-        if stage := self._generator.last_stage():
-            said["repairs"] = stage.settings()
-        weight = 1.0 if guidance is None else guidance
-        if asked := Asked.of(self.model, target, weight, num_samples, seed):
-            said["asked"] = asked.settings()
+        # The generator keeps this drawing's last stage for the rows that are asked for the same.
+        drawing = self._generator.drawing(num_samples, lambda: seed, target, guidance)
+        if drawing.stage:
+            said["repairs"] = drawing.stage.settings()
+        if drawing.asked:
+            said["asked"] = drawing.asked.settings()
         return {**self.metadata, "source": "SynthER", "synther": said}
 
     @functools.cached_property

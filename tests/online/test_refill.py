@@ -14,15 +14,17 @@ import torch
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.fidelity.held_out import known_of, split_like_training
+from synther.diffusion.generation.consistency import ConsistentRows
 from synther.diffusion.model_io import load_model
 from synther.diffusion.provenance import Provenance
+from synther.diffusion.successors import fit_ensemble
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
 from synther.learning.replay import RowBuffer
 from synther.online.prompts import Prompts
 from synther.online.refill import SyntheticRefill
 from synther.runs import gin_config
-from synther.transitions import TransitionLayout
+from synther.transitions import TransitionError, TransitionLayout
 from tests.devices import DEVICE
 from tests.diffusion.models import LAYOUT, random_rows
 
@@ -295,6 +297,45 @@ def test_rows_are_made_consistent_where_gin_says_so(tmp_path):
     assert left < 0.2 * wrong
     again, _, _ = synthetic(tmp_path)  # the model is there; it is sampled anew
     assert torch.equal(found, again)
+
+
+@pytest.mark.parametrize("fault", ["limit", "fit"])
+def test_a_refill_goes_on_without_the_last_stage_where_there_can_be_none(monkeypatch, fault):
+    plain = refilled(make_refill())
+
+    def failing(rows, **options):
+        if fault == "fit":
+            raise TransitionError("no finite numbers")
+        ensemble = fit_ensemble(rows, **options)
+        ensemble.limit.fill_(-1)
+        return ensemble
+
+    monkeypatch.setattr("synther.online.refill.fit_ensemble", failing)
+    consistent = ["SimpleDiffusionGenerator.consistency = 'ensemble'"]
+    gin_config.parse(bindings=consistent, clear=False)
+    buffer = RowBuffer(LAYOUT, 120, DEVICE)
+    with pytest.warns(UserWarning, match="are the model's own, without the last stage: no"):
+        record = make_refill()(0, real_buffer(), buffer)
+    assert torch.equal(buffer.valid_rows(), plain)
+    assert "drawn_again" not in record.metrics
+
+
+def test_figures_of_the_last_stage_are_those_of_the_rows_that_were_asked_for(monkeypatch):
+    """And no other one is made."""
+    gin_config.parse(bindings=["SimpleDiffusionGenerator.consistency = 'ensemble'"], clear=False)
+    stages = []
+
+    class Stage(ConsistentRows):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            stages.append(self)
+
+    monkeypatch.setattr("synther.diffusion.generation.generator.ConsistentRows", Stage)
+    real = real_buffer()
+    prompts = Prompts("own", real.valid_rows()[:, 0].double() ** 2, fraction=0.2, guidance=2.0)
+    record = make_refill()(0, real, RowBuffer(LAYOUT, 120, DEVICE), prompts)
+    assert len(stages) == 1
+    assert record.metrics["replaced_columns"] == len(stages[0].replaced)
 
 
 def test_samples_are_asked_for_the_scores_of_the_most_relevant_rows(monkeypatch):

@@ -18,6 +18,7 @@ import scipy
 import torch
 from torch import Tensor
 
+from synther.diffusion.generation.errors import NothingConsistentError
 from synther.diffusion.successors.ensemble import Prediction, TransitionEnsemble
 from synther.files.checkpoint import fingerprint
 from synther.transitions import TransitionLayout
@@ -62,6 +63,7 @@ class ConsistentRows:
 
     Raises:
         ValueError: no ensemble, or one of rows of other columns.
+        NothingConsistentError: no row of the probe is kept, so that nothing can be said of any.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class ConsistentRows:
         probe = probe[:PROBE_ROWS]
         chance = torch.rand(len(probe), self.chances, generator=torch.Generator().manual_seed(0))
         chance = chance.to(probe)
-        probe, kept = self._living(probe, chance[:, 1:2] < self._to_edge)
-        kept &= self._predicted(probe).disagreement <= ensemble.limit
+        probe, alive = self._living(probe, chance[:, 1:2] < self._to_edge)
+        kept = alive & (self._predicted(probe).disagreement <= ensemble.limit)
+        if not kept.any():
+            raise NothingConsistentError(_nothing_kept(len(probe), int(alive.sum()), ensemble))
         rows, chance = probe[kept], chance[kept]
         # Flags depend on the smooth columns as they will be, so that these come first.
         for worse in (self._worse_smooth, self._worse_flags):
@@ -217,7 +221,7 @@ class ConsistentRows:
         ensemble, worse = self.ensemble, []
         prediction = self._predicted(rows)
         own = rows[:, self._columns(ensemble.smooth)]
-        gaps = own - prediction.mean
+        gaps = (own - prediction.mean).to(ensemble.error)
         ratios = gaps.square().mean(dim=0) / ensemble.error[ensemble.smooth].clamp_min(1e-30)
         allowed = self._allowed(gaps.square(), ensemble.smooth)
         for position, column in enumerate(ensemble.smooth):
@@ -265,6 +269,24 @@ def probe_rows(ensemble: TransitionEnsemble | None) -> int:
     """How many rows the probe of :class:`ConsistentRows` takes."""
     has_edge = ensemble is not None and bool(ensemble.living.isfinite().any())
     return EDGE_ROWS if has_edge else PROBE_ROWS
+
+
+def _nothing_kept(count: int, alive: int, ensemble: TransitionEnsemble) -> str:
+    """What was found, and what can be done."""
+    if not ensemble.limit.isfinite():
+        return (
+            f"the limit of the regressions' disagreement is {float(ensemble.limit):g}, so that no "
+            "row can be made consistent: fit them again, to rows of smaller numbers, or set "
+            "consistency to 'off'"
+        )
+    where = f" ({count - alive} of them are beyond where episodes end)" if alive < count else ""
+    about = "any" if alive == count else "any other"
+    unsure = f", the regressions do not agree about {about} one as they do about real rows"
+    return (
+        f"none of {count} rows can be made consistent{where}{unsure if alive else ''}. Samples, or "
+        "the rows that they are asked to begin at, lie off the data: begin nearer to them or train "
+        "the model longer, or set consistency to 'off' for samples as the model gives them"
+    )
 
 
 def _required(ensemble: TransitionEnsemble | None, layout: TransitionLayout) -> TransitionEnsemble:

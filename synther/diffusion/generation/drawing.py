@@ -13,16 +13,13 @@ from torch import Tensor
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.asked import Asked
 from synther.diffusion.generation.consistency import ATTEMPTS, ConsistentRows
+from synther.diffusion.generation.errors import SamplingError
 from synther.diffusion.generation.row_noise import RowNoise
 from synther.runs import runtime
 from synther.transitions import FIELDS, TransitionLayout
 
 Array = NDArray[np.float32]
 FiveArrays = tuple[Array, Array, Array, Array, Array]
-
-
-class SamplingError(RuntimeError):
-    """The model gave rows that are not finite."""
 
 
 class Sampling(NamedTuple):

@@ -28,9 +28,9 @@ from synther.diffusion.generation.drawing import (
     Drawing,
     FiveArrays,
     Sampling,
-    SamplingError,
     five_arrays,
 )
+from synther.diffusion.generation.errors import SamplingError
 from synther.diffusion.generation.graphed_network import graphed
 from synther.diffusion.generation.npz_stream import NpzStream
 from synther.diffusion.generation.presets import prepared, sampling_settings
@@ -103,7 +103,7 @@ class SimpleDiffusionGenerator:
     ) -> None:
         self.consistency = consistency
         self.ensemble = ensemble
-        self._stage: ConsistentRows | None = None
+        self._stages: dict[str, ConsistentRows] = {}
         self.target, self.guidance = target, guidance
         self._asked = Asked.of(ema_model, target, guidance, 1, 0)  # what cannot be shows now
         self.layout = layout_of_model(ema_model, env)
@@ -140,7 +140,7 @@ class SimpleDiffusionGenerator:
         follow ``policy``, as in :meth:`sample`.
 
         Raises:
-            SamplingError: a row is not finite.
+            SamplingError: a row is not finite, or none can be made consistent.
         """
         drawing = self.drawing(num_samples, lambda: seed_or_drawn(None, generator), cond, guidance)
         self._follow(drawing, policy, policy_strength)
@@ -148,16 +148,25 @@ class SimpleDiffusionGenerator:
 
     @torch.no_grad()
     def last_stage(self) -> ConsistentRows | None:
-        """What makes rows consistent; None where they stay as the model gives them.
+        """What makes rows consistent that are asked for the generator's own target; None where they
+        stay as the model gives them.
 
         Raises:
             ValueError: there is no ensemble, or one of rows of other columns.
+            NothingConsistentError: the ensemble disagrees about every row.
         """
+        return self._stage_of(self._asked)
+
+    def _stage_of(self, asked: Asked | None) -> ConsistentRows | None:
+        """The stage of rows that are asked for this. It depends on the settings of that alone, so
+        that they find it again: the own one, and the latest of another."""
         if self.consistency == "off":
             return None
-        if self._stage is None:
-            self._stage = self._new_stage(self._asked)
-        return self._stage
+        own, wanted = (repr(each and each.settings()) for each in (self._asked, asked))
+        if wanted not in self._stages:
+            kept = {key: stage for key, stage in self._stages.items() if key == own}
+            self._stages = {**kept, wanted: self._new_stage(asked)}
+        return self._stages[wanted]
 
     def _new_stage(self, asked: Asked | None) -> ConsistentRows:
         count = probe_rows(self.ensemble)
@@ -277,9 +286,7 @@ class SimpleDiffusionGenerator:
         target: Any = self.target if cond is None else cond
         weight = self.guidance if guidance is None else guidance
         asked = Asked.of(self.model, target, weight, count, seed())
-        known = self.consistency == "off" or (cond is None and weight == self.guidance)
-        stage = self.last_stage() if known else self._new_stage(asked)
-        return Drawing(self._sampling, asked, stage)
+        return Drawing(self._sampling, asked, self._stage_of(asked))
 
     def _follow(self, drawing: Drawing, policy: Policy | None, strength: float) -> None:
         """Let actions follow a policy. What the last stage replaces is a matter of the model."""

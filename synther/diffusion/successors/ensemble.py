@@ -64,7 +64,8 @@ class TransitionEnsemble(nn.Module):
               each column of observation and successor;
             - ``living`` ``[2, O]``: the former where episodes end beyond it, elsewhere infinite;
             - ``error`` ``[O + 2]``: on held-out rows, the mean squared error of the mean or of the
-              flag's probability, in the column's units squared;
+              flag's probability, in the column's units squared; float64 where these are so large
+              that float32 does not hold the squares of them;
             - ``rate`` ``[1]``: the share of the real rows that are terminal;
             - ``doubt`` ``[O + 2]``: the standard error of ``error``, relative to it;
             - ``sound`` ``[O + 2]``: 1 where the prediction held on held-out rows;
@@ -117,7 +118,7 @@ class TransitionEnsemble(nn.Module):
         """The root mean squared error on held-out rows by the column's name: in standard deviations
         of a smooth column, and of a flag that of its probability. Columns that are constant or not
         predicted are left out."""
-        scale = torch.ones_like(self.error)
+        scale = torch.ones_like(self.successors[1, :1]).repeat(len(self.error))
         scale[self.smooth] = self.successors[1]
         roots = (self.error.sqrt() / scale.clamp_min(1e-30)).tolist()
         constant = (self.values[0] == self.values[1]).tolist()
@@ -135,7 +136,8 @@ class TransitionEnsemble(nn.Module):
         members = self.means(inputs)
         center, scale = self.outputs
         mean = members.mean(dim=0) * scale + center + offsets(observations, self.smooth)
-        between = (members - members.mean(dim=0)).square().mean(dim=0) * scale.square()
+        spread = (members - members.mean(dim=0)).square().mean(dim=0)
+        between = spread * scale.to(self.error.dtype).square()
         error = self.error[self.smooth]
         between = torch.where(error > 0, between / error, 0).sum(dim=1) / max(1, len(self.smooth))
         noise = self.sizes(inputs).mean(dim=0).exp() * scale[self.noisy]

@@ -38,6 +38,9 @@ MOST_SHIFT, BISECTIONS = 10.0, 40
 """Logits are shifted by at most so much, found in so many halvings."""
 ENDINGS = 0.02
 """The share of the terminal rows that an edge has to explain; see ``_living``."""
+LARGEST_SCALE = 1e6
+"""Of a column that steps change by more, float32 may not hold the squares of squares that the last
+stage of sampling takes, in the column's units; its errors are float64."""
 DISAGREEING = 0.001
 """The limit of disagreement is what this share of the held-out rows exceeds."""
 
@@ -69,7 +72,7 @@ def fit_ensemble(
             trial.
 
     Raises:
-        TransitionError: fewer than 100 rows.
+        TransitionError: fewer than 100 rows, or rows of which the networks learn no finite numbers.
     """
     if len(transitions) < MIN_ROWS:
         raise TransitionError(
@@ -80,7 +83,9 @@ def fit_ensemble(
         steps = min(max(len(transitions) // 4, 500), 15_000, at_most or 15_000)
     data = PreparedRows.of(transitions, seed, torch.device(device))
     with runtime.cpu_threads(runtime.RL_THREADS):
-        return _fitted(data, Size(members, width, steps), seed)
+        ensemble = _fitted(data, Size(members, width, steps), seed)
+    _require_finite(ensemble, transitions)
+    return ensemble
 
 
 @dataclass(frozen=True)
@@ -121,13 +126,15 @@ def _fitted(data: PreparedRows, size: Size, seed: int) -> TransitionEnsemble:
     flags = _fit_flags(data, smooth, flag_columns, size, seed)
 
     judged = torch.cat([data.choosing, data.judging])
-    squares = smooth.x.new_zeros(len(judged), len(kinds))
-    squares[:, smooth.columns] = (smooth.residuals[judged] * smooth.outputs[1]).square()
-    squares[:, flags.columns] = (flags.probable - flags.raised)[judged].square()
+    scale = smooth.outputs[1]
+    wide = torch.float64 if (scale > LARGEST_SCALE).any() else scale.dtype
+    squares = torch.zeros(len(judged), len(kinds), dtype=wide, device=scale.device)
+    squares[:, smooth.columns] = (smooth.residuals[judged] * scale).to(wide).square()
+    squares[:, flags.columns] = (flags.probable - flags.raised)[judged].to(wide).square()
     error = squares.mean(dim=0)
     doubt = squares.std(dim=0) / len(judged) ** 0.5 / error.clamp_min(1e-30)
-    sound = torch.zeros_like(error)
-    sound[smooth.columns] = (error <= data.successors.var(dim=0))[smooth.columns].float()
+    sound = torch.zeros_like(error, dtype=scale.dtype)
+    sound[smooth.columns] = (error <= data.successors.to(wide).var(dim=0))[smooth.columns].float()
     sound[noisy] *= _steady(smooth.units, data)
     sound[flags.columns] = _calibrated(flags.probable[judged], flags.raised[judged])
     tables = {
@@ -143,6 +150,20 @@ def _fitted(data: PreparedRows, size: Size, seed: int) -> TransitionEnsemble:
     found = ensemble.predict(data.observations[judged], data.actions[judged])
     ensemble.limit.copy_(found.disagreement.quantile(1 - DISAGREEING))
     return ensemble
+
+
+def _require_finite(ensemble: TransitionEnsemble, transitions: Transitions) -> None:
+    """Nothing compares with an error or a limit that is no number: all rows would be drawn again,
+    or none."""
+    if ensemble.limit.isfinite().all() and ensemble.error.isfinite().all():
+        return
+    largest = {key: float(np.abs(each).max()) for key, each in transitions.arrays().items()}
+    name = max(largest, key=lambda key: largest[key])
+    raise TransitionError(
+        f"{transitions.source}: the regressions of what follows give numbers that are not finite; "
+        f"the largest one of the rows, {largest[name]:g}, is in '{name}': scale its columns to "
+        "smaller numbers, or set consistency to 'off'"
+    )
 
 
 def _fit_smooth(data: PreparedRows, columns: list[int], size: Size, seed: int) -> _Smooth:

@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -5,13 +6,13 @@ import pytest
 import torch
 
 from synther.diffusion.generation.consistency import EDGE_ROWS, ConsistentRows
-from synther.diffusion.generation.generator import SimpleDiffusionGenerator
+from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.successors import fit_ensemble
 from synther.transitions import TransitionLayout, Transitions
 from tests.data import random_transitions
 from tests.diffusion.successors.law import begin, follow
 
-LAYOUT = TransitionLayout(5, 2)
+LAYOUT, LAYOUT_3 = TransitionLayout(5, 2), TransitionLayout(3, 2)
 REWARD, NEXT, TERMINAL = 7, 8, 13  # where a row's parts begin
 
 
@@ -281,3 +282,31 @@ def test_what_is_missing_is_said(law_ensemble):
             generator_of(LawModel(), law_ensemble).sample(10)
     finally:
         law_ensemble.layout = kept
+
+
+def test_where_nothing_can_be_kept_it_is_said_what_to_do(law_ensemble):
+    """A column that is shifted, as where samples begin at rows off the data; rows from where nobody
+    acts; and the limit of an ensemble that has diverged."""
+    shifted = LawModel({1: lambda values, noise: values + 25})
+    off = "none of 2048 rows can be made consistent.*, the regressions do not agree about any"
+    with pytest.raises(SamplingError, match=rf"{off}.* set consistency to 'off'"):
+        generator_of(shifted, law_ensemble).sample(10)
+    assert len(rows_of(shifted, law_ensemble, consistency="off", count=10)) == 10
+    dead = LawModel({0: lambda values, noise: values + 40})
+    with pytest.raises(SamplingError, match=r"consistent \(2048 of them are beyond .*\)\. Samples"):
+        generator_of(dead, law_ensemble).sample(10)
+    diverged = copy.deepcopy(law_ensemble)
+    diverged.limit.fill_(torch.nan)
+    with pytest.raises(SamplingError, match=r"disagreement is nan, .* fit them again"):
+        generator_of(LawModel(), diverged).sample(10)
+
+
+def test_large_numbers_are_made_consistent():
+    """Their squares are no float32; neither are the squares of these of much smaller ones."""
+    rows = random_transitions(rows=400, observation_dim=3, action_dim=2)
+    rows = replace(rows, rewards=rows.actions[:, 0] * np.float32(1e20))
+    ensemble = fit_ensemble(rows, seed=0, members=2, width=32, steps=150)
+    table = torch.from_numpy(TransitionLayout(3, 2).pack(rows))
+    assert "rewards" not in ConsistentRows(ensemble, LAYOUT_3, table).settings()["replaced"]
+    table[:, LAYOUT_3.columns["rewards"]] *= 0.5
+    assert "rewards" in ConsistentRows(ensemble, LAYOUT_3, table).settings()["replaced"]
