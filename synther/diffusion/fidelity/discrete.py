@@ -9,11 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.diffusion.fidelity.distances import Rows
+from synther.diffusion.successors.few_values import has_few_values
 
-MAX_VALUES = 32
-"""A column with more of them is no longer one of few values."""
-ROWS_A_VALUE = 10
-"""So many rows there are to be, at least, for each value of such a column."""
 ATOM_SHARE = 0.01
 """From this share on a value of a continuous column is looked at, as an action's bound is."""
 _ROUNDING = 4 * np.finfo(np.float32).eps  # relative; so near, two values are the same
@@ -34,8 +31,8 @@ class DiscreteColumn:
 
     Args:
         name: of the column.
-        kind: ``constant`` (one value in all real rows), ``few`` (at most ``MAX_VALUES``, with
-            ``ROWS_A_VALUE`` rows for each), or ``atoms``, a continuous column.
+        kind: ``constant`` (one value in all real rows), ``few`` (a few of them, see
+            ``few_values.py``), or ``atoms``, a continuous column.
         values: all that the real rows have; of a continuous column those that ``ATOM_SHARE`` of the
             rows of either kind have.
         unseen: how many synthetic rows have another value; 0 for a continuous column.
@@ -62,7 +59,7 @@ def discrete_columns(
 
 def _column(name: str, real: Rows, synthetic: Rows) -> DiscreteColumn | None:
     values, counts = np.unique(real, return_counts=True)
-    if len(values) <= MAX_VALUES and len(values) * ROWS_A_VALUE <= len(real):
+    if len(values) == 1 or has_few_values(real):
         nearest = np.abs(synthetic[:, None] - values).argmin(axis=1)
         gaps = np.abs(synthetic - values[nearest])
         same = gaps <= _ROUNDING * np.abs(values[nearest])

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from synther.diffusion.successors.ensemble import Kind, standardised
+from synther.diffusion.successors.few_values import has_few_values
 from synther.transitions import TransitionLayout, Transitions
 
 HELD_OUT, MIN_HELD_OUT, MAX_HELD_OUT = 0.1, 50, 10_000
 """The share of the rows that is held out, and the least and the largest number of them."""
 MOST_ROWS = 1_000_000
 """Where there are more rows, so many are taken at random: no fit sees as many."""
-FEW_VALUES, ROWS_A_VALUE = 32, 20
-"""A column of up to so many values, each of so many rows on average, is not smooth."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,10 @@ class PreparedRows:
         )
 
     def kinds(self) -> list[Kind]:
-        """The kinds of the successor's columns. A flag that no step changes is left alone: a model
-        of differences has it right by itself."""
-        kinds = [_kind_of(column) for column in self.successors[self.training].T]
+        """The kinds of the successor's columns, by all rows: a value that held-out rows alone have
+        is one of the column's as well. A flag that no step changes is left alone: a model of
+        differences has it right by itself."""
+        kinds = [_kind_of(column) for column in self.successors.T]
         following = self.successors[:, : self.layout.observation_dim]
         static = (following == self.observations).all(dim=0).tolist()
         static += [False] * (len(kinds) - len(static))
@@ -72,8 +72,7 @@ def _kind_of(column: Tensor) -> Kind:
     distinct = len(column.unique())
     if distinct == 2:
         return "flag"
-    few = 2 < distinct <= FEW_VALUES and distinct * ROWS_A_VALUE <= len(column)
-    return "left" if few else "exact"
+    return "left" if has_few_values(column.cpu().numpy()) else "exact"
 
 
 def standard_of(columns: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from synther.diffusion.fidelity.discrete import Value, discrete_columns
+from synther.diffusion.norm.column_kinds import Column, kind_of
 
 
 def test_constant_few_valued_and_continuous_columns_are_told_apart() -> None:
@@ -48,3 +49,11 @@ def test_values_seen_once_say_how_many_there_are_that_were_not_seen() -> None:
 def test_a_handful_of_rows_has_no_atoms() -> None:
     few = np.random.default_rng(0).normal(size=(60, 1))
     assert discrete_columns(few, few, ["a"]) == ()
+
+
+def test_values_are_few_where_model_space_says_so() -> None:
+    """A hundred values in ten rows each; of twenty values in fewer rows each, none is awaited."""
+    for values, rows, few in ((100, 1000, True), (20, 190, False), (129, 2000, False)):
+        real = (np.arange(rows) % values).astype(np.float32)[:, None]
+        kinds = [each.kind for each in discrete_columns(real, real + 0.5, ["a"])]
+        assert ("few" in kinds) == few == (kind_of(Column.of(real[:, 0]), 256) == "discrete")

@@ -1,11 +1,14 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from synther.diffusion.norm import TransitionSpace
 from synther.diffusion.successors import TransitionEnsemble, fit_ensemble
-from synther.transitions import TransitionError, Transitions
+from synther.diffusion.successors.prepared_rows import PreparedRows
+from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.data import random_transitions
 from tests.diffusion.successors.law import KINDS, draw
 
@@ -149,3 +152,66 @@ def test_flags_alone_are_enough():
 def test_few_rows_are_refused():
     with pytest.raises(TransitionError, match="99 rows, expected 100"):
         fit_ensemble(random_transitions(99), seed=0)
+
+
+TINY = {"members": 2, "width": 16, "steps": 20}
+
+
+def test_a_value_that_held_out_rows_alone_have_is_no_end_of_a_flag():
+    rows = draw(600, seed=0)[0]
+    prepared = PreparedRows.of(rows, 1, torch.device("cpu"))
+    for name in ("rewards", "next_observations"):
+        values = (rows.rewards > 0).astype(np.float32)
+        values[int(prepared.judging[0])] = 5
+        table = rows.next_observations.copy()
+        table[:, 0] = values
+        changed = replace(rows, **{name: values if name == "rewards" else table})
+        ensemble = fit_ensemble(changed, seed=1, **TINY)
+        assert ensemble.kinds[5 if name == "rewards" else 0] == "left"
+        flags = ensemble.columns_of("flag")
+        assert len(flags) > 0
+        assert torch.equal(
+            ensemble.values[:, flags], torch.tensor([[0.0], [1]]).expand(2, len(flags))
+        )
+
+
+@pytest.mark.parametrize(("count", "values"), [(300, 20), (1000, 100)])
+def test_columns_that_are_discrete_in_model_space_are_left(count, values):
+    rows = draw(count, seed=0)[0]
+    whole = np.random.default_rng(0).permutation(np.arange(count) % values)
+    changed = replace(rows, rewards=whole.astype(np.float32))
+    assert PreparedRows.of(changed, 1, torch.device("cpu")).kinds()[5] == "left"
+    layout = TransitionLayout(5, 2)
+    space = TransitionSpace(layout.pack(changed), layout=layout)
+    assert space.column_kinds["rewards"] == "discrete"
+
+
+def test_numbers_whose_squares_float32_does_not_hold_are_learnt():
+    rows = draw(300, seed=0)[0]
+    large = np.array([1, 1e20, 1, 1, 1], np.float32)
+    many = replace(
+        rows,
+        observations=rows.observations * large,
+        next_observations=rows.next_observations * large,
+        rewards=rows.rewards * np.float32(1e25),
+    )
+    one, other = (fit_ensemble(each, seed=1, **TINY) for each in (rows, many))
+    assert other.limit.isfinite()
+    assert other.relative_errors() == pytest.approx(one.relative_errors(), rel=0.1)
+    loaded = TransitionEnsemble.from_payload(other.payload())
+    inputs = _inputs(many)
+    assert torch.equal(loaded.predict(*inputs).disagreement, other.predict(*inputs).disagreement)
+    assert one.error.dtype == torch.float32  # as ever
+
+
+def test_networks_that_give_no_numbers_are_refused():
+    """A difference that float32 does not hold."""
+    rows = draw(200, seed=0)[0]
+    far = np.array([0, 3e38, 0, 0, 0], np.float32)
+    endless = replace(
+        rows, observations=rows.observations - far, next_observations=np.tile(far, (200, 1))
+    )
+    with pytest.raises(
+        TransitionError, match=r"not finite; .* 3e\+38, is in .*observations': scale"
+    ):
+        fit_ensemble(endless, seed=1, **TINY)
