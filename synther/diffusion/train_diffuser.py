@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import gin
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from synther.datasets import load_dataset, with_action_bounds
@@ -116,11 +118,10 @@ def run(args: argparse.Namespace) -> None:
         else:
             learnt = Provenance.of(data, held_out=args.held_out, seed=args.seed)
             values = named_values(data)  # which may depend on the order of all rows
-            values = values and values.subset(kept)
             split = Split(data, None)
             if apart is not None:
                 split = Split(data.subset(kept), data.subset(apart))
-            model, layout = _train(args, split.training, learnt, values, processes, lock)
+            model, layout = _train(args, split.training, kept, learnt, values, processes, lock)
         generator = _generator(args, layout, model)
         if args.save_samples or generator.consistency == "ensemble":
             generator.ensemble = _ensemble(args, generator, split.training, processes)
@@ -136,6 +137,7 @@ def run(args: argparse.Namespace) -> None:
 def _train(
     args: argparse.Namespace,
     training: Transitions,
+    kept: NDArray[np.int64],
     learnt: Provenance,
     values: Values | None,
     processes: Processes,
@@ -143,7 +145,9 @@ def _train(
 ) -> tuple[ElucidatedDiffusion, TransitionLayout]:
     folder: Path = args.results_folder
     rows, layout = rows_and_layout(training)
-    inputs, condition = with_values(rows, values)
+    if values is not None:
+        values.condition()  # of all rows: what is wrong with one is said by its number in the data
+    inputs, condition = with_values(rows, values and values.subset(kept))
     model = construct_diffusion_model(inputs=rows, layout=layout, condition=condition)
     model.trained_on = learnt
     # All that can be wrong shows before an earlier run is set aside.
@@ -197,7 +201,10 @@ def _train(
 def _generator(
     args: argparse.Namespace, layout: TransitionLayout, model: ElucidatedDiffusion
 ) -> SimpleDiffusionGenerator:
-    return SimpleDiffusionGenerator(layout, model, **_given(args))
+    given = _given(args)
+    if "target" in given and model.condition is not None:
+        given["target"] = model.condition.meant(given["target"])
+    return SimpleDiffusionGenerator(layout, model, **given)
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

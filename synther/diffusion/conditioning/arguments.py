@@ -17,14 +17,8 @@ def add_condition(group: argparse._ActionsContainer) -> None:
 
 def add_target(group: argparse._ActionsContainer) -> None:
     """``--target`` and ``--guidance``, of sampling."""
-    text = "what samples are asked for, of the model's condition: a number, or 'top 10%%'"
-    group.add_argument("--target", type=_target, help=text)
+    text = "what samples are asked for, of the model's condition: a number, a label, or 'top 10%%'"
+    # It stays a word until the condition is known: a label may read as a number.
+    group.add_argument("--target", help=text)
     text = "how strongly they follow it (default: 1; any other but 0 costs twice the time)"
     group.add_argument("--guidance", type=argument(Finite), help=text)
-
-
-def _target(word: str) -> float | str:
-    try:
-        return float(word)
-    except ValueError:
-        return word

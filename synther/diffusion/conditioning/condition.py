@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,11 @@ LEVELS = 1001
 """Quantiles of a condition that the checkpoint holds, those of 0, 0.1, ... 100 %."""
 ROUNDING = 1e-5
 """Values may lie outside of the trained range by this share of it, which is rounding."""
+SAME = 1e-9
+"""Numbers whose standard deviation is at most this share of the largest are one and the same."""
+COARSE = 0.01
+"""Where float32 rounds numbers by more than this share of their standard deviation, they are
+brought near 0 before."""
 
 Target = Finite | str | Sequence[Any] | NDArray[Any]
 """What samples are asked for: a number, a label, ``"top 10%"``, ``"bottom 10%"``, or a number or
@@ -44,6 +49,9 @@ class Condition:
         mean, scale: of the values that the model was trained with: ``c = (value - mean) / scale``.
         quantiles: of the same values, ``[LEVELS]``, the lowest first.
         labels: the names of the sources, where the condition is one of these; it then has no map.
+        unseen: of these labels, those that no row had which the model was trained with.
+        offset: is taken off in float64, where float32 could not hold the values apart; see
+            :meth:`resolved`.
     """
 
     name: str
@@ -52,10 +60,22 @@ class Condition:
     scale: float = 1.0
     quantiles: tuple[float, ...] = ()
     labels: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+    offset: float = 0.0
 
     @classmethod
-    def of(cls, name: str, values: NDArray[Any] | Tensor, about: str = "") -> Condition:
+    def of(
+        cls,
+        name: str,
+        values: NDArray[Any] | Tensor,
+        about: str = "",
+        labels: tuple[str, ...] = (),
+    ) -> Condition:
         """The condition whose values in the training rows are ``values [N]``, numbers or labels.
+
+        Args:
+            name, about: as above.
+            labels: all that there are, where the training rows are only a part of the data.
 
         Raises:
             ConditionError: not ``[N]``, or numbers that are not finite.
@@ -63,17 +83,25 @@ class Condition:
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
         if array.ndim != 1 or len(array) == 0:
             raise ConditionError(f"condition '{name}': shape {array.shape}, expected [rows]")
-        if array.dtype.kind in "USO":
-            return cls(name, about, labels=tuple(sorted({str(each) for each in array})))
+        if own := labels_of(array):
+            unseen = tuple(label for label in labels if label not in own)
+            return cls(name, about, labels=labels or own, unseen=unseen)
         if array.dtype.kind not in "fiub":
             raise ConditionError(f"condition '{name}': type {array.dtype}, expected numbers")
         wide = array.astype(np.float64)
         if not (finite := np.isfinite(wide)).all():
             raise ConditionError(f"condition '{name}' is not finite in row {np.argmin(finite)}")
         quantiles = np.quantile(wide, np.linspace(0, 1, LEVELS)).tolist()
-        scale = float(wide.std())
-        constant = scale <= 1e-9 * max(1.0, float(np.abs(wide).max()))
-        return cls(name, about, float(wide.mean()), 1.0 if constant else scale, tuple(quantiles))
+        scale = 1.0 if is_constant(wide) else float(wide.std())
+        return cls(name, about, float(wide.mean()), scale, tuple(quantiles))
+
+    def resolved(self) -> Condition:
+        """The same, with an offset where the values lie so far from 0 beside their scale that
+        rounding them to float32 would spoil them. Others keep their numbers bit for bit."""
+        highest = max(map(abs, self.quantiles), default=0.0)
+        if float(np.finfo(np.float32).eps) * highest <= COARSE * self.scale:
+            return self
+        return replace(self, offset=self.mean)
 
     @property
     def columns(self) -> int:
@@ -86,14 +114,17 @@ class Condition:
         return self.columns + 1
 
     def raw(self, values: Any) -> Tensor:
-        """Values ``[N]`` as columns ``[N, columns]`` float32: numbers as they are, labels one-hot.
+        """Values ``[N]`` as columns ``[N, columns]`` float32: numbers as they are, but for the
+        offset, and labels one-hot.
 
         Raises:
             ConditionError: a label that the model does not know, or numbers where it knows labels.
         """
         if not self.labels:
             try:
-                numbers = torch.tensor(np.asarray(values), dtype=torch.float32)
+                array = np.asarray(values)
+                array = array.astype(np.float64) - self.offset if self.offset else array
+                numbers = torch.tensor(array, dtype=torch.float32)
             except (TypeError, ValueError) as error:
                 raise ConditionError(
                     f"condition '{self.name}': {values!r} are no numbers"
@@ -117,7 +148,7 @@ class Condition:
             raw: columns ``[N, columns]`` of :meth:`raw`.
             kept: m ``[N]``, whether each row has its condition; None: all have.
         """
-        c = raw if self.labels else (raw - self.mean) / self.scale
+        c = raw if self.labels else (raw - (self.mean - self.offset)) / self.scale
         m = c.new_ones(len(c), 1) if kept is None else kept.to(c.dtype).unsqueeze(1)
         return torch.cat([c * m, m], dim=1)
 
@@ -146,9 +177,30 @@ class Condition:
                     f"number or [{count}], one for each sample"
                 )
         raw = self.raw(values)
-        if not self.labels:
+        if self.labels:
+            self._require_seen(values)
+        else:
             self._require_trained(raw.double().numpy())
         return raw
+
+    def meant(self, word: str) -> float | str:
+        """What a word of a command line asks for: of numbers, a word that reads as one is one; a
+        label stays as it was written, whatever it reads as."""
+        if self.labels:
+            return word
+        try:
+            return float(word)
+        except ValueError:
+            return word
+
+    def _require_seen(self, values: NDArray[Any]) -> None:
+        for label in sorted({str(each) for each in values} & set(self.unseen)):
+            known = [each for each in self.labels if each not in self.unseen]
+            raise ConditionError(
+                f"target '{label}' of condition '{self.name}': no row that the model is trained "
+                f"with has this label, all of its rows are held out to judge by; ask for "
+                f"{', '.join(known)}, hold out fewer rows, or give more rows with it"
+            )
 
     def _of_quantile(self, target: str, count: int, seed: int) -> NDArray[np.float64]:
         found = _QUANTILE.fullmatch(target)
@@ -169,24 +221,44 @@ class Condition:
             raise ConditionError(
                 f"target of condition '{self.name}' is {raw[row, 0]} for sample {row}"
             )
-        low, high = self.quantiles[0], self.quantiles[-1]
+        # Without the offset, or the rounding that is let through would be of it.
+        low, high = self.quantiles[0] - self.offset, self.quantiles[-1] - self.offset
         tolerance = ROUNDING * max(high - low, abs(low), abs(high))
         beyond = np.maximum(low - raw, raw - high)
         if (worst := int(beyond.argmax())) >= 0 and beyond.flat[worst] > tolerance:
-            value = raw.flat[worst]
-            side, end = ("above", high) if value > high else ("below", low)
+            value, digits = raw.flat[worst] + self.offset, 12 if self.offset else 6
+            side, end = ("above", high) if raw.flat[worst] > high else ("below", low)
+            low, high, end = (bound + self.offset for bound in (low, high, end))
             raise ConditionError(
-                f"target {value:.6g} of condition '{self.name}' is {beyond.flat[worst]:.4g} "
-                f"{side} the trained range, which ends at {end:.6g} (it is {low:.6g} to "
-                f"{high:.6g}); ask for a value in it, or for a quantile such as 'top 1%'"
+                f"target {value:.{digits}g} of condition '{self.name}' is "
+                f"{beyond.flat[worst]:.4g} {side} the trained range, which ends at "
+                f"{end:.{digits}g} (it is {low:.{digits}g} to {high:.{digits}g}, without rows that "
+                "are held out); ask for a value in it, or for a quantile such as 'top 1%'"
             )
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return {**asdict(self), "quantiles": list(self.quantiles), "labels": list(self.labels)}
+        """Plain values for a checkpoint, which says ``unseen`` and ``offset`` only where there are
+        any: others are those of earlier versions, byte for byte."""
+        plain = asdict(self)
+        for name in ("unseen", "offset"):
+            if not plain[name]:
+                del plain[name]
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Condition:
         """The condition that :meth:`to_plain` described."""
-        lists = {name: tuple(plain[name]) for name in ("quantiles", "labels")}
+        lists = {name: tuple(plain.get(name, ())) for name in ("quantiles", "labels", "unseen")}
         return cls(**{**plain, **lists})
+
+
+def labels_of(values: NDArray[Any]) -> tuple[str, ...]:
+    """The labels that are in ``values``, each once; none where these are numbers."""
+    if values.dtype.kind not in "USO":
+        return ()
+    return tuple(sorted({str(each) for each in values}))
+
+
+def is_constant(values: NDArray[np.float64]) -> bool:
+    """Whether numbers are the same but for rounding, which their own magnitude alone decides."""
+    return float(values.std()) <= SAME * float(np.abs(values).max())

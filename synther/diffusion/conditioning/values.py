@@ -6,6 +6,7 @@ say which source each row is from.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,13 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.datasets.episodes import known_ends
-from synther.diffusion.conditioning.condition import Condition, ConditionError
+from synther.diffusion.conditioning.condition import (
+    Condition,
+    ConditionError,
+    is_constant,
+    labels_of,
+)
 from synther.ranges import Share, checked
 from synther.suggestions import did_you_mean
 from synther.transitions import TransitionLayout, Transitions
 
 DISCOUNT = 0.99
 """Of returns, where nothing else is said."""
+FEW = 10
+"""A condition of many values of which the network can tell less than this apart is none."""
 
 
 class Values(NamedTuple):
@@ -30,40 +38,91 @@ class Values(NamedTuple):
         name: of the condition.
         values: of each row ``[N]``, numbers or labels.
         about: a sentence on what they are.
+        labels: all that there are in the data set, where these rows are a part of it.
     """
 
     name: str
     values: NDArray[Any]
     about: str
+    labels: tuple[str, ...] = ()
 
     def subset(self, rows: NDArray[Any]) -> Values:
-        """Those of some rows."""
-        return self._replace(values=self.values[rows])
+        """Those of some rows, which have the labels of all: which rows these are must not decide
+        how wide a network is."""
+        labels = self.labels or labels_of(self.values)
+        return self._replace(values=self.values[rows], labels=labels)
 
-    def condition(self) -> Condition:
+    def condition(self, before: Condition | None = None) -> Condition:
         """The condition whose values these are.
 
+        Args:
+            before: that of a model which training goes on from; its labels stay.
+
         Raises:
-            ConditionError: the same value everywhere, so that there is nothing to ask for.
+            ConditionError: the same value everywhere, or values that the network could not tell
+                apart, so that there is nothing to ask for; or another condition than ``before``.
         """
-        condition = Condition.of(self.name, self.values, self.about)
+        labels = self.labels if before is None else self._labels_of_model(before)
+        condition = Condition.of(self.name, self.values, self.about, labels).resolved()
+        if before is not None:  # what its weights have learnt, rows need not say again
+            unseen = tuple(each for each in condition.unseen if each in before.unseen)
+            condition = replace(condition, unseen=unseen)
         low, high = condition.quantiles[:1], condition.quantiles[-1:]
-        if len(condition.labels) == 1 or (low and low == high):
+        if len(condition.labels) - len(condition.unseen) == 1 or (low and low == high):
+            part = " that the model is trained with" if condition.unseen else ""
             raise ConditionError(
-                f"condition '{self.name}' is {self.values[0]} in every row, so that there is "
+                f"condition '{self.name}' is {self.values[0]} in every row{part}, so that there is "
                 "nothing to ask for"
             )
+        if not condition.labels:
+            self._require_apart(condition)
         return condition
+
+    def _labels_of_model(self, before: Condition) -> tuple[str, ...]:
+        own = self.labels or labels_of(self.values)
+        if bool(own) != bool(before.labels):
+            kinds = ("labels", "numbers") if own else ("numbers", "labels")
+            why = f": it is of {kinds[0]}, the model's of {kinds[1]}"
+        elif missing := [each for each in own if each not in before.labels]:
+            why = f": that has {', '.join(before.labels)}, and no {', '.join(missing)}"
+        else:
+            return before.labels
+        raise ConditionError(
+            f"condition '{self.name}' is not that of the present model, which a refit goes on "
+            f"from{why}; use fit for a new model"
+        )
+
+    def _require_apart(self, condition: Condition) -> None:
+        """Refuse numbers that are all but one number to the network, which sees float32."""
+        low, high = condition.quantiles[0], condition.quantiles[-1]
+        span = f"condition '{self.name}', whose values are {low:.12g} to {high:.12g}"
+        if is_constant(self.values.astype(np.float64)):
+            raise ConditionError(
+                f"{span}, differs by no more than rounding beside their size, so that there is "
+                "nothing to ask for; give values with an offset taken off, such as their mean"
+            )
+        seen = condition.encode(condition.raw(condition.quantiles))[:, 0].numpy()
+        different, told_apart = len(set(condition.quantiles)), len(np.unique(seen))
+        if not np.isfinite(seen).all():
+            raise ConditionError(
+                f"{span}, is beyond what the network's float32 holds; give values in another unit"
+            )
+        if told_apart == 1 or (told_apart < FEW and told_apart * FEW <= different):
+            raise ConditionError(
+                f"{span}, has a few values that lie so far from the others that these are one to "
+                f"the network: of {different} quantiles {told_apart} differ; give values with "
+                "those clipped, or rounded to what matters"
+            )
 
 
 def with_values(
-    rows: NDArray[np.float32], values: Values | None
+    rows: NDArray[np.float32], values: Values | None, before: Condition | None = None
 ) -> tuple[NDArray[np.float32], Condition | None]:
     """What a trainer takes: rows ``[N, D]``, where there is a condition with its columns after
-    those of the rows; and the condition."""
+    those of the rows; and the condition. ``before`` is as :meth:`Values.condition` has it."""
     if values is None:
         return rows, None
-    condition = values.condition()
+    condition = values.condition(before)
     return np.concatenate([rows, condition.raw(values.values).numpy()], axis=1), condition
 
 

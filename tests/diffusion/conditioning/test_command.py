@@ -67,3 +67,18 @@ def test_what_cannot_be_is_said_before_training(
         main(arguments(dataset, tmp_path / "run", *words))
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_a_label_that_reads_as_a_number_is_a_label(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, folder = tmp_path / "kind.npy", tmp_path / "run"
+    np.save(file, np.array(["1", "2"] * 100))
+    words = ("--condition", str(file), "--target")
+    short = ("Trainer.train_num_steps=4", "SimpleDiffusionGenerator.consistency='off'")
+    main(arguments(dataset, folder, *words, "2", gin=short))
+    asked = Transitions.load(folder / "samples.npz").metadata["generator"]["asked"]
+    assert asked["target"] == "2"
+    with pytest.raises(SystemExit):
+        main(arguments(dataset, tmp_path / "other", *words, "3", gin=short))
+    assert "has no label '3', it has 1, 2" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from synther.diffusion.conditioning.condition import LEVELS, Condition, ConditionError
+from synther.diffusion.conditioning.values import Values
 
 VALUES = np.random.default_rng(0).gamma(2.0, 3.0, size=4000) - 5
 
@@ -91,6 +92,58 @@ def test_a_target_beyond_the_trained_range_says_by_how_much(
 def test_what_cannot_be_asked_for(condition: Condition, target: object, message: str) -> None:
     with pytest.raises(ConditionError, match=message):
         condition.asked(target, 3)  # type: ignore[arg-type]
+
+
+def test_a_word_is_a_number_where_the_condition_is_one(condition: Condition) -> None:
+    labelled = Condition.of("source", np.array(["1", "2"]))
+    assert condition.meant("2") == 2.0
+    assert condition.meant("top 10%") == "top 10%"
+    assert labelled.meant("2") == "2"
+    assert labelled.asked(labelled.meant("2"), 1).tolist() == [[0, 1]]
+
+
+def test_a_label_that_no_row_had_is_not_asked_for() -> None:
+    condition = Condition.of("source", np.array(["a", "b", "a"]), labels=("a", "b", "c"))
+    assert condition.dim == 4
+    with pytest.raises(ConditionError, match="no row that the model is trained with has this"):
+        condition.asked("c", 2)
+    assert condition.asked(["a", "b"], 2).tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert Condition.from_plain(condition.to_plain()) == condition
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0.0, 1e-9), (1e8, 1.0), (-3e12, 1e6), (7.0, 1e-7)])
+def test_tiny_numbers_and_far_ones_are_told_apart(offset: float, scale: float) -> None:
+    values = offset + scale * np.random.default_rng(0).random(1000)
+    condition = Values("own", values, "").condition()
+    c = condition.encode(condition.raw(values))[:, 0].double().numpy()
+    assert len(np.unique(c)) > 900
+    np.testing.assert_allclose(c, (values - values.mean()) / values.std(), atol=1e-3)
+    asked = condition.asked("top 10%", 50)
+    assert (condition.encode(asked)[:, 0] > 1).all()
+    assert Condition.from_plain(condition.to_plain()) == condition
+    # What lies beyond the range is beyond it, however little that is beside the offset.
+    with pytest.raises(ConditionError, match="above the trained range"):
+        condition.asked(float(values.max() + 2 * scale), 3)
+
+
+def test_ordinary_numbers_keep_their_bits(condition: Condition) -> None:
+    assert Values("return", VALUES, "what followed").condition() == condition
+    assert "offset" not in condition.to_plain()
+    assert "unseen" not in condition.to_plain()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (1.0 + 1e-12 * VALUES, "no more than rounding beside their size"),
+        (np.append(VALUES, 1e15), r"of \d+ quantiles \d differ; give values with those clipped"),
+        (1e60 * VALUES, "beyond what the network's float32 holds"),
+        (np.zeros(9), "in every row"),
+    ],
+)
+def test_numbers_that_are_one_to_the_network_are_refused(values: np.ndarray, message: str) -> None:
+    with pytest.raises(ConditionError, match=message):
+        Values("own", values, "").condition()
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,22 @@ def test_given_values_have_one_for_each_row(tmp_path: Path) -> None:
         named_values(data, str(tmp_path / "missing.npy"))
     with pytest.raises(ConditionError, match=r"'own' is 2\.0 in every row"):
         values_of("own", data, given=np.full(6, 2.0)).condition()
+
+
+def test_a_part_of_the_rows_has_the_labels_of_all() -> None:
+    values = values_of("source", episodes([6], ["terminal"]), given=np.array([*"aabbcb"]))
+    part = values.subset(np.array([0, 1, 2, 5]))
+    condition = part.condition()
+    assert condition.labels == ("a", "b", "c")
+    assert condition.unseen == ("c",)
+    with pytest.raises(ConditionError, match="in every row that the model is trained with"):
+        values.subset(np.array([0, 1])).condition()
+    # A model that goes on keeps its labels, and knows what it has learnt before.
+    whole = values.condition()
+    assert part.condition(whole) == whole
+    assert part.condition(condition) == condition
+    assert values.condition(condition) == whole
+    assert values.subset(np.array([0, 1])).condition(whole) == whole
+    other = values_of("source", episodes([2], ["terminal"]), given=np.array(["a", "d"]))
+    with pytest.raises(ConditionError, match="that has a, b, c, and no d; use fit for a new model"):
+        other.condition(whole)
