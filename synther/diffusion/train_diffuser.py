@@ -163,6 +163,8 @@ def _train(
         "precision": trainer.training_step.precision,
         "gin": gin.config_str(),
     }
+    if values is not None:  # gin's settings name the file that they are in, and not what it holds
+        settings["condition"] = f"{values.name}, whose values have the digest {values.digest()}"
     claimed = RunFolder(
         folder,
         "run.json",
@@ -170,7 +172,7 @@ def _train(
         own=(*OWN, *map(escape, {args.save_file_name, *sample_files(folder)})),
         lengths=("Trainer.train_num_steps",),
         steps_of=lambda value: STEPS if value == "not set" else whole_number(value),
-        younger=("data", "precision"),
+        younger=("data", "precision", "condition"),
     )
     if args.resume and processes.is_first:
         claimed.require_same()

@@ -14,6 +14,7 @@ import gin
 import numpy as np
 from numpy.typing import NDArray
 
+from synther.datasets.digest import hash_of
 from synther.datasets.episodes import known_ends
 from synther.diffusion.conditioning.condition import (
     Condition,
@@ -77,6 +78,10 @@ class Values(NamedTuple):
         if not condition.labels:
             self._require_apart(condition)
         return condition
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of a SHA-256 over the values."""
+        return hash_of({self.name: self.values})[:16]
 
     def _labels_of_model(self, before: Condition) -> tuple[str, ...]:
         own = self.labels or labels_of(self.values)

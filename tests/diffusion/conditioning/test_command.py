@@ -1,5 +1,6 @@
 """``train_diffuser.py`` asked for a condition."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 
 from synther.diffusion.model_io import load_model
 from synther.diffusion.train_diffuser import main
+from synther.files import checkpoint
 from synther.transitions import Transitions
 from tests.diffusion.test_train_diffuser import arguments
 
 from .test_values import episodes
+
+SHORT = ("--no_save_samples",)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,28 @@ def test_what_cannot_be_is_said_before_training(
         main(arguments(dataset, tmp_path / "run", *words))
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_other_values_in_the_file_of_the_condition_are_not_resumed(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of an earlier version, which kept no digest of them, can be resumed as before."""
+    file, folder = tmp_path / "own.npy", tmp_path / "run"
+    np.save(file, np.linspace(0, 1, 200))
+    words = (*SHORT, "--condition", str(file))
+    main(arguments(dataset, folder, *words, gin=("Trainer.train_num_steps=4",)))
+    longer = arguments(dataset, folder, *words, "--resume", gin=("Trainer.train_num_steps=6",))
+    np.save(file, np.linspace(1000, 2000, 200))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(longer)
+    message = " ".join(capsys.readouterr().err.split())
+    assert "condition: then own, whose values have the digest" in message
+    settings = json.loads((folder / "run.json").read_text())
+    del settings["condition"]
+    (folder / "run.json").write_text(json.dumps(settings))
+    main(longer)
+    assert list(checkpoint.steps(folder, "model"))[-1] == 6
 
 
 def test_a_label_that_reads_as_a_number_is_a_label(

@@ -109,3 +109,10 @@ def test_a_part_of_the_rows_has_the_labels_of_all() -> None:
     other = values_of("source", episodes([2], ["terminal"]), given=np.array(["a", "d"]))
     with pytest.raises(ConditionError, match="that has a, b, c, and no d; use fit for a new model"):
         other.condition(whole)
+
+
+def test_other_values_have_another_digest() -> None:
+    data = episodes([6], ["terminal"])
+    for one, other in ((np.arange(6.0), np.arange(6.0) + 1), (np.array([*"abcabc"]), [*"abcabb"])):
+        digests = {values_of("own", data, given=given).digest() for given in (one, other, one)}
+        assert len(digests) == 2
