@@ -9,21 +9,24 @@ import pytest
 import torch
 
 import synther
+from synther.datasets import DatasetNotFoundError
 from synther.diffusion.conditioning.values import return_to_go
 from synther.diffusion.generation.consistency import ConsistentRows
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import ConditionError, UpsampleConfig, Upsampler
+from synther.upsampling.learning import Round, parts_of
 from tests.data import random_transitions
 from tests.diffusion.conditioning.test_values import episodes
 from tests.test_upsample import TINY, assert_equal
 
 pytestmark = pytest.mark.filterwarnings("ignore::synther.upsampling.verdict.FidelityWarning")
 OPTIONS = {"config": TINY, "device": "cpu", "seed": 3}
+REAL = episodes([60, 80, 70, 90], ["terminal", "timeout", "terminal", "timeout"])
 
 
 @pytest.fixture(scope="module")
 def data() -> Transitions:
-    return episodes([60, 80, 70, 90], ["terminal", "timeout", "terminal", "timeout"])
+    return REAL
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,26 @@ def test_a_model_without_a_condition_is_what_it_was(data: Transitions) -> None:
         ({"condition": "reward", "target": 1e6}, ConditionError, "above the trained range"),
         ({"values": np.zeros(300)}, ConditionError, "config names no condition"),
         ({"guidance": 2.0}, ConditionError, "no target to guide to"),
+        ({"around": "/nowhere/missing.npz"}, DatasetNotFoundError, "missing"),
+        ({"around": random_transitions(20)}, TransitionError, "around: .* has 3 observation and 2"),
+        ({"around": REAL.subset(slice(0, 0))}, TransitionError, "around: .* has no rows"),
+        ({"around": REAL, "noise": 0}, ValueError, "noise is 0, expected more than 0"),
+        ({"around": REAL, "guidance": 2.0}, ConditionError, "no target to guide to"),
+        (
+            {"around": REAL, "guidance": 2.0, "condition": "source", "values": [*"ab"] * 150},
+            ConditionError,
+            "no target to guide to",
+        ),
+        (
+            {"around": REAL.subset(np.arange(300)[::-1]), "condition": "return"},
+            TransitionError,
+            "do not lie in the order of their episodes",
+        ),
+        (
+            {"around": REAL.subset(slice(20)), "condition": "own", "values": np.arange(300)},
+            ConditionError,
+            "around has 20 rows, and values are those of the 300 rows of the data",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for_is_said_before_training(
@@ -109,6 +132,43 @@ def test_what_cannot_be_asked_for_is_said_before_training(
     monkeypatch.setattr("synther.upsampling.learning.train", lambda *_: pytest.fail("trained"))
     with pytest.raises(error, match=message):
         synther.upsample(data, 3, **OPTIONS, **options)
+
+
+def test_what_only_held_out_rows_have_is_not_asked_for(data: Transitions, monkeypatch) -> None:
+    """A number or a label that the model does not see: which rows these are is known before."""
+    upsampler = Upsampler({**TINY, "condition": "own"}, device="cpu", seed=3)
+    config = upsampler._config_for(data)
+    parts = parts_of(data, config, Round(3, 0))
+    numbers, labels = np.arange(300.0), np.array(["a", "b"] * 150)
+    numbers[parts.apart[0]], labels[parts.apart[0]] = 1000.0, "c"
+    with monkeypatch.context() as patch:
+        patch.setattr("synther.upsampling.learning.train", lambda *_: pytest.fail("trained"))
+        for values, target, message in (
+            (numbers, 1000.0, "above the trained range.*without rows that are held out"),
+            (labels, "c", "no row that the model is trained with has this label.*ask for a, b"),
+        ):
+            with pytest.raises(ConditionError, match=message):
+                synther.upsample(data, 3, condition="own", target=target, values=values, **OPTIONS)
+    # The second split has other rows, and its rounds go on with the labels of the first.
+    upsampler.fit(data, labels)
+    with pytest.raises(ConditionError, match="no row that the model is trained with"):
+        upsampler.sample(3, target="c")
+    second = parts_of(data, config, Round(3, 1))
+    assert parts.apart[0] in second.kept
+    upsampler.refit(data, 3, values=labels)
+    assert len(upsampler.sample(3, target="c")) == 3
+    labels[labels == "c"] = "a"
+    upsampler.refit(data, 3, values=labels)
+    assert len(upsampler.sample(3, target="c")) == 3
+    with pytest.raises(ConditionError, match="and no d; use fit for a new model"):
+        upsampler.refit(data, 3, values=np.where(labels == "b", "d", labels))
+
+
+def test_rows_to_begin_at_are_some(fitted: Upsampler, data: Transitions) -> None:
+    with pytest.raises(TransitionError, match="has no rows, and samples begin at some"):
+        fitted.around(data.subset(slice(0, 0)), 5)
+    with pytest.raises(ValueError, match="noise is 0"):
+        fitted.around(data, 5, 0)
 
 
 def test_returns_of_rows_without_order() -> None:

@@ -7,9 +7,10 @@ from numpy.typing import ArrayLike
 from synther.datasets import as_transitions
 from synther.diffusion.conditioning.around import NOISE
 from synther.diffusion.conditioning.condition import ConditionError, Target
-from synther.ranges import Count, Finite, Seed, Share, checked
-from synther.transitions import Transitions
+from synther.ranges import Count, Finite, PositiveShare, Seed, checked
+from synther.transitions import TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig, with_condition
+from synther.upsampling.model import require_rows_of
 from synther.upsampling.upsampler import Config, Upsampler
 from synther.upsampling.verdict import FidelityWarning, Verdict
 
@@ -36,7 +37,7 @@ def upsample(
     guidance: Finite | None = None,
     values: Any = None,
     around: Any = None,
-    noise: Share = NOISE,
+    noise: PositiveShare = NOISE,
     action_low: ArrayLike | None = None,
     action_high: ArrayLike | None = None,
 ) -> Transitions:
@@ -56,8 +57,9 @@ def upsample(
         condition: what samples are asked for by: ``return``, ``reward``, a column such as
             ``observations[3]``, or another name with ``values``; over that of ``config``.
         target, guidance: what they are asked for, and how strongly: see :meth:`Upsampler.sample`.
-        around: real rows that samples begin at, such as the data; without a ``target`` each is then
-            asked for 1.3 times its row's own value of the condition, 0.7 times a negative one.
+        around: real rows that samples begin at, such as the data, of the same columns; without a
+            ``target`` each is then asked for 1.3 times its row's own value of the condition, 0.7
+            times a negative one. Where ``values`` are given, these are then the rows of the data.
         noise: how far from those rows, as a share of the schedule: see :meth:`Upsampler.around`.
         values: of the condition, a number or a label for each row; see :meth:`Upsampler.fit`.
         action_low, action_high: the environment's lowest and highest action in the units of the
@@ -69,10 +71,12 @@ def upsample(
         where nobody knows these, in [-1, 1], or, where the data leave it, in the range of the data.
 
     Raises:
-        TransitionError: data that cannot be used; the message says what is wrong and where.
-        ConditionError: a condition that is not known or has no target, or a target out of the range
-            of the data.
-        TypeError, ValueError: another argument that cannot be.
+        TransitionError: data, or rows to begin at, that cannot be used; the message says what is
+            wrong and where.
+        ConditionError: a condition that is not known or has no target, a target out of the range
+            of the rows that the model is trained with, or guidance to nothing.
+        TypeError, ValueError: another argument that cannot be. All of these come before the minutes
+            of training.
 
     Warns:
         FidelityWarning: the samples are not to be trusted.
@@ -85,10 +89,45 @@ def upsample(
         config, device=device, seed=seed, action_low=action_low, action_high=action_high
     )
     data = as_transitions(data)
-    if target is not None:  # before the minutes of training
-        upsampler.values_of(data, values).condition().asked(target, num_samples)
+    if target is not None or around is not None:
+        around = None if around is None else as_transitions(around)
+        _require_wanted(upsampler, data, num_samples, target, guidance, values, around)
     upsampler.fit(data, values)
     wanted: Any = target
     if around is not None:
         wanted = upsampler.around(around, num_samples, noise, target, values)
     return upsampler.sample(num_samples, target=wanted, guidance=guidance)
+
+
+def _require_wanted(
+    upsampler: Upsampler,
+    data: Transitions,
+    num_samples: int,
+    target: Target | None,
+    guidance: float | None,
+    values: Any,
+    around: Transitions | None,
+) -> None:
+    """Refuse, before the minutes of training, what could not be sampled after them."""
+    condition = upsampler.condition_of(data, values)
+    if target is not None and condition is not None:
+        condition.asked(target, num_samples)
+    if around is None:
+        return
+    require_rows_of(TransitionLayout.of(data), around)
+    if target is not None:
+        return
+    if condition is None or condition.labels:
+        if guidance not in (None, 0, 1):
+            raise ConditionError(
+                f"guidance is {guidance}, and there is no target to guide to: samples around rows "
+                "have one where target or a condition of numbers is given"
+            )
+    elif values is not None and len(around) != len(data):
+        raise ConditionError(
+            f"around has {len(around)} rows, and values are those of the {len(data)} rows of the "
+            "data: begin at the data, give a target, or use Upsampler.around, which takes values "
+            "of its own"
+        )
+    else:
+        upsampler.values_of(around, values)

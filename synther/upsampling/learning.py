@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from synther.diffusion.conditioning.values import Values
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
@@ -39,6 +40,29 @@ class Round(NamedTuple):
         return seed_of(self.seed, use, self.number)
 
 
+class Parts(NamedTuple):
+    """How the rows of a round are split.
+
+    Args:
+        share: of the rows that are held out.
+        seed: of the choice.
+        kept, apart: the numbers of the rows to train on, and of those held out.
+    """
+
+    share: float
+    seed: int
+    kept: NDArray[np.int64]
+    apart: NDArray[np.int64]
+
+
+def parts_of(transitions: Transitions, config: UpsampleConfig, round_: Round) -> Parts:
+    """The parts of ``transitions`` in a round, which are known before it."""
+    share = max(config.held_out, MIN_HELD_OUT / len(transitions))
+    share = min(share, HELD_OUT_ROWS / len(transitions))
+    seed = round_.seed_of("split")
+    return Parts(share, seed, *transitions.split_rows(share, seed))
+
+
 def learn(
     transitions: Transitions,
     layout: TransitionLayout,
@@ -55,10 +79,7 @@ def learn(
         device: where the model and its regressions are trained, and stay.
         values: of the condition that ``config`` names, one for each of ``transitions``.
     """
-    share = max(config.held_out, MIN_HELD_OUT / len(transitions))
-    share = min(share, HELD_OUT_ROWS / len(transitions))
-    split_seed = round_.seed_of("split")
-    kept, apart = transitions.split_rows(share, split_seed)
+    share, split_seed, kept, apart = parts_of(transitions, config, round_)
     training, held_out = transitions.subset(kept), transitions.subset(apart)
     # A model that goes on may have learnt any row before.
     fresh = start is None

@@ -24,7 +24,7 @@ from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.diffusion.successors import TransitionEnsemble, stored
 from synther.diffusion.training.trainer import Trainer
 from synther.runs import runtime
-from synther.transitions import TransitionLayout, Transitions
+from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig
 
 
@@ -43,7 +43,8 @@ def train(
         start: a model whose weights training goes on from; its normaliser is fitted again.
         values: of the condition that ``config`` names, one for each transition.
     """
-    rows, condition = with_values(layout.pack(transitions), values)
+    before = start.condition if start else None
+    rows, condition = with_values(layout.pack(transitions), values, before)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = _new_model(rows[:, : layout.row_dim], layout, config, condition)
@@ -126,6 +127,7 @@ class FittedModel:
         other. Without ``target`` they are asked for more than the rows' own ``values``, where these
         are given.
         """
+        require_rows_of(self.layout, real)
         order = np.random.default_rng(seed % 2**32)
         rounds = -(-num_samples // len(real))
         drawn = [order.permutation(len(real)) for _ in range(rounds)]
@@ -202,6 +204,24 @@ class FittedModel:
             config=UpsampleConfig(**fitted.pop("config")),
             **fitted,
             ensemble=stored.ensemble_in(payload, device),
+        )
+
+
+def require_rows_of(layout: TransitionLayout, real: Transitions) -> None:
+    """Refuse rows that samples of a model of ``layout`` cannot begin at.
+
+    Raises:
+        TransitionError: there are none, or they have other columns than the model.
+    """
+    if not len(real):
+        raise TransitionError(
+            f"around: {real.source} has no rows, and samples begin at some; give one or more"
+        )
+    found, own = ((d.observation_dim, d.action_dim) for d in (real, layout))
+    if found != own:
+        raise TransitionError(
+            f"around: {real.source} has {found[0]} observation and {found[1]} action columns, the "
+            f"data of the model {own[0]} and {own[1]}; give rows of the same columns"
         )
 
 

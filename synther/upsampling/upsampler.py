@@ -17,17 +17,17 @@ from tqdm.auto import tqdm
 
 from synther.datasets import as_transitions, with_action_bounds
 from synther.diffusion.conditioning.around import NOISE, Around
-from synther.diffusion.conditioning.condition import ConditionError, Target
+from synther.diffusion.conditioning.condition import Condition, ConditionError, Target
 from synther.diffusion.conditioning.policy import STRENGTH, Policy
 from synther.diffusion.conditioning.values import Values, values_of
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
-from synther.ranges import Count, Finite, NotNegative, Seed, Share, checked
+from synther.ranges import Count, Finite, NotNegative, PositiveShare, Seed, checked
 from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import MIN_ROWS, UpsampleConfig, resolve_config
-from synther.upsampling.learning import Round, enough, learn, seed_of
+from synther.upsampling.learning import Round, enough, learn, parts_of, seed_of
 from synther.upsampling.model import FittedModel
 from synther.upsampling.verdict import FidelityWarning, Verdict
 
@@ -104,11 +104,12 @@ class Upsampler:
         Args:
             data: of the same columns as before.
             steps: of training; None takes a quarter of those of a fit.
-            values: as :meth:`fit` has them.
+            values: as :meth:`fit` has them; of labels, those that the model has.
 
         Raises:
             RuntimeError: nothing was fitted yet.
-            TransitionError: other columns, and as :func:`synther.upsample`.
+            TransitionError, ConditionError: other columns, another condition, and as
+                :func:`synther.upsample`.
         """
         before = self._require_fitted()
         transitions = self._checked(data)
@@ -191,12 +192,28 @@ class Upsampler:
             )
         return values_of(config.condition, transitions, given=given, discount=config.discount)
 
+    def condition_of(self, transitions: Transitions, given: Any = None) -> Condition | None:
+        """The condition that :meth:`fit` would learn from these rows: that of the rows among them
+        which are not held out. It says before the minutes of training what may be asked for; None
+        where neither config nor ``given`` say of one.
+
+        Raises:
+            ConditionError: as :meth:`values_of`, or there would be nothing to ask for.
+        """
+        config = self._config_for(transitions)
+        if not config.condition and given is None:
+            return None
+        values = self.values_of(transitions, given)
+        values.condition()  # which numbers rows as the caller does
+        parts = parts_of(enough(transitions), config, Round(self.seed, self._rounds))
+        return values.subset(parts.kept).condition()
+
     @checked
     def around(
         self,
         real: Any,
         num_samples: Count,
-        noise: Share = NOISE,
+        noise: PositiveShare = NOISE,
         target: Target | None = None,
         values: Any = None,
     ) -> Around:
@@ -210,6 +227,11 @@ class Upsampler:
             target: what they are asked for; None, of a model with a condition: 1.3 times the row's
                 own value, 0.7 times where it is negative, at most what the model has seen.
             values: of the condition in ``real``, where its name does not say them.
+
+        Raises:
+            RuntimeError: nothing was fitted yet.
+            TransitionError: no rows, or other columns than the model's.
+            ConditionError: values that cannot be those of ``real``.
         """
         fitted = self._require_fitted()
         transitions = as_transitions(real)
@@ -289,12 +311,12 @@ class Upsampler:
         values = None
         if config.condition or given is not None:
             values = self.values_of(transitions, given)
-            labels = values.condition().labels
-            if start and (start.condition is None or start.condition.labels != labels):
+            if start and start.condition is None:
                 raise ConditionError(
-                    f"condition '{config.condition}' is not that of the present model, which a "
-                    "refit goes on from; use fit for a new model"
+                    f"condition '{config.condition}' is not that of the present model, which has "
+                    "none and which a refit goes on from; use fit for a new model"
                 )
+            values.condition(start.condition if start else None)
         device = runtime.resolve_device(self.device)
         this_round = Round(self.seed, self._rounds)
         self._fitted, self.verdict = learn(
