@@ -17,13 +17,20 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from synther.datasets import as_transitions
-from synther.integrations.sb3_buffer import SynthERReplayBuffer
+from synther.diffusion.conditioning.condition import Condition
+from synther.diffusion.conditioning.values import values_of
+from synther.integrations.sb3_buffer import SynthERReplayBuffer, by_environment
 from synther.ranges import Count, CountFrom0, Finite, Seed, checked
-from synther.upsampling import Upsampler
-from synther.upsampling.config import MIN_ROWS, with_condition
+from synther.transitions import TransitionError, Transitions
+from synther.upsampling import ConditionError, UpsampleConfig, Upsampler
+from synther.upsampling.config import MIN_ROWS, resolve_config, with_condition
 from synther.upsampling.upsampler import Config
 
 if TYPE_CHECKING:
@@ -57,12 +64,15 @@ class SynthERCallback(BaseCallback):
             steps. Once, where the first true terminal comes after the first refill, it is from
             scratch all the same: the model gets a column for it.
         target, guidance: what the rows are asked for, and how strongly, where ``config`` names a
-            condition, such as ``return``: see :meth:`synther.Upsampler.sample`.
+            condition, such as ``return``: see :meth:`synther.Upsampler.sample`. A refill whose real
+            rows cannot be asked for it yet, such as for a reward that none of them has reached,
+            warns, and has rows as they come.
         verbose: as callbacks of Stable-Baselines3 have it.
 
     Raises:
-        ValueError: less than one step or sample; at the start of training, a model without a
-            ``SynthERReplayBuffer``.
+        ValueError: less than one step or sample, or a target that no condition can have; at the
+            start of training, a model without a ``SynthERReplayBuffer``, or a condition that its
+            rows do not have.
     """
 
     @checked
@@ -82,6 +92,9 @@ class SynthERCallback(BaseCallback):
         super().__init__(verbose)
         # What cannot be shows now, not after N steps.
         Upsampler(with_condition(config, None, target, guidance), device=device)
+        self._condition = resolve_config(config, MIN_ROWS, torch.device("cpu")).condition
+        if isinstance(target, str):  # conditions of a buffer are numbers
+            Condition.of(self._condition, np.array([0.0, 1.0])).asked(target, 1)
         self.retrain_every, self.num_samples = retrain_every, num_samples
         self.config, self.device, self.seed = config, device, seed
         self.warm_start, self.target, self.guidance = warm_start, target, guidance
@@ -99,6 +112,7 @@ class SynthERCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         buffer = self._buffer()
+        self._require_condition(buffer)
         buffer._has_callback = True
         self._set_due()
         total, begins = self.locals["total_timesteps"], getattr(self.model, "learning_starts", 0)
@@ -117,6 +131,18 @@ class SynthERCallback(BaseCallback):
                 f"n_steps is {n_steps} and has no effect with a SynthERReplayBuffer: "
                 "returns are of one step"
             )
+
+    def _require_condition(self, buffer: SynthERReplayBuffer) -> None:
+        """Refuse a condition that the rows of the buffer cannot have, at the first refill or
+        later; whether they have it by then is another matter."""
+        if not self._condition:
+            return
+        state = np.zeros((1, buffer.observations.shape[-1]), np.float32)
+        action, nothing = np.zeros((1, buffer.action_dim), np.float32), np.zeros(1, np.float32)
+        try:
+            values_of(self._condition, Transitions(state, action, nothing, state, nothing))
+        except ConditionError as error:
+            raise ConditionError(f"SynthERCallback: {error}; a buffer has none") from error
 
     def _on_training_end(self) -> None:
         buffer = self._buffer()
@@ -146,16 +172,10 @@ class SynthERCallback(BaseCallback):
     def _refill(self, buffer: SynthERReplayBuffer) -> None:
         started = time.perf_counter()
         rows = as_transitions(buffer)
-        if self.warm_start and buffer.upsampler is not None and buffer.upsampler.can_refit(rows):
-            buffer.upsampler.refit(rows)
-        else:
-            # The step is part of the seed: rounds differ, and those of a loaded model are the same.
-            seed = self.seed + self.model.num_timesteps
-            upsampler = Upsampler(self.config, device=self.device, seed=seed)
-            buffer.upsampler = upsampler.fit(rows)
-        buffer.fill(
-            buffer.upsampler.sample(self.num_samples, target=self.target, guidance=self.guidance)
-        )
+        if self._condition == "return" and buffer.n_envs > 1:
+            rows = by_environment(buffer, rows)
+        buffer.upsampler = self._learnt(buffer, rows)
+        buffer.fill(self._samples(buffer.upsampler))
         verdict = buffer.upsampler.verdict
         assert verdict is not None
         numbers = {
@@ -167,3 +187,41 @@ class SynthERCallback(BaseCallback):
         }
         for name, number in numbers.items():
             self.logger.record(f"synther/{name}", number)
+
+    def _learnt(self, buffer: SynthERReplayBuffer, rows: Transitions) -> Upsampler:
+        """A model of the rows, with the condition if they have it by now."""
+        try:
+            return self._trained(buffer, rows, self.config)
+        except (ConditionError, TransitionError) as error:
+            if not self._condition:
+                raise
+            self._warn_as_they_come(error)
+        if isinstance(self.config, UpsampleConfig):
+            return self._trained(buffer, rows, replace(self.config, condition=""))
+        return self._trained(buffer, rows, {**(self.config or {}), "condition": ""})
+
+    def _trained(self, buffer: SynthERReplayBuffer, rows: Transitions, config: Config) -> Upsampler:
+        before = buffer.upsampler
+        if self.warm_start and before is not None and before.can_refit(rows):
+            known, wanted = before.config, resolve_config(config, len(rows), torch.device("cpu"))
+            if known is not None and known.condition == wanted.condition:
+                return before.refit(rows)
+        # The step is part of the seed: rounds differ, and those of a loaded model are the same.
+        seed = self.seed + self.model.num_timesteps
+        return Upsampler(config, device=self.device, seed=seed).fit(rows)
+
+    def _samples(self, upsampler: Upsampler) -> Transitions:
+        config = upsampler.config
+        if config is not None and config.condition:
+            try:
+                return upsampler.sample(
+                    self.num_samples, target=self.target, guidance=self.guidance
+                )
+            except ConditionError as error:  # such as a return that no episode has reached yet
+                self._warn_as_they_come(error)
+        return upsampler.sample(self.num_samples)
+
+    def _warn_as_they_come(self, error: ValueError) -> None:
+        self._warn(
+            f"step {self.model.num_timesteps}: {error}; the rows of this refill are as they come"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,17 @@ def _in_unit_actions(transitions: Transitions) -> Transitions:
             "their units with synther.datasets.with_action_bounds(transitions, low=..., high=...)"
         )
     return transitions
+
+
+def by_environment(buffer: ReplayBuffer, rows: Transitions) -> Transitions:
+    """The rows of a buffer of several environments, which take turns in it, as the steps of one
+    environment after those of another: only so do they lie in the order of their episodes."""
+    steps = len(rows) // buffer.n_envs
+    stored = (buffer.pos - steps + np.arange(steps)) % buffer.buffer_size  # the oldest first
+    ends = buffer.dones[stored] > 0
+    ends[-1:] = True  # what follows there is of another environment
+    order = np.arange(len(rows)).reshape(steps, buffer.n_envs).T.reshape(-1)
+    return replace(rows.subset(order), timeouts=ends.T.reshape(-1))
 
 
 class SynthERReplayBuffer(ReplayBuffer):

@@ -22,7 +22,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from synther.datasets import as_transitions
+from synther.diffusion.conditioning.values import return_to_go
 from synther.integrations.sb3 import SynthERCallback, SynthERReplayBuffer
+from synther.integrations.sb3_buffer import by_environment
 from synther.transitions import TransitionError
 from synther.upsampling import Upsampler
 from tests.data import random_transitions
@@ -390,3 +392,66 @@ def test_rows_in_other_units_are_brought_into_those_of_the_buffer() -> None:
         target.fill(replace(own, metadata={}))
     add_steps(target, 10)
     assert as_transitions(target).metadata["action_low"] == [-1, -1]
+
+
+def test_returns_of_several_environments_are_those_of_each() -> None:
+    """Their rows take turns in the buffer, past its end as well."""
+    real = ReplayBuffer(100, OBSERVATIONS, ACTIONS, "cpu", n_envs=2)
+    walks = np.random.default_rng(0).normal(size=(71, 2, 3)).astype(np.float32)
+    for step in range(70):
+        done = np.array([step % 5 == 4, step % 7 == 6])
+        infos = [{"TimeLimit.truncated": bool(step % 2)}] * 2
+        after = np.where(done[:, None], 9, walks[step + 1])
+        real.add(walks[step], after, np.zeros((2, 2)), np.full(2, 1.0), done, infos)
+    rows = by_environment(real, as_transitions(real))
+    np.testing.assert_array_equal(rows.observations[:50], walks[20:70, 0])
+    np.testing.assert_array_equal(rows.observations[50:], walks[20:70, 1])
+    expected = [5 - step % 5 for step in range(20, 70)]
+    expected += [min(7 - step % 7, 70 - step) for step in range(20, 70)]
+    np.testing.assert_array_equal(return_to_go(rows, 1.0), expected)
+
+
+def test_a_return_is_asked_of_several_environments() -> None:
+    config = {**TINY, "condition": "return"}
+    asked = SynthERCallback(220, 50, config=config, device="cpu", target="top 10%")
+    model = agent(env=environment(2), learning_starts=190)
+    assert not warned(model, 220, callback=asked)
+    assert model.replay_buffer.upsampler._fitted.model.condition.name == "return"
+
+
+class Barren(Drift):
+    """Gives its first reward at the 300th step of its life."""
+
+    life = 0
+
+    def step(self, action: Any) -> Any:
+        Barren.life += 1
+        after, _, *rest = super().step(action)
+        return after, float(Barren.life > 300), *rest
+
+
+def test_what_the_buffer_has_not_seen_yet_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First no reward at all, then none like that: learn goes on, with rows as they come."""
+    monkeypatch.setattr(Barren, "life", 0)
+    config = {**TINY, "condition": "reward"}
+    options = {"config": config, "device": "cpu", "warm_start": True, "guidance": 2.0}
+    model = agent(env=DummyVecEnv([lambda: TimeLimit(Barren(), 20)]), learning_starts=190)
+    (none,) = warned(model, 220, callback=SynthERCallback(210, 50, target=1.0, **options))
+    assert "step 210: condition 'reward' is 0.0 in every row" in none
+    assert "the rows of this refill are as they come" in none
+    assert model.replay_buffer.synthetic_rows == 50
+    more = {"reset_num_timesteps": False}
+    (far,) = warned(model, 210, callback=SynthERCallback(210, 60, target=5.0, **options), **more)
+    assert "step 420: target 5 of condition 'reward' is 4 above the trained range" in far
+    assert model.replay_buffer.synthetic_rows == 60
+    known = SynthERCallback(210, 70, target=1.0, **options)
+    assert not warned(model, 210, callback=known, **more)
+    assert model.replay_buffer.synthetic_rows == 70
+
+
+def test_a_condition_that_no_buffer_has_is_refused_at_the_start() -> None:
+    with pytest.raises(ValueError, match="target 'best' of condition 'reward': expected a number"):
+        SynthERCallback(config={**TINY, "condition": "reward"}, target="best")
+    config = {**TINY, "condition": "rewrad"}
+    with pytest.raises(ValueError, match="no condition 'rewrad'; did you mean reward"):
+        agent().learn(10, callback=SynthERCallback(config=config, target=1.0, device="cpu"))
