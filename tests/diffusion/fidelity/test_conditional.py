@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from synther.diffusion.fidelity.conditional import Conditional, ConditionalColumn, conditional
 from synther.transitions import Transitions
@@ -108,6 +109,7 @@ def test_a_simple_law_of_the_actions_alone() -> None:
         def __init__(self) -> None:
             self.column_names = ["next_observations[0]", "rewards", "terminals"]
             self.smooth, self.noisy = [0], []
+            self.values = torch.zeros(2, 3)
 
         def columns_of(self, kind: str) -> list[int]:
             return []
