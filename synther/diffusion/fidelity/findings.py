@@ -15,6 +15,7 @@ from synther.diffusion.fidelity.novelty import Novelty
 from synther.diffusion.fidelity.regions import Regions
 from synther.diffusion.fidelity.report import Fidelity
 from synther.diffusion.fidelity.two_sample import TwoSample
+from synther.diffusion.norm.column_kinds import ROWS_A_VALUE
 
 # Mean and standard deviation of Kolmogorov's distribution, that of the statistic times
 # sqrt(n m / (n + m)) where both samples come from one law.
@@ -167,7 +168,9 @@ def unseen_values(columns: Sequence[DiscreteColumn], real_rows: int, rows: int) 
 
     def limit(column: DiscreteColumn) -> float:
         expected = round(column.chance * real_rows)
-        if not expected:  # each value comes back, and so there are no others
+        rarest = min(value.real for value in column.values)
+        open_ended = len(column.values) > 2 and rarest < ROWS_A_VALUE
+        if not expected and not open_ended:  # each value comes back, and so there are no others
             return limits.UNSEEN_TOLERANCE
         return limits.shares(expected, real_rows, rows, len(chosen))[1] + limits.UNSEEN_TOLERANCE
 

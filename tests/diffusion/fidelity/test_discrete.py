@@ -3,6 +3,7 @@
 import numpy as np
 
 from synther.diffusion.fidelity.discrete import Value, discrete_columns
+from synther.diffusion.fidelity.findings import unseen_values
 from synther.diffusion.norm.column_kinds import Column, kind_of
 
 
@@ -57,3 +58,20 @@ def test_values_are_few_where_model_space_says_so() -> None:
         real = (np.arange(rows) % values).astype(np.float32)[:, None]
         kinds = [each.kind for each in discrete_columns(real, real + 0.5, ["a"])]
         assert ("few" in kinds) == few == (kind_of(Column.of(real[:, 0]), 256) == "discrete")
+
+
+def test_a_count_with_a_tail_has_values_that_no_real_row_shows() -> None:
+    """Of these 2 500 real rows none has a value of its own, and others have further values."""
+    counts = np.random.default_rng(48).poisson(30, (7500, 1)).clip(14, 50)
+    real, others = np.split(counts.astype(np.float32), [2500])
+    real = real[(real > 15) & (real < 49)][:, None]
+    (column,) = discrete_columns(real, others, ["a"])
+    assert column.chance < 0.0004 < 0.001 < column.unseen / len(others)
+    found = unseen_values([column], len(real), len(others))
+    assert found is not None
+    assert found.passed
+    flag = (others > 30).astype(np.float32)
+    wrong = np.where(np.arange(len(flag)) < 10, 0.5, flag[:, 0])[:, None]
+    found = unseen_values(discrete_columns(flag, wrong, ["a"]), len(flag), len(flag))
+    assert found is not None
+    assert not found.passed
