@@ -10,7 +10,6 @@ import torch
 
 from synther.learning.learner import Dims
 from synther.learning.replay import Batch, RowBuffer, sample_mixed
-from synther.learning.sources import rows_of_share
 from synther.online.redq_sac import AgentConfig, REDQSACAgent
 from synther.transitions import TransitionLayout
 
@@ -37,8 +36,7 @@ class REDQRLPDAgent(REDQSACAgent):
     ) -> None:
         super().__init__(config, dims, seed, device)
         self.synthetic = RowBuffer(TransitionLayout(*dims), diffusion_buffer_size, device)
-        share, name = diffusion_sample_ratio, "diffusion_sample_ratio"
-        self.synthetic_rows = rows_of_share(share, config.batch_size, name)
+        self.synthetic_rows = round(diffusion_sample_ratio * config.batch_size)
 
     def draw(self) -> Batch:
         """The batches of one block ``[S, U, B, ...]``: in each, the real rows come first."""

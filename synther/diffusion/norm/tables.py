@@ -122,7 +122,10 @@ def log_slopes(table: Table) -> Pieces:
     values, start, end = _groups(table.values, table.latents)
     widths = (end - start).log()
     between = ((start[1:] - end[:-1]) / values.diff()).log()
-    between = torch.where(between.isinf(), widths[:-1], between)
+    # Of two knots that float32 does not hold apart in model space, the slope of the whole column.
+    whole = ((end[-1] - start[0]) / (values[-1] - values[0])).log()
+    either = torch.where(widths[:-1].isinf(), whole, widths[:-1])
+    between = torch.where(between.isinf(), either, between)
     at = torch.where(widths.isinf(), torch.cat([between, between[-1:]]), widths)
     slopes = values.new_tensor([table.below or torch.nan, table.above or torch.nan])
     outer = -slopes.log()
