@@ -16,7 +16,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from synther.files.atomic import expanded
 from synther.reports.render import render
 from synther.reports.runs import read_runs
 from synther.runs.command_line import CommandParser
@@ -42,11 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     args = build_parser().parse_args(argv)
     with command_errors(resume=False):
-        folders = [expanded(each) for each in args.folders]
-        runs = read_runs(folders)
+        runs = read_runs(args.folders)
         if not runs.finished and not runs.unfinished:
-            raise ValueError(f"no runs in {', '.join(map(str, folders))}")
-        written = render(runs, expanded(args.output or folders[0] / "report"))
+            raise ValueError(f"no runs in {', '.join(map(str, args.folders))}")
+        written = render(runs, args.output or args.folders[0] / "report")
     for each in runs.unfinished:
         console.print(f"not finished: {each.name} ({each.state})", highlight=False)
     console.print(*written, sep="\n", highlight=False)

@@ -22,7 +22,6 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from synther.files.atomic import expanded
 from synther.ranges import CountFrom0, NotNegative
 from synther.reports.render import render
 from synther.reports.runs import read_runs
@@ -89,9 +88,9 @@ def _stop(*_: object) -> NoReturn:
 
 def run(args: argparse.Namespace) -> bool:
     """Do what was asked for, and return whether all of it was done."""
-    study = with_gpus(load_study(expanded(args.study)), args.gpus_per_run, args.gpus_per_model)
+    study = with_gpus(load_study(args.study), args.gpus_per_run, args.gpus_per_model)
     plan = build_plan(study)
-    root = expanded(args.folder or Path("sweeps") / study.name).resolve()
+    root: Path = (args.folder or Path("sweeps") / study.name).resolve()
     if args.job is not None:
         return _do_job(args.job, plan, root)
     check(study, plan)
@@ -99,7 +98,7 @@ def run(args: argparse.Namespace) -> bool:
         print_plan(console, plan, root)
         return True
     if args.slurm is not None:
-        folder = expanded(args.slurm).resolve() if args.slurm else root / "slurm"
+        folder = Path(args.slurm).resolve() if args.slurm else root / "slurm"
         files = write_arrays(study, plan, root, folder)
         write_plan(study, plan, root)
         _say(*files)

@@ -22,21 +22,21 @@ _DIGITS = 16
 def content_digest(transitions: Transitions) -> str:
     """16 hexadecimal digits of a SHA-256 over the five arrays; where the rows come from, and what
     their metadata say, is no part of it."""
-    return hash_of(transitions.arrays())[:_DIGITS]
+    return digest_of(transitions.arrays())
 
 
 def rows_digest(layout: TransitionLayout, rows: NDArray[np.float32]) -> str:
     """The same of transitions that lie in rows ``[N, row_dim]`` with a terminal column."""
     fields = layout.split(rows)
     flat = {name: fields[name].reshape(len(rows)) for name in ("rewards", "terminals")}
-    return hash_of({**fields, **flat})[:_DIGITS]
+    return digest_of({**fields, **flat})
 
 
 def pixel_digest(episodes: PixelEpisodes) -> str:
     """The same of episodes of pictures: over all their numbers and ``PICTURES`` of the pictures."""
     rows = np.linspace(0, len(episodes) - 1, min(PICTURES, len(episodes))).astype(np.int64)
     numbers = {key: getattr(episodes, key) for key in ("actions", "rewards", "discounts", "starts")}
-    return hash_of({**numbers, "images": episodes.gather(rows)})[:_DIGITS]
+    return digest_of({**numbers, "images": episodes.gather(rows)})
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
@@ -46,6 +46,11 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()[:_DIGITS]
+
+
+def digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """The first 16 digits of :func:`hash_of`."""
+    return hash_of(arrays)[:_DIGITS]
 
 
 def hash_of(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -28,12 +28,19 @@ from synther.transitions import FloatArray, TransitionError, require_continuous
 from synther.transitions.text import mapping_hint
 
 HDF5_SUFFIXES = (".hdf5", ".h5")
+DATA_SUFFIXES = (".npz", *HDF5_SUFFIXES)
+"""Of a file of transitions."""
 REQUIRED_KEYS = ("observations", "actions", "rewards", "terminals")
 METADATA_ATTRIBUTE = "synther_metadata"
 """The attribute in which a file that the project wrote describes itself, as JSON."""
 _MATRICES = ("observations", "actions", "next_observations")
 _FLAGS = ("terminals", "timeouts")
 _AGAIN = "delete the file and download it again, or fetch it by hand"
+
+
+def stem_of(data_set: str) -> str:
+    """What a data set is called: a file by its name without the ending, another as it is."""
+    return Path(data_set).stem if data_set.endswith(DATA_SUFFIXES) else data_set
 
 
 @dataclass(frozen=True)

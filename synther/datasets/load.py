@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synther.datasets import d4rl, ogbench
-from synther.datasets.files import HDF5_SUFFIXES, read_hdf5
+from synther.datasets.files import DATA_SUFFIXES, HDF5_SUFFIXES, read_hdf5
 from synther.datasets.qlearning import to_transitions
 from synther.envs import legacy
 from synther.envs.scores import env_id_of, reference_scores
@@ -178,7 +178,7 @@ def _resolve(name: str) -> tuple[Source, Path | None]:
     path = expanded(name)
     if (source := source_of(name)) is not None and not path.exists():
         return source, None
-    if path.suffix in (*HDF5_SUFFIXES, ".npz"):
+    if path.suffix in DATA_SUFFIXES:
         if path.is_file():
             return "file", path
         raise DatasetNotFoundError(f"{name}: no such file")

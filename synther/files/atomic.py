@@ -57,6 +57,15 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
+def at_home(text: str) -> str:
+    """Text with the home directory for a ``~/`` at its beginning; any other as it is.
+
+    Raises:
+        FileNotFoundError: as :func:`expanded`.
+    """
+    return str(expanded(text)) if text.startswith("~/") else text
+
+
 def expanded(path: str | os.PathLike[str], otherwise: str = "give the whole path") -> Path:
     """The path with ``~`` replaced by the home directory.
 

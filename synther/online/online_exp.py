@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from synther.datasets.files import HDF5_SUFFIXES
+from synther.datasets.files import DATA_SUFFIXES
 from synther.datasets.hdf5_writer import write_hdf5
 from synther.datasets.outputs import require_replaceable
 from synther.diffusion.generation.generator import SamplingError
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     args = parser.parse_args(words)
-    if args.save_replay and args.save_replay.suffix not in (*HDF5_SUFFIXES, ".npz"):
+    if args.save_replay and args.save_replay.suffix not in DATA_SUFFIXES:
         parser.error(f"--save_replay {args.save_replay}: expected a name in .hdf5 or .npz")
     with commands.command_errors(SamplingError):
         if args.save_replay:

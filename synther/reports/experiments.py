@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
+from synther.datasets.files import DATA_SUFFIXES, stem_of
 from synther.runs.folder import MAY_DIFFER
 
-_ENDINGS = (".npz", ".hdf5", ".h5")
 _FREE = MAY_DIFFER | {
     *("env", "eval_env", "env_kwargs", "max_timesteps", "num_epochs", "diffusion.path"),
     *("redq_sac.env_name", "redq_sac.env_kwargs", "redq_sac.epochs"),
@@ -65,11 +65,6 @@ def of_config(config: Mapping[str, Any], length: int | None, place: str = "") ->
         length=length,
         settings=config,
     )
-
-
-def task_of(env: str) -> str:
-    """What a report calls the data: a file by its name without the ending."""
-    return PurePath(env).stem if env.endswith(_ENDINGS) else env
 
 
 def told_apart(
@@ -164,7 +159,7 @@ def _task(run: Any, all_of_task: Sequence[Experiment]) -> str:
 
 def _whole(env: str) -> str:
     """The one name of the data. The subset that a study drew is the same rows in any folder."""
-    if not env.endswith(_ENDINGS):
+    if not env.endswith(DATA_SUFFIXES):
         return env
     path = PurePath(env)
     if path.parts[-4:-1] == ("data", path.stem, "run"):
@@ -178,7 +173,7 @@ def _short(own: str, sources: Collection[str]) -> str:
     def tail(source: str, count: int) -> str:
         path = PurePath(source)
         parts = path.parts[-count:]
-        return str(PurePath(*parts[:-1], task_of(parts[-1])))
+        return str(PurePath(*parts[:-1], stem_of(parts[-1])))
 
     for count in range(1, len(PurePath(own).parts) + 1):
         if sum(tail(each, count) == tail(own, count) for each in sources) == 1:

@@ -16,13 +16,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from synther.datasets.files import stem_of
 from synther.envs import normalized_score, reference_scores
 from synther.reports.experiments import (
     UNKNOWN,
     Experiment,
     of_config,
     require_once,
-    task_of,
     told_apart,
 )
 from synther.reports.progress import offline_result, online_steps, read_object
@@ -180,7 +180,7 @@ def _offline(run: Path, result: Mapping[str, Any]) -> Iterator[Run]:
         last = result[f"last_{measure}"][index]
         evaluations = {**evaluations, result["steps"]: last}
         yield Run(
-            task=task_of(config["env"]),
+            task=stem_of(config["env"]),
             method=_method(config),
             seed=seed,
             measure=measure,
@@ -199,7 +199,7 @@ def _offline_part(run: Path, folder: Path) -> Unfinished:
     steps = [each["step"] for each in read_metrics(run / "metrics.jsonl")]
     return Unfinished(
         name=str(run.relative_to(folder)),
-        task=task_of(config["env"]),
+        task=stem_of(config["env"]),
         method=_method(config),
         state=f"stopped or running, {max(steps, default=0)} of {config['max_timesteps']} updates",
         experiment=of_config(config, config["max_timesteps"]),
@@ -269,7 +269,7 @@ def _not_begun(folder: Path, begun: set[str]) -> Iterator[Unfinished]:
             file = Path(job["script"]).stem
             algorithm = job.get("algorithm") or _LABELS.get(file, file)
             method = _label(algorithm, name, "--diffusion.path" in words)
-        yield Unfinished(job["name"], task_of(env), method, state, online, experiment)
+        yield Unfinished(job["name"], stem_of(env), method, state, online, experiment)
 
 
 def _method(config: Mapping[str, Any]) -> str:

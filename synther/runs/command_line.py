@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
-from synther.files.atomic import expanded
+from synther.files.atomic import at_home
 from synther.suggestions import did_you_mean
 
 FOLDER = ("results_folder", "checkpoints_path", "folder", "output", "out")
@@ -58,7 +58,7 @@ def canonical(
 def _at_home(word: str) -> str:
     """A word, or the value of a flag, with the home directory for ``~/`` at its beginning."""
     flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
-    return f"{flag}{equals}{expanded(value)}" if value.startswith("~/") else word
+    return f"{flag}{equals}{at_home(value)}"
 
 
 class CommandParser(argparse.ArgumentParser):

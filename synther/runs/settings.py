@@ -20,7 +20,7 @@ import yaml
 
 from synther import ranges
 from synther.errors import InputError
-from synther.files.atomic import expanded
+from synther.files.atomic import at_home, expanded
 from synther.installed import shipped
 from synther.suggestions import did_you_mean
 
@@ -106,8 +106,7 @@ def typed(config_class: type, given: Mapping[str, Any], where: str = "") -> dict
             raise ConfigError(f"{where}{name}: no such key{meant}")
         try:
             found = coerce(value, kinds[key])
-            at_home = isinstance(found, str) and found.startswith("~/")
-            values[key] = str(expanded(found)) if at_home else found
+            values[key] = at_home(found) if isinstance(found, str) else found
         except (ConfigError, FileNotFoundError) as error:
             raise ConfigError(f"{where}{name}: {error}") from None
     return values

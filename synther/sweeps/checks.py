@@ -11,6 +11,7 @@ from pathlib import Path
 
 from synther.corl.shared.parsing import parse
 from synther.datasets import DatasetNotFoundError, dataset_info
+from synther.datasets.files import DATA_SUFFIXES
 from synther.datasets.load import source_of
 from synther.diffusion import train_diffuser
 from synther.envs import MissingSimulatorError, UnknownEnvironmentError, make_env
@@ -59,7 +60,7 @@ def check(study: Study, plan: Sequence[Job]) -> None:
 
 def _check_data_set(name: str, where: str) -> None:
     path = path_of(name, where)
-    if path.suffix in (".npz", ".hdf5", ".h5"):
+    if path.suffix in DATA_SUFFIXES:
         if not path.is_file():
             raise StudyError(f"{where}: {name}: no such file")
     elif source_of(name) is None and "/" not in name:  # other sources, and Minari, know their own

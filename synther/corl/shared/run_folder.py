@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 from synther.corl.shared.config import RunConfig
+from synther.datasets.files import stem_of
 from synther.files import checkpoint
 from synther.learning.learner import Agent
 from synther.runs.folder import RunFolder, checkpoint_in, console
@@ -118,8 +119,7 @@ def load_weights(agent: Agent, path: str | Path) -> None:
 def _numbered(config: RunConfig, number: int) -> Path:
     first, last = config.seeds[0], config.seeds[-1]
     seeds = f"s{first}" if first == last else f"s{first}to{last}"
-    env = Path(config.env).stem if config.env.endswith((".npz", ".hdf5", ".h5")) else config.env
-    name = f"{config.name}-{env}-{seeds}".replace("/", "_")
+    name = f"{config.name}-{stem_of(config.env)}-{seeds}".replace("/", "_")
     return Path(config.checkpoints_path or ".") / (name if number == 1 else f"{name}-{number}")
 
 

@@ -112,7 +112,7 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     env_id = _env_of(config, dataset)
     dims = Dims(dataset.observation_dim, dataset.action_dim)
     arguments = _env_arguments(config, dataset)
-    evaluator = _open_evaluator(config, dataset, env_id, arguments)
+    evaluator = _open_evaluator(config, env_id, dims, arguments)
     dataset = with_action_bounds(
         dataset, env_id=env_id, low=config.action_low, high=config.action_high
     )
@@ -220,9 +220,9 @@ def _env_arguments(config: RunConfig, dataset: Transitions) -> dict[str, Any]:
 
 
 def _open_evaluator(
-    config: RunConfig, dataset: Transitions, env_id: str, arguments: Mapping[str, Any]
+    config: RunConfig, env_id: str, dims: Dims, arguments: Mapping[str, Any]
 ) -> Evaluator:
-    dims, limit = Dims(dataset.observation_dim, dataset.action_dim), config.max_episode_steps
+    limit = config.max_episode_steps
     try:
         evaluator = Evaluator(
             env_id, config.n_episodes, config.num_seeds, max_episode_steps=limit, **arguments

@@ -14,7 +14,7 @@ import gin
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.datasets.digest import hash_of
+from synther.datasets.digest import digest_of
 from synther.datasets.episodes import known_ends
 from synther.diffusion.conditioning.condition import (
     Condition,
@@ -81,7 +81,7 @@ class Values(NamedTuple):
 
     def digest(self) -> str:
         """16 hexadecimal digits of a SHA-256 over the values."""
-        return hash_of({self.name: self.values})[:16]
+        return digest_of({self.name: self.values})
 
     def _labels_of_model(self, before: Condition) -> tuple[str, ...]:
         own = self.labels or labels_of(self.values)

@@ -35,6 +35,8 @@ from synther.transitions import TransitionLayout
 
 Differences = Literal["narrower", "all", "none"]
 
+NUM_KNOTS = 256
+"""Of a column's table, where nothing else is said."""
 NARROWER = 0.7
 """A next observation is modelled as its difference where that spreads less by this factor."""
 
@@ -115,7 +117,7 @@ class TransitionSpace(BaseNormalizer):
         layout: TransitionLayout | Mapping[str, Any] | None = None,
         kinds: Mapping[str, ColumnKind] | None = None,
         differences: Differences = "narrower",
-        num_knots: Annotated[int, Range(16, 1_000_000)] = 256,
+        num_knots: Annotated[int, Range(16, 1_000_000)] = NUM_KNOTS,
     ) -> None:
         if layout is None:
             raise ValueError(

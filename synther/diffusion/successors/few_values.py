@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.diffusion.denoiser_network import default_arguments
 from synther.diffusion.norm.column_kinds import Column, kind_of
-from synther.diffusion.norm.transition_space import TransitionSpace
-
-NUM_KNOTS: int = default_arguments(TransitionSpace.__init__)["num_knots"]
-"""Of a table of model space, where nothing else is said: half as many values are few."""
+from synther.diffusion.norm.transition_space import NUM_KNOTS
 
 
 def has_few_values(column: NDArray[Any]) -> bool:
