@@ -34,6 +34,7 @@ from synther.runs.settings import ConfigError
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from tests.corl.helpers import ALGORITHMS, write_dataset, write_model
 from tests.devices import DEVICE
+from tests.environments import registered
 from tests.events import assert_shows
 
 COMMAND = [sys.executable, "synther/corl/algorithms/td3_bc.py"]
@@ -472,11 +473,9 @@ class Endless(gymnasium.Env):  # type: ignore[type-arg]
 def test_an_environment_without_a_time_limit_is_evaluated_all_the_same(
     make: Callable[..., TD3BCConfig], limit: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = gymnasium.envs.registration.EnvSpec("Endless-v0", Endless)
-    monkeypatch.setitem(gymnasium.registry, "Endless-v0", spec)
     config = make(eval_env="Endless-v0", max_episode_steps=limit, max_timesteps=1, eval_freq=1)
     told = contextlib.nullcontext() if limit else pytest.warns(UserWarning, match="no time limit")
-    with told:
+    with registered(Endless), told:
         result = run(config, TD3BC)
     assert result["last_return"] == [limit or 1000]
 

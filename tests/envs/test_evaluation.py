@@ -10,6 +10,7 @@ gymnasium = pytest.importorskip("gymnasium")
 from gymnasium import spaces  # noqa: E402
 
 from synther.envs import Evaluator, evaluate, evaluate_stacked  # noqa: E402
+from tests.environments import registered  # noqa: E402
 
 pytestmark = pytest.mark.arithmetic
 
@@ -34,9 +35,8 @@ class Countdown(gymnasium.Env):  # type: ignore[misc, name-defined]
 
 @pytest.fixture
 def countdown() -> Iterator[str]:
-    gymnasium.register("SynthERCountdown-v0", entry_point=Countdown, max_episode_steps=20)
-    yield "SynthERCountdown-v0"
-    del gymnasium.registry["SynthERCountdown-v0"]
+    with registered(Countdown, max_episode_steps=20) as (name,):
+        yield name
 
 
 class Watch:
@@ -111,13 +111,12 @@ class Endless(Countdown):
 
 @pytest.fixture
 def endless() -> Iterator[str]:
-    gymnasium.register("SynthEREndless-v0", entry_point=Endless)
-    yield "SynthEREndless-v0"
-    del gymnasium.registry["SynthEREndless-v0"]
+    with registered(Endless) as (name,):
+        yield name
 
 
 def test_an_environment_without_a_time_limit_gets_one_and_it_is_said(endless: str) -> None:
-    said = "SynthEREndless-v0 has no time limit; .* cut off after 1000 steps, max_episode_steps"
+    said = "Endless-v0 has no time limit; .* cut off after 1000 steps, max_episode_steps"
     with pytest.warns(UserWarning, match=said):
         evaluator = Evaluator(endless, 2)
     with evaluator:

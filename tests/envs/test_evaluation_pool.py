@@ -21,6 +21,7 @@ from synther.envs import Evaluator
 from synther.envs.evaluation_pool import EvaluationPool, EvaluationWorkerError
 from synther.learning.nets import StackedMLP
 from synther.learning.streams import generators_for
+from tests.environments import registered
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,9 +66,8 @@ class Dice(gymnasium.Env):  # type: ignore[type-arg]
 
 @pytest.fixture
 def dice() -> Iterator[str]:
-    gymnasium.register("SynthERDice-v0", entry_point=Dice, max_episode_steps=20)
-    yield "SynthERDice-v0"
-    del gymnasium.registry["SynthERDice-v0"]
+    with registered(Dice, max_episode_steps=20) as (name,):
+        yield name
 
 
 def test_workers_play_a_real_simulator_to_the_bit_and_say_what_went_wrong() -> None:

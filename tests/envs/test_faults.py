@@ -11,9 +11,10 @@ import pytest
 
 from synther.envs import EnvironmentFaultError, Evaluator, make_env
 from synther.envs.faults import checked_observation, checked_step
+from tests.environments import registered
 
 
-class Faulty(gymnasium.Env):  # type: ignore[type-arg]
+class FaultyAtThird(gymnasium.Env):  # type: ignore[type-arg]
     """What it is made with is given at step 3, and it goes on after that."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
@@ -37,13 +38,12 @@ class Faulty(gymnasium.Env):  # type: ignore[type-arg]
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    gymnasium.register("Faulty-v0", Faulty, max_episode_steps=5, disable_env_checker=True)
-    yield
-    del gymnasium.registry["Faulty-v0"]
+    with registered(FaultyAtThird, max_episode_steps=5):
+        yield
 
 
 def third_step(**faults: Any) -> tuple[Any, ...]:
-    env = make_env("Faulty-v0", **faults)
+    env = make_env("FaultyAtThird-v0", **faults)
     env.reset(seed=0)
     for number in (1, 2, 3):
         given = checked_step(env, env.step(np.zeros(1, np.float32)), f"step {number}")
@@ -71,7 +71,7 @@ NO_NUMBER = [
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("faults", "message"), [*NOT_FINITE, *NO_NUMBER])
 def test_a_fault_names_environment_step_and_value(faults: dict[str, Any], message: str) -> None:
-    with pytest.raises(EnvironmentFaultError, match=f"Faulty-v0: at step 3 .*{message}"):
+    with pytest.raises(EnvironmentFaultError, match=f"FaultyAtThird-v0: at step 3 .*{message}"):
         third_step(**faults)
 
 
@@ -87,7 +87,7 @@ def test_one_number_is_a_reward_whatever_it_lies_in(reward: Any) -> None:
 
 
 def test_a_first_observation_is_looked_at_too() -> None:
-    env = make_env("Faulty-v0", first=np.array([np.inf, 0]))
+    env = make_env("FaultyAtThird-v0", first=np.array([np.inf, 0]))
     with pytest.raises(EnvironmentFaultError, match="at the start the environment gave an obs"):
         checked_observation(env, env.reset(seed=0)[0], "the start")
 
@@ -104,7 +104,7 @@ def test_an_evaluation_goes_on_and_the_episode_counts_as_nan(
         return observations[..., :1] * 0
 
     with (
-        Evaluator("Faulty-v0", 3, max_envs=2, **faults) as evaluator,
+        Evaluator("FaultyAtThird-v0", 3, max_envs=2, **faults) as evaluator,
         pytest.warns(UserWarning, match=f"at step 3 of an evaluation .*{message}"),
     ):
         returns, lengths = evaluator.play(policy, [0])
@@ -116,7 +116,7 @@ def test_an_evaluation_goes_on_and_the_episode_counts_as_nan(
 def test_an_episode_that_begins_with_a_nan_is_not_played() -> None:
     first = np.array([np.nan, 0])
     with (
-        Evaluator("Faulty-v0", 3, first=first) as evaluator,
+        Evaluator("FaultyAtThird-v0", 3, first=first) as evaluator,
         pytest.warns(UserWarning, match="at the start of an evaluation"),
     ):
         returns, lengths = evaluator.play(lambda seen: seen[..., :1], [0])

@@ -16,6 +16,7 @@ from synther.envs import Evaluator, make_env
 from synther.envs.randomness import shared_apart
 from synther.envs.snapshots import Snapshots
 from synther.files import checkpoint
+from tests.environments import registered
 
 MODULE_RNG = np.random.default_rng(5)
 
@@ -155,12 +156,8 @@ OUT_OF_REACH = [SomebodysObject, InsideAFunction, InAList]
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    kinds = [*OWN, *SHARED, *OUT_OF_REACH]
-    for kind in kinds:
-        gymnasium.register(f"{kind.__name__}-v0", kind, max_episode_steps=8)
-    yield
-    for kind in kinds:
-        del gymnasium.registry[f"{kind.__name__}-v0"]
+    with registered(*OWN, *SHARED, *OUT_OF_REACH, max_episode_steps=8):
+        yield
 
 
 def play(env: Any, steps: int) -> list[float]:

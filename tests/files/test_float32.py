@@ -19,6 +19,7 @@ from synther.envs import make_env
 from synther.envs.wrappers import _PrecisionCheck
 from synther.files.float32 import PrecisionWarning, lost_columns, to_float32
 from tests.data import random_transitions
+from tests.environments import registered
 
 ROWS = 6000
 SECONDS = 1.7e9 + np.arange(ROWS)  # since 1970, one row a second: float32 has steps of 128 there
@@ -110,9 +111,8 @@ class Clock(gymnasium.Env):  # type: ignore[type-arg]
 
 @pytest.fixture
 def _clock() -> Iterator[None]:
-    gymnasium.register("Clock-v0", Clock, max_episode_steps=1000)
-    yield
-    del gymnasium.registry["Clock-v0"]
+    with registered(Clock, max_episode_steps=1000):
+        yield
     _PrecisionCheck.warned.discard("Clock-v0")
 
 

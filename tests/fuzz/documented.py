@@ -36,6 +36,7 @@ from synther.transitions import TransitionLayout, Transitions
 from synther.upsampling import command as upsample_command
 from tests.corl.helpers import write_model
 from tests.data import random_transitions
+from tests.environments import register
 
 PAGE = Path(__file__).parents[2] / "docs" / "bad_input.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
@@ -128,7 +129,7 @@ def _online(*words: str) -> Callable[[Path], object]:
     return lambda folder: online_exp.main([*words, "--results_folder", str(folder / "run")])
 
 
-class _Broken(gymnasium.Env):  # type: ignore[type-arg]
+class Broken(gymnasium.Env):  # type: ignore[type-arg]
     """Gives a NaN for a reward at step 60."""
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -144,7 +145,7 @@ class _Broken(gymnasium.Env):  # type: ignore[type-arg]
         return np.zeros(2, np.float32), np.nan if self.steps == 60 else 0.0, False, False, {}
 
 
-gymnasium.register("Broken-v0", _Broken, max_episode_steps=20, disable_env_checker=True)
+register(Broken, max_episode_steps=20)
 F4 = np.float32
 _TINY_ONLINE = ("--env", "Pendulum-v1", "--debug", "--exp_name", "try")
 

@@ -19,6 +19,7 @@ from synther.online.redq_sac import AgentConfig, Noise, REDQSACAgent
 from synther.runs import gin_config
 from synther.runs.loggers import read_metrics
 from tests.devices import DEVICE
+from tests.environments import register
 
 DIMS = Dims(3, 2)
 TINY_AGENT: dict[str, Any] = {
@@ -149,7 +150,7 @@ class Faulty(Seeded):
 
 
 for _env in (Counter, Opaque, Seeded, Still, Unseeded, Faulty):
-    gymnasium.register(f"{_env.__name__}-v0", _env, max_episode_steps=6)
+    register(_env, max_episode_steps=6)
 
 
 def tiny_run(
