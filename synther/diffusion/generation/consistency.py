@@ -5,7 +5,7 @@ that no marginal shows and that an agent learns from. A regression on the same r
 better. The stage keeps a row's observation and action and replaces what follows, column by column,
 wherever samples are further from what the regression says than held-out real rows are; a column
 that the samples have right stays as it is. Rows that the ensemble's members do not agree about are
-drawn again.
+drawn again, and so are as many of the others as bring the rate of terminals to that of the data.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ CONSISTENCIES = get_args(Consistency)
 
 PROBE_ROWS, PROBE_SEED = 2_048, 0
 """Samples from which it is decided which columns to replace, and the seed of their noise."""
-EDGE_ROWS = 16_384
-"""The size of the probe where episodes end at an edge, because terminals are rare."""
+PROBE_TERMINALS, MOST_PROBED = 900, 65_536
+"""How many terminals the probe should have, so that their rate is known to some 3 %, and the rows
+that it has at most."""
 ATTEMPTS = 5
 """A row is drawn so many times at most; what the last draw gives is kept."""
+MOST_THINNED = 0.5
+"""The share of rows with or without a terminal that is drawn again at most for the rate's sake."""
 NOISE_TOLERANCE = 0.05
 """What samples differ from the regression by, as a mean of squares, may differ by this share from
 that of held-out real rows, beyond two standard errors."""
@@ -56,6 +59,8 @@ class ConsistentRows:
         probe: rows ``[n, D]`` of the generator, see :func:`probe_rows`; the first of them decide
             what is replaced.
         terminals: whether the generator models terminals; where it does not, they stay 0.
+        as_data: whether the rows are meant to be distributed as the data are. Those that are asked
+            for something end as many episodes as what they are asked for does.
 
     Attributes:
         replaced: the numbers of the successor's columns that are replaced, see ``ensemble.py``.
@@ -73,6 +78,7 @@ class ConsistentRows:
         probe: Tensor,
         *,
         terminals: bool = True,
+        as_data: bool = True,
     ) -> None:
         ensemble = _required(ensemble, layout).to(probe.device)
         self.ensemble, self.layout = ensemble, layout
@@ -84,23 +90,27 @@ class ConsistentRows:
         usable = [bool(each) for each in ensemble.sound]
         usable[-1] = usable[-1] and terminals
         self._to_edge = self._share_to_edge(probe) if usable[-1] else 0.0
-        probe = probe[:PROBE_ROWS]
-        chance = torch.rand(len(probe), self.chances, generator=torch.Generator().manual_seed(0))
-        chance = chance.to(probe)
-        probe, alive = self._living(probe, chance[:, 1:2] < self._to_edge)
-        kept = alive & (self._predicted(probe).disagreement <= ensemble.limit)
+        chances = torch.rand(len(probe), self.chances, generator=torch.Generator().manual_seed(0))
+        chances = chances.to(probe)
+        rows, chance = probe[:PROBE_ROWS], chances[:PROBE_ROWS]
+        rows, alive = self._living(rows, chance[:, 1:2] < self._to_edge)
+        kept = alive & (self._predicted(rows).disagreement <= ensemble.limit)
         if not kept.any():
-            raise NothingConsistentError(_nothing_kept(len(probe), int(alive.sum()), ensemble))
-        rows, chance = probe[kept], chance[kept]
+            raise NothingConsistentError(_nothing_kept(len(rows), int(alive.sum()), ensemble))
         # Flags depend on the smooth columns as they will be, so that these come first.
         for worse in (self._worse_smooth, self._worse_flags):
-            self.replaced += [column for column in worse(rows, chance) if usable[column]]
-        self.drawn_again = float((~kept).double().mean()) if self.replaced else 0.0
+            self.replaced += [each for each in worse(rows[kept], chance[kept]) if usable[each]]
+        self._thinned = (0.0, 0.0)
+        if terminals and as_data:
+            self._thinned = self._share_thinned(*self.repaired(probe, chances))
+        _, kept = self.repaired(probe, chances)
+        self.drawn_again = float((~kept).double().mean())
 
     @property
     def chances(self) -> int:
-        """Uniform numbers that a row takes: for its noise, for the edge, and for each flag."""
-        return 2 + len(self._flags)
+        """Uniform numbers that a row takes: for its noise, for the edge, for the rate of terminals,
+        and for each flag."""
+        return 3 + len(self._flags)
 
     def rows(self, draw: Draw) -> Tensor:
         """Rows ``[N, D]`` from as many attempts as they need, at most ``ATTEMPTS``."""
@@ -116,20 +126,29 @@ class ConsistentRows:
         """Rows ``[N, D]`` with the columns replaced, and whether to keep each ``[N]``.
 
         A row is not kept if the ensemble disagrees about it more than about held-out real rows, or
-        if episodes have ended before they come to its observation; but see ``_living``.
+        if episodes have ended before they come to its observation; but see ``_living``. Nor is one
+        of those that are too many, see ``_share_thinned``.
 
         Args:
             rows: as the generator gives them; they are left as they are.
             chance: ``[N, chances]`` in [0, 1].
         """
-        if not self.replaced:
-            return rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        if self.replaced:
+            rows, kept = self._replaced(rows, chance)
+        else:
+            kept = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        without, ended = self._thinned
+        thinned = torch.where(rows[:, self._where[-1]] > 0, ended, without)
+        return rows, kept & (chance[:, 2] >= thinned)
+
+    def _replaced(self, rows: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`repaired` gives where columns are replaced, before rows are thinned."""
         repaired, kept = self._living(rows, chance[:, 1:2] < self._to_edge)
         prediction = self._predicted(repaired)
         kept &= prediction.disagreement <= self.ensemble.limit
         smooth = self._smooth(repaired, prediction, chance)
         repaired[:, self._columns(self.ensemble.smooth)] = smooth
-        raised = chance[:, 2:] < self._probabilities(repaired, smooth)
+        raised = chance[:, 3:] < self._probabilities(repaired, smooth)
         low, high = self.ensemble.values[:, self._flags]
         for position, column in enumerate(self._flags):
             if column in self.replaced:
@@ -148,8 +167,13 @@ class ConsistentRows:
         }
 
     def __str__(self) -> str:
-        if not self.replaced:
+        if not self.replaced and not self.drawn_again:
             return "consistency: the samples agree with the regressions as they are"
+        if not self.replaced:
+            return (
+                "consistency: the samples agree with the regressions as they are; for the rate of "
+                f"terminals, {self.drawn_again:.1%} of the rows are drawn again"
+            )
         dim = self.layout.observation_dim
         count = sum(column < dim for column in self.replaced)
         parts = [f"{count} of {dim} columns of the next observation"] if count else []
@@ -199,6 +223,24 @@ class ConsistentRows:
         gain = weight * (beyond - rate)
         share = (rate - within) / gain if gain > 0 else 0.0
         return 0.0 if math.isnan(share) else min(max(share, 0.0), 1.0)
+
+    def _share_thinned(self, rows: Tensor, kept: Tensor) -> tuple[float, float]:
+        """The shares of the rows without and with a terminal that are drawn again, one of them 0,
+        so that terminals are as frequent as in the data.
+
+        What remains wrong in their rate is that of the observations from which episodes end. A
+        model of moderate size has too few or too many of these; the others stay as they are.
+        """
+        wanted, count = float(self.ensemble.rate), int(kept.sum())
+        if not (0 < wanted < 1 and count):
+            return 0.0, 0.0
+        found = float(rows[kept, self._where[-1]].double().mean())
+        by_chance = (wanted * (1 - wanted) / count) ** 0.5
+        if abs(found - wanted) <= by_chance or found in (0, 1):
+            return 0.0, 0.0
+        odds = found / (1 - found) * (1 - wanted) / wanted
+        without, ended = max(0.0, 1 - odds), max(0.0, 1 - 1 / odds)
+        return min(without, MOST_THINNED), min(ended, MOST_THINNED)
 
     def _smooth(self, rows: Tensor, prediction: Prediction, chance: Tensor) -> Tensor:
         """The smooth columns ``[N, S]``, those that are replaced anew."""
@@ -267,8 +309,10 @@ class ConsistentRows:
 
 def probe_rows(ensemble: TransitionEnsemble | None) -> int:
     """How many rows the probe of :class:`ConsistentRows` takes."""
-    has_edge = ensemble is not None and bool(ensemble.living.isfinite().any())
-    return EDGE_ROWS if has_edge else PROBE_ROWS
+    rate = 0.0 if ensemble is None else float(ensemble.rate)
+    if not 0 < rate < 1:  # nan in a file of before it was kept
+        return PROBE_ROWS
+    return min(max(PROBE_ROWS, math.ceil(PROBE_TERMINALS / min(rate, 1 - rate))), MOST_PROBED)
 
 
 def _nothing_kept(count: int, alive: int, ensemble: TransitionEnsemble) -> str:

@@ -177,6 +177,7 @@ class SimpleDiffusionGenerator:
             self.full_layout,
             torch.cat([probing.sampled(*batch, PROBE_SEED) for batch in batches]),
             terminals=self.layout.terminals,
+            as_data=asked is None,
         )
 
     @property

@@ -3,9 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy
 import torch
 
-from synther.diffusion.generation.consistency import EDGE_ROWS, ConsistentRows
+from synther.diffusion.conditioning.around import Around
+from synther.diffusion.generation.consistency import ConsistentRows, probe_rows
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.successors import fit_ensemble
 from synther.transitions import TransitionLayout, Transitions
@@ -34,7 +36,7 @@ class LawModel:
         self.layout = TransitionLayout(5, 2, terminals)
         self.event_shape = (self.layout.row_dim,)
 
-    def sample(self, batch_size, num_sample_steps, *, noise=None, generator=None):
+    def sample(self, batch_size, num_sample_steps, *, noise=None, generator=None, **asked):
         if len(self.calls) == self.fail_at:
             raise KeyboardInterrupt
         self.calls.append(batch_size)
@@ -151,6 +153,56 @@ def test_counts_of_terminals_are_those_of_the_law(repaired):
     assert abs(repaired.terminals.mean() - expected) < error + 0.005
 
 
+RATE_FAULTS = {
+    "too few": lambda values, noise: np.where((abs(values) > 0.7) & (noise > 0.3), 0, values),
+    "too many": lambda values, noise: np.where(noise > 1.8, 0.95 * np.sign(values), values),
+}
+
+
+@pytest.mark.parametrize("others", [{}, {NEXT: FAULTS["an exact column is inaccurate"][1]}])
+@pytest.mark.parametrize("name", RATE_FAULTS)
+def test_terminals_are_as_many_as_in_the_data_where_too_few_or_too_many_rows_lead_to_them(
+    name, others, law_ensemble
+):
+    model = LawModel({0: RATE_FAULTS[name], **others})
+    as_they_are = rows_of(model, law_ensemble, 20_000, consistency="off")
+    rows = rows_of(model, law_ensemble, 20_000)
+    wanted = float(law_ensemble.rate)
+    counting = (wanted / 20_000 + wanted**2 / 900) ** 0.5  # of the samples, and of the probe
+    assert abs(as_they_are.terminals.mean() - wanted) > 0.25 * wanted
+    assert abs(rows.terminals.mean() - wanted) < 3 * counting
+    assert np.array_equal(rows.terminals, law_of(rows).terminals) or others
+    ended = rows.terminals > 0
+    before = as_they_are.terminals > 0
+    for those, previous in ((ended, before), (~ended, ~before)):
+        ours, theirs = (
+            each.actions[which, 1] for each, which in ((rows, those), (as_they_are, previous))
+        )
+        assert scipy.stats.ks_2samp(ours, theirs).pvalue > 1e-4  # what else they are is as it was
+
+
+def test_rows_that_are_asked_for_something_may_end_fewer_or_more_episodes(law_ensemble):
+    model = LawModel({0: RATE_FAULTS["too few"]})
+    generator = generator_of(model, law_ensemble)
+    around = Around(torch.zeros(3000, 14), 0.5)
+    asked, plain = (Transitions(*generator.sample(3000, 3, cond=cond)) for cond in (around, None))
+    as_it_gives_them = Transitions(
+        *generator_of(model, law_ensemble, consistency="off").sample(3000, 3)
+    )
+    assert abs(asked.terminals.sum() / as_it_gives_them.terminals.sum() - 1) < 0.1
+    assert plain.terminals.sum() > 1.2 * asked.terminals.sum()
+
+
+@pytest.mark.parametrize(
+    ("rate", "count"),
+    [(0.0, 2048), (float("nan"), 2048), (0.5, 2048), (0.05, 18_000), (1e-3, 65_536)],
+)
+def test_the_probe_has_terminals_enough(rate, count, law_ensemble):
+    ensemble = copy.deepcopy(law_ensemble)
+    ensemble.rate.fill_(rate)
+    assert probe_rows(ensemble) == count
+
+
 def test_data_without_any_terminal_have_none_to_count():
     rows = random_transitions(rows=400, observation_dim=3, action_dim=2)
     rows = replace(rows, terminals=np.zeros_like(rows.terminals))
@@ -193,7 +245,7 @@ def test_rows_from_where_nobody_acts_are_drawn_again(law_ensemble, real):
     rows = Transitions(*generator.sample(3000, seed=3))
     assert 0.07 < generator.last_stage().drawn_again < 0.12
     assert np.abs(rows.observations[:, 0]).max() <= 1.0
-    first, again = model.calls[-(-EDGE_ROWS // 3000) :][:2]
+    first, again = model.calls[-(-probe_rows(law_ensemble) // 3000) :][:2]
     assert first == 3000
     assert 0.07 < again / 3000 < 0.12
     same = (rows.observations == real.observations).all(axis=1)
@@ -233,14 +285,14 @@ def test_an_interrupted_file_continues(tmp_path, law_ensemble):
     beyond[NEXT] = FAULTS["an exact column is inaccurate"][1]
     path = tmp_path / "samples.npz"
     options = {"sample_batch_size": 1000}
-    deciding = -(-EDGE_ROWS // 1000)
+    deciding = -(-probe_rows(law_ensemble) // 1000)
     model = LawModel(beyond, fail_at=deciding + 5)  # about two calls for each batch of rows
     with pytest.raises(KeyboardInterrupt):
         generator_of(model, law_ensemble, **options).sample_to_file(5000, path, seed=3)
     assert not path.exists()
     again = LawModel(beyond)
     generator_of(again, law_ensemble, **options).sample_to_file(5000, path, seed=3)
-    assert again.calls.count(1000) < EDGE_ROWS // 1000 + 5
+    assert again.calls.count(1000) < deciding + 5
     expected = generator_of(LawModel(beyond), law_ensemble, **options).sample(5000, seed=3)
     written = Transitions.load(path)
     for found, values in zip(written.arrays().values(), expected, strict=True):
