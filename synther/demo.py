@@ -3,11 +3,13 @@
     synther demo
 
 It trains a diffusion model, samples from it, measures the samples, then trains TD3+BC once on the
-real transitions and once on the synthetic ones, and it shows the command of each step.
+real transitions and once on the synthetic ones, and it shows the command of each step. Each of them
+can be stopped; with ``--resume`` the first that is not done goes on where it stood.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import subprocess
@@ -21,7 +23,7 @@ from rich.table import Table
 
 from synther.datasets import load_dataset
 from synther.runs.command_line import CommandParser
-from synther.runs.commands import COUNT, speak_anywhere
+from synther.runs.commands import COUNT, Exit, command_errors
 
 DATASET = "hopper-demo-v0"
 YAML = "synther/corl/yaml/td3_bc/hopper/medium_replay_v2.yaml"
@@ -31,9 +33,14 @@ console = Console(highlight=False)
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     args = build_parser().parse_args(argv)
-    speak_anywhere()
+    with command_errors():
+        _demonstrate(args)
+
+
+def _demonstrate(args: argparse.Namespace) -> None:
     diffusion = args.folder / "diffusion"
     samples = diffusion / "samples.npz"
+    begun = args.resume and (diffusion / "run.json").exists()
     _command(
         "train",
         *("--dataset", DATASET),
@@ -42,11 +49,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         *("--results_folder", diffusion),
         *("--save_num_samples", args.num_samples),
         *("--save_file_name", samples.name),
+        *(["--resume"] if begun else []),
     )
-    agents = args.folder / "td3_bc"
+    resume = ["--resume"] if args.resume else []
+    agents, source = args.folder / "td3_bc", ("--diffusion.path", samples)
     runs = {
-        "Real": _train_agent(agents, "Real", args.updates),
-        "SynthER": _train_agent(agents, "SynthER", args.updates, "--diffusion.path", samples),
+        "Real": _train_agent(agents, "Real", args.updates, *resume),
+        "SynthER": _train_agent(agents, "SynthER", args.updates, *source, *resume),
     }
     console.print()
     console.print(_summary(diffusion, runs))
@@ -76,6 +85,8 @@ def build_parser() -> CommandParser:
     add("--steps", type=COUNT, metavar="STEPS", help=text)
     text = "of TD3+BC, on either source (default: %(default)s)"
     add("--updates", type=COUNT, default=4_000, metavar="UPDATES", help=text)
+    text = "go on with what is in the folder, with the flags that it began with"
+    add("--resume", action="store_true", help=text)
     return parser
 
 
@@ -85,14 +96,19 @@ def _command(verb: str, *arguments: object) -> None:
     console.print(
         f"\n$ {shlex.join(['python3', *words])}", style="bold", soft_wrap=True, markup=False
     )
-    done = subprocess.run([sys.executable, *words])
-    if done.returncode:
-        raise SystemExit(done.returncode)
+    with subprocess.Popen([sys.executable, *words]) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # the command has it too, and leaves once it can be resumed
+            code = process.wait() or Exit.INTERRUPTED
+    if code == Exit.INTERRUPTED:
+        console.print("the demo goes on with: synther demo --resume, and the flags that it had")
+    if code:
+        raise SystemExit(code)
 
 
-def _train_agent(folder: Path, name: str, updates: int, *source: object) -> Path:
+def _train_agent(folder: Path, name: str, updates: int, *flags: object) -> Path:
     """TD3+BC on one source of transitions; the folder of its run."""
-    before = set(folder.glob(f"{name}-*"))
     _command(
         "offline td3_bc",
         *("--config", YAML),
@@ -101,10 +117,15 @@ def _train_agent(folder: Path, name: str, updates: int, *source: object) -> Path
         *("--checkpoints_path", folder),
         *("--max_timesteps", updates),
         *("--eval_freq", max(1, updates // 2)),
-        *source,
+        *flags,
     )
-    (run,) = set(folder.glob(f"{name}-*")) - before
-    return run
+    # A run that is resumed and done is not the newest, where another length was tried after it.
+    done = [
+        path
+        for path in folder.glob(f"{name}-*/result.json")
+        if json.loads(path.read_text())["config"]["max_timesteps"] == updates
+    ]
+    return max(done, key=lambda path: path.stat().st_mtime).parent
 
 
 def _summary(diffusion: Path, runs: dict[str, Path]) -> Table:

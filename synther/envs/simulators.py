@@ -22,7 +22,7 @@ class MissingSimulatorError(ImportError):
 
 
 class EnvironmentArgumentError(ValueError):
-    """An environment does not take an argument that it was given."""
+    """An environment does not take an argument that it was given, or not that value."""
 
 
 class UnknownEnvironmentError(ValueError):

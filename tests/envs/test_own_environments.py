@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,23 @@ def test_an_id_that_the_module_does_not_register(own: str) -> None:
 def test_an_argument_that_it_does_not_take_is_named(name: str) -> None:
     with pytest.raises(EnvironmentArgumentError, match=f"{name}: does not take gravty=1.6"):
         make_env(name, gravty=1.6)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Pendulum-v1", {"g": "a"}),  # shows in a step
+        ("Hopper-v4", {"reset_noise_scale": "x"}),  # at the start of an episode
+        ("Hopper-v4", {"frame_skip": 3}),  # while it is made
+        ("Pendulum-v1", {"render_mode": 7}),
+        ("cheetah-run-v0", {"task_kwargs": 3}),
+    ],
+)
+def test_a_value_that_it_does_not_take_is_named(name: str, arguments: dict[str, Any]) -> None:
+    pytest.importorskip("mujoco")
+    ((key, value),) = arguments.items()
+    with pytest.raises(EnvironmentArgumentError, match=f"{name}: does not take {key}={value!r} "):
+        make_env(name, **arguments)
 
 
 def test_arguments_are_given() -> None:
