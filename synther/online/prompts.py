@@ -43,12 +43,13 @@ class Prompts:
     @cached_property
     def condition(self) -> Condition:
         """The condition that the model of these rows learns."""
-        return Condition.of(self.name, self.scores, f"the relevance '{self.name}' of the row")
+        about = f"the relevance '{self.name}' of the row"
+        return Condition.of(self.name, self.scores, about).resolved()
 
     @property
     def columns(self) -> Tensor:
         """The condition's columns of each row, ``[size, 1]``, where the scores are."""
-        return self.scores.float().unsqueeze(1)
+        return self.condition.raw(self.scores.detach().cpu().numpy()).to(self.scores.device)
 
     def top(self) -> NDArray[np.float64]:
         """The scores of the top ``fraction`` of the rows, one at least, the highest first."""

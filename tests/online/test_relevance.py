@@ -215,6 +215,17 @@ def test_prompts_are_drawn_from_the_top_with_replacement() -> None:
     assert prompts.condition.mean == pytest.approx(scores.mean())
 
 
+def test_scores_that_are_large_and_close_keep_their_differences() -> None:
+    """As values of q are late in a run; float32 holds eight numbers between 1e7 and 1e7 + 8."""
+    scores = 1e7 + np.random.default_rng(6).normal(size=400)
+    prompts = Prompts("q_value", torch.from_numpy(scores), fraction=0.1, guidance=2.0)
+    expected = (scores - scores.mean()) / scores.std()
+    seen = prompts.condition.encode(prompts.columns)[:, 0]
+    np.testing.assert_allclose(seen.numpy(), expected, atol=1e-5)
+    asked = prompts.condition.asked(prompts.top(), 40)
+    np.testing.assert_allclose(asked[:, 0] / scores.std(), np.sort(expected)[:-41:-1], atol=1e-5)
+
+
 def test_curiosity_goes_on_as_if_it_had_not_stopped() -> None:
     replay = filled(make_agent())
     whole, first, second = curiosity_model(), curiosity_model(), curiosity_model()
