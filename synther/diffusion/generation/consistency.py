@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from synther.diffusion.generation.errors import NothingConsistentError
+from synther.diffusion.generation.terminal_rate import LEAST_PROBED, thinned
 from synther.diffusion.successors.ensemble import Prediction, TransitionEnsemble
 from synther.files.checkpoint import fingerprint
 from synther.transitions import TransitionLayout
@@ -27,15 +28,10 @@ Consistency = Literal["off", "ensemble"]
 """Whether rows pass through the stage."""
 CONSISTENCIES = get_args(Consistency)
 
-PROBE_ROWS, PROBE_SEED = 2_048, 0
-"""Samples from which it is decided which columns to replace, and the seed of their noise."""
-PROBE_TERMINALS, MOST_PROBED = 900, 65_536
-"""How many terminals the probe should have, so that their rate is known to some 3 %, and the rows
-that it has at most."""
+PROBE_SEED = 0
+"""Of the noise of the samples from which it is decided what to do."""
 ATTEMPTS = 5
 """A row is drawn so many times at most; what the last draw gives is kept."""
-MOST_THINNED = 0.5
-"""The share of rows with or without a terminal that is drawn again at most for the rate's sake."""
 NOISE_TOLERANCE = 0.05
 """What samples differ from the regression by, as a mean of squares, may differ by this share from
 that of held-out real rows, beyond two standard errors."""
@@ -56,8 +52,8 @@ class ConsistentRows:
         ensemble: fitted to the real rows that the generator was trained on; it moves to the rows'
             device.
         layout: the layout of the rows, with a terminal column.
-        probe: rows ``[n, D]`` of the generator, see :func:`probe_rows`; the first of them decide
-            what is replaced.
+        probe: rows ``[n, D]`` of the generator, as many as ``terminal_rate.probe_rows`` says; the
+            first of them decide what is replaced.
         terminals: whether the generator models terminals; where it does not, they stay 0.
         as_data: whether the rows are meant to be distributed as the data are. Those that are asked
             for something end as many episodes as what they are asked for does.
@@ -92,7 +88,7 @@ class ConsistentRows:
         self._to_edge = self._share_to_edge(probe) if usable[-1] else 0.0
         chances = torch.rand(len(probe), self.chances, generator=torch.Generator().manual_seed(0))
         chances = chances.to(probe)
-        rows, chance = probe[:PROBE_ROWS], chances[:PROBE_ROWS]
+        rows, chance = probe[:LEAST_PROBED], chances[:LEAST_PROBED]
         rows, alive = self._living(rows, chance[:, 1:2] < self._to_edge)
         kept = alive & (self._predicted(rows).disagreement <= ensemble.limit)
         if not kept.any():
@@ -102,7 +98,8 @@ class ConsistentRows:
             self.replaced += [each for each in worse(rows[kept], chance[kept]) if usable[each]]
         self._thinned = (0.0, 0.0)
         if terminals and as_data:
-            self._thinned = self._share_thinned(*self.repaired(probe, chances))
+            found, kept = self.repaired(probe, chances)
+            self._thinned = thinned(found[kept, self._where[-1]] > 0, float(ensemble.rate))
         _, kept = self.repaired(probe, chances)
         self.drawn_again = float((~kept).double().mean())
 
@@ -127,7 +124,7 @@ class ConsistentRows:
 
         A row is not kept if the ensemble disagrees about it more than about held-out real rows, or
         if episodes have ended before they come to its observation; but see ``_living``. Nor is one
-        of those that are too many, see ``_share_thinned``.
+        of those that are too many for the rate of terminals, see ``terminal_rate.py``.
 
         Args:
             rows: as the generator gives them; they are left as they are.
@@ -138,8 +135,8 @@ class ConsistentRows:
         else:
             kept = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         without, ended = self._thinned
-        thinned = torch.where(rows[:, self._where[-1]] > 0, ended, without)
-        return rows, kept & (chance[:, 2] >= thinned)
+        share = torch.where(rows[:, self._where[-1]] > 0, ended, without)
+        return rows, kept & (chance[:, 2] >= share)
 
     def _replaced(self, rows: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
         """What :meth:`repaired` gives where columns are replaced, before rows are thinned."""
@@ -224,24 +221,6 @@ class ConsistentRows:
         share = (rate - within) / gain if gain > 0 else 0.0
         return 0.0 if math.isnan(share) else min(max(share, 0.0), 1.0)
 
-    def _share_thinned(self, rows: Tensor, kept: Tensor) -> tuple[float, float]:
-        """The shares of the rows without and with a terminal that are drawn again, one of them 0,
-        so that terminals are as frequent as in the data.
-
-        What remains wrong in their rate is that of the observations from which episodes end. A
-        model of moderate size has too few or too many of these; the others stay as they are.
-        """
-        wanted, count = float(self.ensemble.rate), int(kept.sum())
-        if not (0 < wanted < 1 and count):
-            return 0.0, 0.0
-        found = float(rows[kept, self._where[-1]].double().mean())
-        by_chance = (wanted * (1 - wanted) / count) ** 0.5
-        if abs(found - wanted) <= by_chance or found in (0, 1):
-            return 0.0, 0.0
-        odds = found / (1 - found) * (1 - wanted) / wanted
-        without, ended = max(0.0, 1 - odds), max(0.0, 1 - 1 / odds)
-        return min(without, MOST_THINNED), min(ended, MOST_THINNED)
-
     def _smooth(self, rows: Tensor, prediction: Prediction, chance: Tensor) -> Tensor:
         """The smooth columns ``[N, S]``, those that are replaced anew."""
         own = rows[:, self._columns(self.ensemble.smooth)]
@@ -305,14 +284,6 @@ class ConsistentRows:
             if misses[0] <= COUNTING * count**0.5 < misses[1]:
                 wrong[-1] = off[-1] = False
         return [self._flags[int(each)] for each in (wrong | off).nonzero().flatten()]
-
-
-def probe_rows(ensemble: TransitionEnsemble | None) -> int:
-    """How many rows the probe of :class:`ConsistentRows` takes."""
-    rate = 0.0 if ensemble is None else float(ensemble.rate)
-    if not 0 < rate < 1:  # nan in a file of before it was kept
-        return PROBE_ROWS
-    return min(max(PROBE_ROWS, math.ceil(PROBE_TERMINALS / min(rate, 1 - rate))), MOST_PROBED)
 
 
 def _nothing_kept(count: int, alive: int, ensemble: TransitionEnsemble) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,12 +19,7 @@ from synther.diffusion.conditioning.condition import Target
 from synther.diffusion.conditioning.policy import STRENGTH, Policy, PolicyGuidance
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.asked import Asked
-from synther.diffusion.generation.consistency import (
-    PROBE_SEED,
-    Consistency,
-    ConsistentRows,
-    probe_rows,
-)
+from synther.diffusion.generation.consistency import PROBE_SEED, Consistency, ConsistentRows
 from synther.diffusion.generation.drawing import (
     Drawing,
     FiveArrays,
@@ -36,6 +32,7 @@ from synther.diffusion.generation.npz_stream import NpzStream
 from synther.diffusion.generation.presets import prepared, sampling_settings
 from synther.diffusion.generation.rounds import batches_of, rounds
 from synther.diffusion.generation.row_noise import seed_or_drawn
+from synther.diffusion.generation.terminal_rate import probe_rows
 from synther.diffusion.provenance import ActionLimits, usual_action_bounds
 from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.utils import layout_of_model, split_diffusion_samples
@@ -169,7 +166,7 @@ class SimpleDiffusionGenerator:
         return self._stages[wanted]
 
     def _new_stage(self, asked: Asked | None) -> ConsistentRows:
-        count = probe_rows(self.ensemble)
+        count = probe_rows(math.nan if self.ensemble is None else float(self.ensemble.rate))
         probing = Drawing(self._sampling, asked and asked.of_probe(count, PROBE_SEED))
         batches = batches_of(0, count, self.sample_batch_size)
         return ConsistentRows(

@@ -7,8 +7,9 @@ import scipy
 import torch
 
 from synther.diffusion.conditioning.around import Around
-from synther.diffusion.generation.consistency import ConsistentRows, probe_rows
+from synther.diffusion.generation.consistency import ConsistentRows
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
+from synther.diffusion.generation.terminal_rate import probe_rows
 from synther.diffusion.successors import fit_ensemble
 from synther.transitions import TransitionLayout, Transitions
 from tests.data import random_transitions
@@ -193,16 +194,6 @@ def test_rows_that_are_asked_for_something_may_end_fewer_or_more_episodes(law_en
     assert plain.terminals.sum() > 1.2 * asked.terminals.sum()
 
 
-@pytest.mark.parametrize(
-    ("rate", "count"),
-    [(0.0, 2048), (float("nan"), 2048), (0.5, 2048), (0.05, 18_000), (1e-3, 65_536)],
-)
-def test_the_probe_has_terminals_enough(rate, count, law_ensemble):
-    ensemble = copy.deepcopy(law_ensemble)
-    ensemble.rate.fill_(rate)
-    assert probe_rows(ensemble) == count
-
-
 def test_data_without_any_terminal_have_none_to_count():
     rows = random_transitions(rows=400, observation_dim=3, action_dim=2)
     rows = replace(rows, terminals=np.zeros_like(rows.terminals))
@@ -245,7 +236,7 @@ def test_rows_from_where_nobody_acts_are_drawn_again(law_ensemble, real):
     rows = Transitions(*generator.sample(3000, seed=3))
     assert 0.07 < generator.last_stage().drawn_again < 0.12
     assert np.abs(rows.observations[:, 0]).max() <= 1.0
-    first, again = model.calls[-(-probe_rows(law_ensemble) // 3000) :][:2]
+    first, again = model.calls[-(-probe_rows(float(law_ensemble.rate)) // 3000) :][:2]
     assert first == 3000
     assert 0.07 < again / 3000 < 0.12
     same = (rows.observations == real.observations).all(axis=1)
@@ -285,7 +276,7 @@ def test_an_interrupted_file_continues(tmp_path, law_ensemble):
     beyond[NEXT] = FAULTS["an exact column is inaccurate"][1]
     path = tmp_path / "samples.npz"
     options = {"sample_batch_size": 1000}
-    deciding = -(-probe_rows(law_ensemble) // 1000)
+    deciding = -(-probe_rows(float(law_ensemble.rate)) // 1000)
     model = LawModel(beyond, fail_at=deciding + 5)  # about two calls for each batch of rows
     with pytest.raises(KeyboardInterrupt):
         generator_of(model, law_ensemble, **options).sample_to_file(5000, path, seed=3)
