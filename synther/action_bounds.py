@@ -25,7 +25,11 @@ NOTHING_DISCRETE = (
 _ROUNDING = 1e-5  # of a span: as much as float32 and a division or two change
 
 
-class DiscreteActionsError(TypeError):
+class UnusableSpaceError(TypeError):
+    """An environment whose observations or actions SynthER has no use for."""
+
+
+class DiscreteActionsError(UnusableSpaceError):
     """An environment whose actions are discrete."""
 
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from synther.diffusion.conditioning.condition import ConditionError
+from synther.diffusion.conditioning.values import name_of
 from synther.diffusion.fidelity.held_out import HELD_OUT, run_beside, split_as_learnt
 from synther.diffusion.model_io import LoadedModel, load_model
 from synther.diffusion.provenance import Provenance
@@ -59,6 +61,19 @@ def latest_model(folder: Path, device: str, data: Transitions, name: str) -> Loa
         split = {"rows": found.rows, "held_out": found.held_out, "seed": found.seed}
         loaded.model.trained_on = replace(now, digest=None, **split)  # type: ignore[arg-type]
     return loaded
+
+
+def require_condition(loaded: LoadedModel, name: str) -> None:
+    """Raise ConditionError where samples of a model are to have a condition ``name`` that it has
+    not learnt: a target would be taken for one of the condition that it has."""
+    own = loaded.model.condition
+    if not name or (own is not None and own.name == name_of(name)):
+        return
+    found = "without a condition" if own is None else f"with the condition '{own.name}'"
+    raise ConditionError(
+        f"{loaded.path}: trained {found}, and the condition asked for is '{name}'; leave that out, "
+        "or train a model with it in a folder of its own"
+    )
 
 
 def split_of(loaded: LoadedModel, data: Transitions, share: float, seed: int) -> Split:

@@ -35,7 +35,7 @@ from synther.diffusion.fidelity.verdict import judge
 from synther.diffusion.generation.bounded import match_bounded
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
 from synther.diffusion.generation.sample_files import require_place, sample_files
-from synther.diffusion.known_model import Split, latest_model, split_of
+from synther.diffusion.known_model import Split, latest_model, require_condition, split_of
 from synther.diffusion.provenance import STATED, Provenance
 from synther.diffusion.successors import TransitionEnsemble, fit_ensemble, stored
 from synther.diffusion.successors.fitting import MIN_ROWS
@@ -111,6 +111,7 @@ def run(args: argparse.Namespace) -> None:
             device = str(accelerator.device)
             loaded = latest_model(args.results_folder, device, data, args.dataset)
             model, layout = loaded.model, loaded.layout_for(data.observation_dim, data.action_dim)
+            require_condition(loaded, gin.get_bindings(named_values).get("name", ""))
             split = split_of(loaded, data, args.held_out or HELD_OUT_SHARE, args.seed)
             console.print(f"{loaded.path}: step {loaded.step}")
             console.print(f"held-out rows: {split.note}", highlight=False)

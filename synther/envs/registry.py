@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synther.action_bounds import UnusableSpaceError
 from synther.envs import antmaze, dmc, legacy, locomotion, maze2d, ogbench
 from synther.envs.faults import EnvironmentFaultError
 from synther.envs.names import data_set_names, env_id_of
@@ -57,26 +58,25 @@ def make_env(
         UnknownEnvironmentError: no such name; the message has the nearest ones.
         MissingSimulatorError: the simulator is not installed.
         EnvironmentArgumentError: the environment does not take one of ``kwargs``, or its value.
-        TypeError: an action or observation space that SynthER has no use for.
+        UnusableSpaceError: an action or observation space that SynthER has no use for.
     """
     env_id = env_id_of(_imported(name))
     if not kwargs:
         return _make(env_id, name, max_episode_steps)
     try:
-        env = _make(env_id, name, max_episode_steps, **kwargs)
         if kwargs.keys() - {"render_mode"}:
-            # Many look at a value only when they begin or move. A second one is tried, so that the
-            # first stays as it was made.
+            # Many look at a value only when they begin or move, and one that has moved is no more
+            # as it was made.
             with contextlib.closing(_make(env_id, name, max_episode_steps, **kwargs)) as trial:
                 trial.reset(seed=0)
                 low, high = trial.action_space.low, trial.action_space.high
                 trial.step(np.zeros_like(low).clip(low, high))
-    except (UnknownEnvironmentError, MissingSimulatorError, EnvironmentFaultError):
+        return _make(env_id, name, max_episode_steps, **kwargs)
+    except (UnknownEnvironmentError, UnusableSpaceError, EnvironmentFaultError, ImportError):
         raise
     except Exception as error:
         shown = ", ".join(f"{key}={value!r:.40}" for key, value in kwargs.items())
         raise EnvironmentArgumentError(f"{name}: does not take {shown} ({error})") from error
-    return env
 
 
 def time_limit(name: str, **kwargs: Any) -> int | None:

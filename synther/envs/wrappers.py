@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synther.action_bounds import NOTHING_DISCRETE, ActionBounds, DiscreteActionsError
+from synther.action_bounds import (
+    NOTHING_DISCRETE,
+    ActionBounds,
+    DiscreteActionsError,
+    UnusableSpaceError,
+)
 from synther.envs.simulators import require
 from synther.files.float32 import lost_columns, to_float32
 
@@ -30,7 +35,7 @@ def standardise(
         The environment with observations ``[O]`` float32 and actions ``[A]`` in a finite [-1, 1].
 
     Raises:
-        TypeError: an action or observation space that SynthER has no use for.
+        UnusableSpaceError: an action or observation space that SynthER has no use for.
     """
     return clip_actions(flatten_observations(rescale_actions(env), observation_order))
 
@@ -44,7 +49,7 @@ def rescale_actions(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
 
     Raises:
         DiscreteActionsError: one of ``Discrete`` and its kin.
-        TypeError: another space without finite bounds.
+        UnusableSpaceError: another space without finite bounds.
     """
     spaces = require("gymnasium.spaces")
     space, box = env.action_space, spaces.Box
@@ -57,7 +62,7 @@ def rescale_actions(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         and np.isfinite(space.low).all()
         and np.isfinite(space.high).all()
     ):
-        raise TypeError(
+        raise UnusableSpaceError(
             f"{env} has the action space {space}; expected a vector with finite bounds (Box)"
         )
     unit = box(-1.0, 1.0, space.shape, np.float32)
@@ -120,7 +125,7 @@ def flatten_observations(
     else:
         keys, boxes = [], [space]
     if not all(isinstance(part, spaces.Box) for part in boxes):
-        raise TypeError(
+        raise UnusableSpaceError(
             f"{env} has the observation space {space}; expected a Box or a dict of them"
         )
     size = sum(int(np.prod(part.shape)) for part in boxes)

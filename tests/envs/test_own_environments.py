@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 
+from synther.action_bounds import DiscreteActionsError
 from synther.corl.algorithms.td3_bc import TD3BCConfig
 from synther.envs import Evaluator, UnknownEnvironmentError, make_env
 from synther.envs.simulators import EnvironmentArgumentError
 from synther.online import online_exp
 from synther.runs.settings import ConfigError, keywords
+from tests.environments import registered
 
 MODULE = """
 import gymnasium
@@ -105,3 +109,39 @@ def test_an_online_run_refuses_what_the_environment_does_not_take(
         ])  # fmt: skip
     assert "Pendulum-v1: does not take gravty=1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [{"render_mode": "rgb_array"}, {"sutton_barto_reward": True}])
+def test_an_argument_is_not_blamed_for_what_is_the_environments(arguments: dict[str, Any]) -> None:
+    with pytest.raises(DiscreteActionsError, match="CartPole-v1 has the action space"):
+        make_env("CartPole-v1", **arguments)
+
+
+class NeedsPort(gymnasium.Env):  # type: ignore[type-arg]
+    """Holds what one environment at a time can hold."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    held = False
+
+    def __init__(self, port: int = 0) -> None:
+        if NeedsPort.held:
+            raise OSError("Address already in use")
+        NeedsPort.held = True
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    def close(self) -> None:
+        NeedsPort.held = False
+
+
+def test_one_environment_at_a_time_is_open() -> None:
+    with registered(NeedsPort, max_episode_steps=5) as (name,):
+        env = make_env(name, port=1)
+        assert NeedsPort.held
+        env.close()

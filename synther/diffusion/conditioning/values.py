@@ -181,9 +181,13 @@ def named_values(
     """
     if not name:
         return None
-    if name.endswith(".npy"):
-        return values_of(Path(name).stem, transitions, given=name)
-    return values_of(name, transitions, discount=discount)
+    given = name if name.endswith(".npy") else None
+    return values_of(name_of(name), transitions, given=given, discount=discount)
+
+
+def name_of(name: str) -> str:
+    """What a condition is called that :func:`named_values` is given: a file, by its name."""
+    return Path(name).stem if name.endswith(".npy") else name
 
 
 def return_to_go(transitions: Transitions, discount: float = DISCOUNT) -> NDArray[np.float64]:

@@ -76,6 +76,11 @@ class Asked:
             )
         return cls(condition, wanted, guidance, condition.asked(wanted, count, seed), around)
 
+    @property
+    def anything(self) -> bool:
+        """Whether samples differ from rows as they come; with a weight of 0 they do not."""
+        return self.guidance != 0 or self.around is not None
+
     def of_probe(self, count: int, seed: int) -> Asked:
         """The same asked of ``count`` other samples."""
         known = self.around.rows if self.around else self.raw
@@ -108,12 +113,10 @@ class Asked:
         """What samples depend on, as plain values."""
         settings: dict[str, Any] = {}
         if self.condition is not None and self.raw is not None:
-            if isinstance(self.target, str):
-                target: str | float = self.target
-            elif np.ndim(self.target) == 0:  # type: ignore[arg-type]
-                target = float(np.asarray(self.target))
-            else:
-                target = f"values {_digest(self.raw)}"
+            target: str | float = f"values {_digest(self.raw)}"
+            if np.ndim(self.target) == 0:  # type: ignore[arg-type]
+                word = np.asarray(self.target).item()
+                target = word if isinstance(word, str) else float(word)
             settings = {
                 "condition": self.condition.name, "target": target, "guidance": self.guidance
             }  # fmt: skip

@@ -52,8 +52,8 @@ class ConsistentRows:
         ensemble: fitted to the real rows that the generator was trained on; it moves to the rows'
             device.
         layout: the layout of the rows, with a terminal column.
-        probe: rows ``[n, D]`` of the generator, as many as ``terminal_rate.probe_rows`` says; the
-            first of them decide what is replaced.
+        probe: rows ``[n, D]`` of the generator, see ``terminal_rate.py``; the first of them decide
+            what is replaced.
         terminals: whether the generator models terminals; where it does not, they stay 0.
         as_data: whether the rows are meant to be distributed as the data are. Those that are asked
             for something end as many episodes as what they are asked for does.

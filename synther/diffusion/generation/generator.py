@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,7 +31,7 @@ from synther.diffusion.generation.npz_stream import NpzStream
 from synther.diffusion.generation.presets import prepared, sampling_settings
 from synther.diffusion.generation.rounds import batches_of, rounds
 from synther.diffusion.generation.row_noise import seed_or_drawn
-from synther.diffusion.generation.terminal_rate import probe_rows
+from synther.diffusion.generation.terminal_rate import EDGE_PROBED, LEAST_PROBED, probe_rows
 from synther.diffusion.provenance import ActionLimits, usual_action_bounds
 from synther.diffusion.successors.ensemble import TransitionEnsemble
 from synther.diffusion.utils import layout_of_model, split_diffusion_samples
@@ -166,7 +165,8 @@ class SimpleDiffusionGenerator:
         return self._stages[wanted]
 
     def _new_stage(self, asked: Asked | None) -> ConsistentRows:
-        count = probe_rows(math.nan if self.ensemble is None else float(self.ensemble.rate))
+        as_data = asked is None or not asked.anything
+        count = self._probe_rows(as_data)
         probing = Drawing(self._sampling, asked and asked.of_probe(count, PROBE_SEED))
         batches = batches_of(0, count, self.sample_batch_size)
         return ConsistentRows(
@@ -174,8 +174,16 @@ class SimpleDiffusionGenerator:
             self.full_layout,
             torch.cat([probing.sampled(*batch, PROBE_SEED) for batch in batches]),
             terminals=self.layout.terminals,
-            as_data=asked is None,
+            as_data=as_data,
         )
+
+    def _probe_rows(self, as_data: bool) -> int:
+        """How many rows decide what the last stage does, see :class:`ConsistentRows`."""
+        if self.ensemble is None or not self.layout.terminals:
+            return LEAST_PROBED
+        if as_data:
+            return probe_rows(float(self.ensemble.rate))
+        return EDGE_PROBED if self.ensemble.living.isfinite().any() else LEAST_PROBED
 
     @property
     def _sampling(self) -> Sampling:

@@ -13,6 +13,9 @@ from torch import Tensor
 PROBE_TERMINALS, LEAST_PROBED, MOST_PROBED = 900, 2_048, 65_536
 """How many terminals a probe should have, so that their rate is known to some 3 %, and the rows
 that it has at least and at most."""
+EDGE_PROBED = 16_384
+"""The rows of a probe where episodes end at an edge, of rows that are asked for something: their
+rate of terminals is their own, and which rows may be moved to the edge has to be known."""
 MOST_THINNED = 0.5
 """The share of the rows with or without a terminal that is drawn again at most."""
 

@@ -49,6 +49,15 @@ def test_the_command_trains_a_condition_and_asks_for_it(
     main(arguments(dataset, tmp_path, "--load_checkpoint", "--target", "0.5"))
     later = Transitions.load(tmp_path / "samples.npz")
     assert later.metadata["generator"]["asked"]["target"] == 0.5
+    # It has learnt no other condition than its own.
+    same = ("--load_checkpoint", "--condition")
+    main(arguments(dataset, tmp_path, *same, "return", "--target", "0.5"))
+    for name in ("reward", "nonsense"):
+        with pytest.raises(SystemExit):
+            main(arguments(dataset, tmp_path, *same, name, "--target", "0.5"))
+        said = " ".join(capsys.readouterr().err.split())
+        expected = f"trained with the condition 'return', and the condition asked for is '{name}'"
+        assert expected in said
 
 
 @pytest.mark.parametrize(

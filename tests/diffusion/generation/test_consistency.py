@@ -7,9 +7,10 @@ import scipy
 import torch
 
 from synther.diffusion.conditioning.around import Around
+from synther.diffusion.conditioning.condition import Condition
 from synther.diffusion.generation.consistency import ConsistentRows
 from synther.diffusion.generation.generator import SamplingError, SimpleDiffusionGenerator
-from synther.diffusion.generation.terminal_rate import probe_rows
+from synther.diffusion.generation.terminal_rate import EDGE_PROBED, LEAST_PROBED, probe_rows
 from synther.diffusion.successors import fit_ensemble
 from synther.transitions import TransitionLayout, Transitions
 from tests.data import random_transitions
@@ -192,6 +193,30 @@ def test_rows_that_are_asked_for_something_may_end_fewer_or_more_episodes(law_en
     )
     assert abs(asked.terminals.sum() / as_it_gives_them.terminals.sum() - 1) < 0.1
     assert plain.terminals.sum() > 1.2 * asked.terminals.sum()
+
+
+def test_rows_asked_with_a_weight_of_0_are_rows_as_they_come(law_ensemble):
+    """To the bit, last stage and rate of terminals included."""
+    faults = {0: RATE_FAULTS["too few"], NEXT: FAULTS["an exact column is inaccurate"][1]}
+    generator = generator_of(LawModel(faults), law_ensemble)
+    generator.model.condition = Condition.of("reward", np.linspace(0, 1, 100))
+    plain, unguided = (
+        generator.sample(3000, 3, cond=cond, guidance=0) for cond in (None, "top 10%")
+    )
+    for ours, theirs in zip(unguided, plain, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_only_rows_as_they_come_need_a_large_probe(law_ensemble):
+    """Of rows that are asked for something, terminals are not brought to a rate."""
+    model = LawModel()
+    model.condition = Condition.of("reward", np.linspace(0, 1, 100))
+    generator = generator_of(model, law_ensemble)
+    generator.sample(10, 3, cond="top 10%", guidance=2)
+    assert sum(model.calls) < EDGE_PROBED + 100
+    model = LawModel(terminals=False)
+    generator_of(model, law_ensemble).sample(10, 3)
+    assert sum(model.calls) < LEAST_PROBED + 100
 
 
 def test_data_without_any_terminal_have_none_to_count():
