@@ -67,6 +67,7 @@ class TransitionEnsemble(nn.Module):
               flag's probability, in the column's units squared; float64 where these are so large
               that float32 does not hold the squares of them;
             - ``rate`` ``[1]``: the share of the real rows that are terminal;
+            - ``atoms`` ``[O + 2]``: of a smooth column the value that many rows share, else inf;
             - ``doubt`` ``[O + 2]``: the standard error of ``error``, relative to it;
             - ``sound`` ``[O + 2]``: 1 where the prediction held on held-out rows;
             - ``residuals`` ``[K, noisy]``: those of held-out rows, in units of the noise's size;
@@ -81,6 +82,7 @@ class TransitionEnsemble(nn.Module):
     values: Tensor
     error: Tensor
     rate: Tensor
+    atoms: Tensor
     doubt: Tensor
     sound: Tensor
     residuals: Tensor
@@ -192,8 +194,10 @@ class TransitionEnsemble(nn.Module):
         Raises:
             KeyError, RuntimeError: another payload.
         """
-        # A model's file of before the rate of terminals was kept has none.
-        weights = {"rate": torch.full((1,), torch.nan), **payload["weights"]}
+        # A model's file of before these were kept has none.
+        columns = len(payload["kinds"])
+        unknown = {"rate": torch.full((1,), torch.nan), "atoms": torch.full((columns,), torch.inf)}
+        weights = {**unknown, **payload["weights"]}
         tables = {name: value for name, value in weights.items() if "." not in name}
         ensemble = cls(
             TransitionLayout(**payload["layout"]),

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from synther.diffusion.norm.column_kinds import MIXED_SHARE
 from synther.diffusion.successors.ensemble import Kind, standardised
 from synther.diffusion.successors.few_values import has_few_values
 from synther.transitions import TransitionLayout, Transitions
@@ -65,6 +66,17 @@ class PreparedRows:
             "left" if same and kind == "flag" else kind
             for kind, same in zip(kinds, static, strict=True)
         ]
+
+    def atoms(self, columns: list[int]) -> Tensor:
+        """Of these of the successor's columns, the value that a hundredth of the rows or more
+        share, the most frequent one; inf where there is none, and for the other columns."""
+        found = self.successors.new_full((self.successors.shape[1],), torch.inf)
+        for column in columns:
+            values, counts = self.successors[:, column].unique(return_counts=True)
+            most = counts.argmax()
+            if MIXED_SHARE * len(self.successors) <= counts[most] < len(self.successors):
+                found[column] = values[most]
+        return found
 
 
 def _kind_of(column: Tensor) -> Kind:

@@ -106,17 +106,22 @@ FAULTS = {
 }
 
 
+SMOOTH = [NEXT, NEXT + 1, NEXT + 2, REWARD]
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_faulty_column_is_replaced_and_no_other(name, law_ensemble, real):
+    """Next observation and reward are of one piece."""
     column, fault = FAULTS[name]
+    faulty = SMOOTH if column in SMOOTH else [column]
     model = LawModel({column: fault})
     generator = generator_of(model, law_ensemble)
     order = [*range(NEXT, NEXT + 5), REWARD, TERMINAL]
-    assert [order[replaced] for replaced in generator.last_stage().replaced] == [column]
+    assert [order[replaced] for replaced in generator.last_stage().replaced] == faulty
     rows = LAYOUT.pack(Transitions(*generator.sample(3000, seed=3)))
     kept = (rows[:, :7] == LAYOUT.pack(real)[:, :7]).all(axis=1)  # the others were drawn again
     assert kept.mean() > 0.99
-    others = [each for each in range(14) if each != column]
+    others = [each for each in range(14) if each not in faulty]
     assert np.array_equal(rows[kept][:, others], LAYOUT.pack(real)[kept][:, others])
 
 
@@ -314,7 +319,7 @@ def test_an_interrupted_file_continues(tmp_path, law_ensemble):
     for found, values in zip(written.arrays().values(), expected, strict=True):
         assert np.array_equal(found, values)
     provenance = written.metadata["generator"]["consistency"]
-    assert provenance["replaced"] == ["next_observations[0]"]
+    assert provenance["replaced"] == [*(f"next_observations[{i}]" for i in range(3)), "rewards"]
     assert 0.07 < provenance["drawn_again"] < 0.12
     assert set(provenance["held_out_error"]) >= {"next_observations[0]", "rewards", "terminals"}
 
@@ -337,6 +342,62 @@ def test_terminals_that_are_not_modelled_stay_0(law_ensemble):
     rows = rows_of(model, law_ensemble)
     assert not rows.terminals.any()
     assert law_of(rows).terminals.any()
+
+
+def smooth_rows(count, seed, reward_of, error=0.0):
+    """Rows of ``s' = s + 0.1 a + 0.3 noise``; ``error`` is that of a model's reward."""
+    rng = np.random.default_rng(seed)
+    state, noise, wrong = rng.normal(size=(3, count, 1))
+    action = rng.uniform(-1, 1, (count, 1))
+    following = state + 0.1 * action + 0.3 * noise
+    reward = reward_of(following[:, 0]) + error * wrong[:, 0]
+    return Transitions(state, action, reward, following, np.zeros(count))
+
+
+def repaired_from(rows, samples):
+    """Samples after the stage of an ensemble of the rows, and their columns' numbers."""
+    ensemble = fit_ensemble(rows, seed=0, members=2, width=64, steps=300)
+    layout = TransitionLayout.of(rows)
+    table = torch.from_numpy(layout.pack(samples))
+    stage = ConsistentRows(ensemble, layout, table)
+    chance = torch.rand(len(table), stage.chances, generator=torch.Generator().manual_seed(1))
+    return stage, layout.unpack(stage.repaired(table, chance)[0].numpy())
+
+
+def test_noise_that_columns_share_stays_shared():
+    """The reward is the next position; the model has a small error in it alone."""
+    real, samples = (
+        smooth_rows(12_000, seed, np.asarray, error) for seed, error in ((1, 0), (2, 0.25))
+    )
+    stage, rows = repaired_from(real, samples)
+    assert stage.settings()["replaced"][:2] == ["next_observations[0]", "rewards"]
+    assert (rows.rewards - rows.next_observations[:, 0]).std() < 0.1
+
+
+def test_a_value_that_many_rows_share_keeps_its_share():
+    """As a reward of progress alone; regressions make something between of yes and no."""
+
+    def progress(position):
+        return np.maximum(position, 0)
+
+    real, samples = (smooth_rows(12_000, seed, progress) for seed in (1, 2))
+    wrong = np.random.default_rng(3).normal(size=(12_000, 1)).astype(np.float32)
+    samples = replace(samples, next_observations=samples.next_observations + 0.5 * wrong)
+    stage, rows = repaired_from(real, samples)
+    assert stage.settings()["replaced"][:2] == ["next_observations[0]", "rewards"]
+    share = (real.rewards == 0).mean()
+    assert abs((rows.rewards == 0).mean() - share) < 3 * np.sqrt(2 * share * (1 - share) / 12_000)
+
+
+def test_data_without_a_smooth_column_pass():
+    rng = np.random.default_rng(0)
+    states = rng.integers(0, 10, (2000, 1))
+    following = (states + rng.integers(0, 2, (2000, 1))) % 10
+    columns = (states, rng.uniform(-1, 1, (2000, 1)), following[:, 0] // 5, following)
+    real = Transitions(*map(np.float32, columns), following[:, 0] == 3)
+    stage, rows = repaired_from(real, real)
+    assert stage.ensemble.smooth == []
+    assert np.array_equal(rows.next_observations, real.next_observations)
 
 
 def test_what_is_missing_is_said(law_ensemble):
