@@ -27,6 +27,8 @@ ATOM_SHARE = 5e-4
 """A value that so many of the rows of a quantile or mixed column have is an atom."""
 FINITE = torch.finfo(torch.float32).max
 """In place of infinity: averages of the state, which EMA takes, have to stay numbers."""
+WHOLE = 2.0**24
+"""Up to here float32 holds every whole number."""
 CELL = 0.5
 """Of an atom of a mixed column, its room in model space, in standard deviations."""
 
@@ -104,6 +106,7 @@ class ColumnMap(NamedTuple):
         table: of a discrete, quantile or mixed column.
         lowest, highest: bounds of the column, infinite where it has none.
         spread: its standard deviation.
+        whole: 1 where all its values are whole numbers, else 0.
     """
 
     kind: ColumnKind
@@ -113,6 +116,7 @@ class ColumnMap(NamedTuple):
     lowest: float = -math.inf
     highest: float = math.inf
     spread: float = 0.0
+    whole: float = 0.0
 
 
 def map_of(column: Column, kind: ColumnKind, num_knots: int) -> ColumnMap:
@@ -121,6 +125,15 @@ def map_of(column: Column, kind: ColumnKind, num_knots: int) -> ColumnMap:
     Raises:
         ValueError: too many values for a discrete column.
     """
+    return _map_of(column, kind, num_knots)._replace(whole=float(is_whole(column.values)))
+
+
+def is_whole(values: Tensor) -> bool:
+    """Whether all values are whole numbers, of those that float32 tells apart."""
+    return bool(((values == values.round()) & (values.abs() <= WHOLE)).all())
+
+
+def _map_of(column: Column, kind: ColumnKind, num_knots: int) -> ColumnMap:
     low, high, spread = float(column.values[0]), float(column.values[-1]), column.std
     if column.is_constant:
         return ColumnMap("constant", low, 0.0, None, low, high)
@@ -149,7 +162,7 @@ def as_buffers(maps: list[ColumnMap], num_knots: int) -> dict[str, Tensor]:
             knots[number], slopes[number] = count, torch.tensor(each.table[2:])
     kinds = torch.tensor([KINDS.index(each.kind) for each in maps])
     tables = {"values": values, "latents": latents, "knots": knots, "slopes": slopes}
-    named = {name: numbers(name) for name in ("offset", "scale", "lowest", "highest")}
+    named = {name: numbers(name) for name in ("offset", "scale", "lowest", "highest", "whole")}
     return {"kind": kinds, **named, **tables, "decoding": latents.clone()}
 
 

@@ -78,9 +78,10 @@ class TransitionSpace(BaseNormalizer):
        ``standard``; ``minmax``, the range to [-1, 1], can be chosen.
 
     Back in the data, constant columns are exact, discrete ones have values that were seen, bounded
-    ones end where the data do, also where they come from a difference, and a column's spread is
-    that of the data however small it is. What a bounded column's value lies beyond the data, and
-    what a discrete one's differs from the values seen, is lost: the map is invertible on the rest.
+    ones end where the data do, also where they come from a difference, whole numbers are whole, and
+    a column's spread is that of the data however small it is. What a bounded column's value lies
+    beyond the data, and what a discrete one's differs from the values seen, or a whole one's from
+    the nearest whole number, is lost: the map is invertible on the rest.
 
     Args:
         data: rows ``[N, D]`` of ``layout``.
@@ -102,6 +103,7 @@ class TransitionSpace(BaseNormalizer):
     scale: Tensor
     lowest: Tensor
     highest: Tensor
+    whole: Tensor
     difference: Tensor
     values: Tensor
     latents: Tensor
@@ -138,6 +140,7 @@ class TransitionSpace(BaseNormalizer):
 
     def unnormalize(self, x: Tensor) -> Tensor:
         y = self._derive(x).by_table(1, x, x * self.scale + self.offset)
+        y = torch.where(self.whole > 0, y.round(), y)
         before, after = self._observations
         y[..., after] += y[..., before] * self.difference
         return y.clamp(self.lowest, self.highest)
@@ -294,12 +297,14 @@ class TransitionSpace(BaseNormalizer):
 
 
 def complete_state(state: dict[str, Any]) -> None:
-    """Add to a state, of a map or of models that have one, what files lack that are older than
-    :meth:`TransitionSpace.match_bounded`: decoding then is as encoding is."""
+    """Add to a state, of a map or of models that have one, what older files lack: decoding is as
+    encoding is, and no column is rounded to whole numbers."""
     for name in [
         each for each in state if each == "latents" or each.endswith("normalizer.latents")
     ]:
-        state.setdefault(name.removesuffix("latents") + "decoding", state[name])
+        where = name.removesuffix("latents")
+        state.setdefault(where + "decoding", state[name])
+        state.setdefault(where + "whole", torch.zeros_like(state[where + "offset"]))
 
 
 def _check_choices(

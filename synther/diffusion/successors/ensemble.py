@@ -68,6 +68,7 @@ class TransitionEnsemble(nn.Module):
               that float32 does not hold the squares of them;
             - ``rate`` ``[1]``: the share of the real rows that are terminal;
             - ``atoms`` ``[O + 2]``: of a smooth column the value that many rows share, else inf;
+            - ``whole`` ``[O + 2]``: 1 where all values of a column are whole numbers, else 0;
             - ``doubt`` ``[O + 2]``: the standard error of ``error``, relative to it;
             - ``sound`` ``[O + 2]``: 1 where the prediction held on held-out rows;
             - ``residuals`` ``[K, noisy]``: those of held-out rows, in units of the noise's size;
@@ -83,6 +84,7 @@ class TransitionEnsemble(nn.Module):
     error: Tensor
     rate: Tensor
     atoms: Tensor
+    whole: Tensor
     doubt: Tensor
     sound: Tensor
     residuals: Tensor
@@ -156,7 +158,8 @@ class TransitionEnsemble(nn.Module):
         residuals = self.residuals[(chance * count).long().clamp(max=count - 1)]
         successors = prediction.mean.clone()
         successors[:, self.noisy] += prediction.noise * residuals
-        return self._bounded(successors)
+        whole = self.whole[self.smooth] > 0
+        return self._bounded(torch.where(whole, successors.round(), successors))
 
     @torch.no_grad()
     def flag_probabilities(
@@ -195,8 +198,10 @@ class TransitionEnsemble(nn.Module):
             KeyError, RuntimeError: another payload.
         """
         # A model's file of before these were kept has none.
-        columns = len(payload["kinds"])
-        unknown = {"rate": torch.full((1,), torch.nan), "atoms": torch.full((columns,), torch.inf)}
+        columns = torch.zeros(len(payload["kinds"]))
+        unknown = {
+            "rate": torch.full((1,), torch.nan), "atoms": columns + torch.inf, "whole": columns
+        }  # fmt: skip
         weights = {**unknown, **payload["weights"]}
         tables = {name: value for name, value in weights.items() if "." not in name}
         ensemble = cls(

@@ -142,6 +142,7 @@ def _fitted(data: PreparedRows, size: Size, seed: int) -> TransitionEnsemble:
         **{"observed": flags.observed, "living": flags.living, "values": range_of(data.successors)},
         **{"error": error, "doubt": doubt, "sound": sound},
         **{"rate": data.successors[:, -1:].mean(dim=0), "atoms": data.atoms(smooth.columns)},
+        "whole": data.whole(),
         **{"residuals": smooth.units[judged], "limit": error.new_full((1,), torch.inf)},
     }
     ensemble = TransitionEnsemble(

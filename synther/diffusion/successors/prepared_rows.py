@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synther.diffusion.norm.column_kinds import MIXED_SHARE
+from synther.diffusion.norm.column_kinds import MIXED_SHARE, is_whole
 from synther.diffusion.successors.ensemble import Kind, standardised
 from synther.diffusion.successors.few_values import has_few_values
 from synther.transitions import TransitionLayout, Transitions
@@ -77,6 +77,10 @@ class PreparedRows:
             if MIXED_SHARE * len(self.successors) <= counts[most] < len(self.successors):
                 found[column] = values[most]
         return found
+
+    def whole(self) -> Tensor:
+        """1 for each of the successor's columns whose values are whole numbers, else 0."""
+        return self.successors.new_tensor([float(is_whole(each)) for each in self.successors.T])
 
 
 def _kind_of(column: Tensor) -> Kind:

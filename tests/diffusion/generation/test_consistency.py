@@ -389,6 +389,19 @@ def test_a_value_that_many_rows_share_keeps_its_share():
     assert abs((rows.rewards == 0).mean() - share) < 3 * np.sqrt(2 * share * (1 - share) / 12_000)
 
 
+def test_whole_numbers_stay_whole():
+    """A step counter of many values, whose next one regressions know but for a fraction."""
+    rng = np.random.default_rng(0)
+    counter = rng.integers(0, 900, (4000, 1))
+    columns = (counter, rng.uniform(-1, 1, (4000, 1)), rng.normal(size=4000), counter + 1)
+    real = Transitions(*map(np.float32, columns), np.zeros(4000, np.float32))
+    wrong = replace(real, next_observations=real.next_observations + 3)
+    stage, rows = repaired_from(real, wrong)
+    assert "next_observations[0]" in stage.settings()["replaced"]
+    assert np.array_equal(rows.next_observations, rows.next_observations.round())
+    assert (rows.next_observations == real.next_observations).mean() > 0.5
+
+
 def test_data_without_a_smooth_column_pass():
     rng = np.random.default_rng(0)
     states = rng.integers(0, 10, (2000, 1))

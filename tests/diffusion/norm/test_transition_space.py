@@ -254,6 +254,38 @@ def test_a_file_without_places_of_its_own_for_decoding_decodes_as_it_was_encoded
     assert torch.equal(twin.unnormalize(latents), space.unnormalize(latents))
 
 
+@pytest.mark.parametrize("step", [1, 7])
+def test_a_counter_of_many_values_comes_back_whole(step):
+    """As the step of an episode of 1 000: observation, difference and reward."""
+    rows = sample_rows(4000)
+    counter = np.arange(4000) % 1000 * step
+    rows[:, OBSERVATIONS.start] = counter
+    rows[:, NEXT.start] = (counter + step) % (1000 * step)
+    rows[:, REWARDS.start] = -counter
+    space = TransitionSpace(torch.from_numpy(rows), layout=LAYOUT)
+    assert space.column_kinds["observations[0]"] not in ("discrete", "constant")
+    decoded = space.unnormalize(torch.randn(5000, LAYOUT.row_dim)).numpy()
+    for column in (OBSERVATIONS.start, NEXT.start, REWARDS.start):
+        assert np.array_equal(decoded[:, column], decoded[:, column].round())
+        assert len(np.unique(decoded[:, column])) > 500
+    assert (decoded[:, ACTIONS] % 1 != 0).any()
+    back = space.unnormalize(space.normalize(torch.from_numpy(rows))).numpy()
+    for column in (OBSERVATIONS.start, NEXT.start, REWARDS.start):
+        assert np.array_equal(back[:, column], rows[:, column])
+
+
+def test_a_file_that_says_nothing_of_whole_numbers_rounds_none():
+    """As files are that are older than the rounding."""
+    rows = sample_rows(4000)
+    rows[:, OBSERVATIONS.start] = np.arange(4000)
+    space = TransitionSpace(torch.from_numpy(rows), layout=LAYOUT)
+    older = {name: value for name, value in space.state_dict().items() if name != "whole"}
+    twin = TransitionSpace(torch.zeros(1, LAYOUT.row_dim), **space.arguments)
+    twin.load_state_dict(older)
+    decoded = twin.unnormalize(torch.randn(50, LAYOUT.row_dim))[:, OBSERVATIONS.start]
+    assert (decoded != decoded.round()).any()
+
+
 def test_atoms_of_a_model_that_is_too_wide_become_those_of_the_data():
     space = TransitionSpace(ROWS, layout=LAYOUT)
     latents = 1.3 * torch.randn(20_000, LAYOUT.row_dim, generator=torch.Generator().manual_seed(1))
