@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from synther.datasets.files import DATA_SUFFIXES
+from synther.datasets.files import DATA_SUFFIXES, stem_of
 from synther.files import atomic
 from synther.installed import shipped
 from synther.runs.command_line import canonical
@@ -89,7 +89,7 @@ def _jobs(study: Study) -> Iterator[Job]:
 def label_of(data_set: str) -> str:
     """What folders' names call a data set: its own name, or its file's without the ending."""
     if data_set.endswith(DATA_SUFFIXES):
-        return Path(data_set).stem
+        return stem_of(data_set)
     return data_set.removeprefix("minari:").replace(":", "-").replace("/", "-")
 
 
