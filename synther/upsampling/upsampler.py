@@ -152,9 +152,9 @@ class Upsampler:
         Args:
             num_samples: how many.
             seed: the same one gives the same rows; None gives other rows at every call.
-            target: what they are asked for, of the model's condition: a number, a label, a quantile
-                such as ``top 10%``, or one of these for each sample; or rows to begin at, see
-                :meth:`around`; None: rows as they come.
+            target: what they are asked for, of the model's condition: a number, a label or a
+                quantile such as ``top 10%``, or a number or label for each sample; or rows to begin
+                at, see :meth:`around`; None: rows as they come.
             guidance: how strongly; 1, the default, gives the condition's own distribution, and more
                 than that goes beyond it, for twice the time.
             policy: their actions are moved to where it acts: a function of observations ``[N, O]``,
