@@ -22,6 +22,7 @@ from synther.diffusion.conditioning.condition import (
     is_constant,
     labels_of,
 )
+from synther.files.atomic import expanded
 from synther.ranges import Share, checked
 from synther.suggestions import did_you_mean
 from synther.transitions import TransitionLayout, Transitions
@@ -216,7 +217,7 @@ def _checked(name: str, given: Any, rows: int) -> NDArray[Any]:
     if isinstance(given, (str, Path)):
         where = str(given)
         try:
-            with open(given, "rb") as file:
+            with open(expanded(given), "rb") as file:
                 given = np.lib.format.read_array(file, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise ConditionError(

@@ -92,6 +92,18 @@ def test_given_values_have_one_for_each_row(tmp_path: Path) -> None:
         values_of("own", data, given=np.full(6, 2.0)).condition()
 
 
+def test_a_file_in_the_home_directory_is_found_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    np.save(tmp_path / "novelty.npy", np.arange(6.0))
+    data = episodes([6], ["terminal"])
+    named = named_values(data, "~/novelty.npy")
+    assert named is not None
+    for found in (named, values_of("own", data, given="~/novelty.npy")):
+        np.testing.assert_array_equal(found.values, np.arange(6.0))
+
+
 def test_a_part_of_the_rows_has_the_labels_of_all() -> None:
     values = values_of("source", episodes([6], ["terminal"]), given=np.array([*"aabbcb"]))
     part = values.subset(np.array([0, 1, 2, 5]))
