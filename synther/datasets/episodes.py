@@ -10,6 +10,10 @@ from synther.transitions import TransitionError, Transitions
 BROKEN_SHARE = 1 / 3
 """Of the rows that are no terminals, the share that the next row does not continue beyond which the
 rows do not lie in the order of their episodes."""
+FEW_BREAKS = 10
+"""Fewer rows than this that the next one does not continue say nothing of why."""
+SAME_LENGTH = 1 / 2
+"""Of the episodes that a time limit cut off, at least this share has one and the same length."""
 
 
 def episode_ends(transitions: Transitions) -> NDArray[np.bool_]:
@@ -33,9 +37,7 @@ def known_ends(transitions: Transitions, max_episode_steps: int | None = None) -
     """
     ends = episode_ends(transitions)
     going_on = transitions.terminals[:-1] == 0
-    broken = ends[:-1] & going_on
-    if transitions.timeouts is not None:
-        broken &= ~transitions.timeouts[:-1]
+    broken = _broken_off(transitions, ends)
     synthetic = transitions.metadata.get("source") == "SynthER"
     if synthetic or broken.sum() > BROKEN_SHARE * max(1, going_on.sum()):
         what = "they are synthetic" if synthetic else f"{broken.sum()} break off"
@@ -54,6 +56,21 @@ def known_ends(transitions: Transitions, max_episode_steps: int | None = None) -
             "be known; add an array 'timeouts' [N], 1 at the last row of each episode that was"
         )
     return ends
+
+
+def rows_before_gaps(transitions: Transitions, ends: NDArray[np.bool_]) -> int:
+    """How many rows break off since rows after them are missing, as far as this can be told; else
+    0. Of episodes that a time limit cut off most have its length, and a gap lies anywhere.
+
+    Args:
+        transitions: rows in the order of their episodes.
+        ends: of these, as :func:`known_ends` gives them.
+    """
+    stops = np.flatnonzero(ends)
+    lengths = np.diff(stops, prepend=-1)[_broken_off(transitions, ends)[stops]]
+    counts = np.unique(lengths, return_counts=True)[1]
+    one_limit = counts.max(initial=0) >= SAME_LENGTH * len(lengths)
+    return 0 if len(lengths) < FEW_BREAKS or one_limit else len(lengths)
 
 
 def episode_returns(
@@ -78,6 +95,14 @@ def episode_returns(
     totals = np.concatenate([[0.0], np.cumsum(transitions.rewards, dtype=np.float64)])
     returns = np.diff(totals[np.concatenate([[0], stops])])
     return returns if _last_is_whole(transitions, stops, lengths) else returns[:-1]
+
+
+def _broken_off(transitions: Transitions, ends: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``[N]``, whether the next row does not continue the row, which is neither a terminal nor a
+    time-out that is known."""
+    broken = ends & (transitions.terminals == 0)
+    broken[-1:] = False  # nothing follows the last row
+    return broken if transitions.timeouts is None else broken & ~transitions.timeouts
 
 
 def _last_is_whole(

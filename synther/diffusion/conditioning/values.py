@@ -6,6 +6,7 @@ say which source each row is from.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.datasets.digest import digest_of
-from synther.datasets.episodes import known_ends
+from synther.datasets.episodes import known_ends, rows_before_gaps
 from synther.diffusion.conditioning.condition import (
     Condition,
     ConditionError,
@@ -199,10 +200,23 @@ def return_to_go(transitions: Transitions, discount: float = DISCOUNT) -> NDArra
     Raises:
         TransitionError: rows that do not lie in the order of their episodes.
         ValueError: a discount outside of [0, 1].
+
+    Warns:
+        UserWarning: rows of the episodes seem to be missing, and with them their rewards.
     """
     if not 0 <= discount <= 1:
         raise ValueError(f"discount is {discount}, expected 0 to 1")
-    goes_on = ~known_ends(transitions)
+    ends = known_ends(transitions)
+    if broken := rows_before_gaps(transitions, ends):
+        warnings.warn(
+            f"{transitions.source}: {broken} of the {len(transitions)} rows break off: they are "
+            "neither terminals nor known time-outs, the next row does not continue them, and no "
+            "time limit cuts episodes at such lengths. If rows are missing there, returns end too "
+            "early: give all rows of the episodes, or values of your own. If episodes were cut off "
+            "there, add an array 'timeouts' [N], 1 at these rows",
+            stacklevel=2,
+        )
+    goes_on = ~ends
     rewards = transitions.rewards.astype(np.float64)
     returns = np.empty_like(rewards)
     following = 0.0

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from synther.datasets import load_dataset
 from synther.diffusion.conditioning.condition import ConditionError
 from synther.diffusion.conditioning.values import named_values, return_to_go, values_of, with_values
 from synther.transitions import TransitionError, Transitions
@@ -52,6 +53,31 @@ def test_rows_out_of_order_have_no_return() -> None:
         values_of("return", random_transitions(50))
     with pytest.raises(ValueError, match=r"discount is 1\.5"):
         return_to_go(episodes([3], ["terminal"]), 1.5)
+
+
+def test_rows_that_are_missing_make_returns_too_small_and_are_warned_of() -> None:
+    whole = load_dataset("hopper-demo-v0")
+    rng = np.random.default_rng(0)
+    for share in (0.99, 0.9, 0.7):
+        some = np.flatnonzero(rng.random(len(whole)) < share)
+        broken = int((np.diff(some) > 1)[whole.terminals[some[:-1]] == 0].sum())
+        message = rf"{broken} of the {len(some)} rows break off.*give all rows of the episodes"
+        with pytest.warns(UserWarning, match=message):
+            return_to_go(whole.subset(some))
+
+
+@pytest.mark.filterwarnings("error")
+def test_episodes_that_were_cut_off_are_not_missing_rows() -> None:
+    """Whole episodes of a data set; a replay of short ones, with and without its time-outs; and
+    stretches of any length, whose time-outs are known."""
+    return_to_go(load_dataset("hopper-demo-v0"))
+    lengths = [5, 5, 3, 5, 5, 2] * 10
+    replay = episodes(lengths, ["timeout" if each == 5 else "terminal" for each in lengths])
+    return_to_go(replay)
+    unknown = Transitions(**replay.arrays())
+    np.testing.assert_array_equal(return_to_go(unknown), return_to_go(replay))
+    return_to_go(episodes([*range(4, 34)], ["timeout"] * 30))
+    return_to_go(Transitions(**episodes([*range(4, 13)], ["timeout"] * 9).arrays()))  # but a few
 
 
 def test_columns_have_names() -> None:
