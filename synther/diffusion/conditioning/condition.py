@@ -12,7 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synther.diffusion.conditioning.errors import ConditionError
+from synther.diffusion.conditioning.given import array_of, label_text, labels_of, numbers_or_labels
 from synther.ranges import Finite
+
+__all__ = ["LEVELS", "Condition", "ConditionError", "Target", "is_constant"]
 
 LEVELS = 1001
 """Quantiles of a condition that the checkpoint holds, those of 0, 0.1, ... 100 %."""
@@ -29,10 +33,6 @@ Target = Finite | str | Sequence[Any] | NDArray[Any]
 a label for each sample."""
 
 _QUANTILE = re.compile(r"\s*(top|bottom)\s+(\d+(?:\.\d*)?|\.\d+)\s*%\s*", re.IGNORECASE)
-
-
-class ConditionError(ValueError):
-    """A condition that cannot be learnt from, or asked for; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,13 @@ class Condition:
             labels: all that there are, where the training rows are only a part of the data.
 
         Raises:
-            ConditionError: not ``[N]``, or numbers that are not finite.
+            ConditionError: not ``[N]``, numbers that are not finite, or as
+                :func:`numbers_or_labels`.
         """
-        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        array = array_of(values)
         if array.ndim != 1 or len(array) == 0:
             raise ConditionError(f"condition '{name}': shape {array.shape}, expected [rows]")
+        array = numbers_or_labels(array, f"condition '{name}'")
         if own := labels_of(array):
             unseen = tuple(label for label in labels if label not in own)
             return cls(name, about, labels=labels or own, unseen=unseen)
@@ -130,7 +132,7 @@ class Condition:
                     f"condition '{self.name}': {values!r} are no numbers"
                 ) from error
             return numbers.reshape(-1, 1)
-        given = [str(label) for label in np.atleast_1d(np.asarray(values))]
+        given = self._texts(values)
         places = {label: place for place, label in enumerate(self.labels)}
         for label in given:
             if label not in places:
@@ -168,7 +170,7 @@ class Condition:
         if isinstance(target, str) and not self.labels:
             values: NDArray[Any] = self._of_quantile(target, count, seed)
         else:
-            values = np.asarray(target)
+            values = array_of(target)
             if values.ndim == 0:
                 values = np.broadcast_to(values, (count,))
             if values.shape != (count,):
@@ -193,8 +195,12 @@ class Condition:
         except ValueError:
             return word
 
+    def _texts(self, labels: Any) -> list[str]:
+        where = f"condition '{self.name}'"
+        return [label_text(each, where) for each in np.atleast_1d(np.asarray(labels))]
+
     def _require_seen(self, values: NDArray[Any]) -> None:
-        for label in sorted({str(each) for each in values} & set(self.unseen)):
+        for label in sorted(set(self._texts(values)) & set(self.unseen)):
             known = [each for each in self.labels if each not in self.unseen]
             raise ConditionError(
                 f"target '{label}' of condition '{self.name}': no row that the model is trained "
@@ -250,13 +256,6 @@ class Condition:
         """The condition that :meth:`to_plain` described."""
         lists = {name: tuple(plain.get(name, ())) for name in ("quantiles", "labels", "unseen")}
         return cls(**{**plain, **lists})
-
-
-def labels_of(values: NDArray[Any]) -> tuple[str, ...]:
-    """The labels that are in ``values``, each once; none where these are numbers."""
-    if values.dtype.kind not in "USO":
-        return ()
-    return tuple(sorted({str(each) for each in values}))
 
 
 def is_constant(values: NDArray[np.float64]) -> bool:

@@ -21,8 +21,8 @@ from synther.diffusion.conditioning.condition import (
     Condition,
     ConditionError,
     is_constant,
-    labels_of,
 )
+from synther.diffusion.conditioning.given import array_of, labels_of, numbers_or_labels
 from synther.files.atomic import expanded
 from synther.ranges import Share, checked
 from synther.suggestions import did_you_mean
@@ -237,10 +237,10 @@ def _checked(name: str, given: Any, rows: int) -> NDArray[Any]:
             raise ConditionError(
                 f"{given}: not an .npy of numbers or labels, one for each row ({error})"
             ) from error
-    values = np.asarray(given)
+    values = array_of(given)
     if values.shape != (rows,):
         raise ConditionError(
             f"{where}: values of shape {values.shape}, expected [{rows}], one for each row of the "
             "data"
         )
-    return values
+    return numbers_or_labels(values, where)

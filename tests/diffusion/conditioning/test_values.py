@@ -1,12 +1,14 @@
 """What a condition is in real rows, against sums written out in float64."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from synther.datasets import load_dataset
-from synther.diffusion.conditioning.condition import ConditionError
+from synther.diffusion.conditioning.condition import Condition, ConditionError
 from synther.diffusion.conditioning.values import named_values, return_to_go, values_of, with_values
 from synther.transitions import TransitionError, Transitions
 from tests.data import random_transitions
@@ -116,6 +118,58 @@ def test_given_values_have_one_for_each_row(tmp_path: Path) -> None:
         named_values(data, str(tmp_path / "missing.npy"))
     with pytest.raises(ConditionError, match=r"'own' is 2\.0 in every row"):
         values_of("own", data, given=np.full(6, 2.0)).condition()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([0.0, 1.0, None, 3.0], "condition 'own' is None in row 2, expected a number or a label"),
+        (["a", "b", "a", None], "condition 'own' is None in row 3, expected a number or a label"),
+        (np.array([0.0, 1, float("nan"), 3], dtype=object), "condition 'own' is nan in row 2"),
+        (np.array(["a", float("nan"), "b", "c"], dtype=object), "condition 'own' is nan in row 1"),
+        ([1j, 0, 0, 0], "type complex128, expected numbers"),
+        ([{}, "a", "b", "c"], r"condition 'own' is \{\} in row 0"),
+        (np.array([b"a", b"\xff", b"a", b"b"]), r"the label b'\\xff' is no UTF-8"),
+    ],
+)
+def test_a_value_that_is_missing_is_no_label(given: Any, message: str) -> None:
+    data = episodes([4], ["terminal"])
+    with pytest.raises(ConditionError, match=message):
+        values_of("own", data, given=given).condition()
+    with pytest.raises(ConditionError, match=message):
+        Condition.of("own", given)
+
+
+def test_numbers_that_come_as_objects_are_numbers() -> None:
+    data = episodes([5], ["terminal"])
+    expected = values_of("own", data, given=np.array([0.0, 1.5, 2.0, 3.0, 1.0]))
+    numbers = [0, 1.5, np.float32(2), np.int64(3), True]
+    found = values_of("own", data, given=np.array(numbers, dtype=object))
+    assert found.condition() == expected.condition()
+    assert found.digest() == expected.digest()
+    wanting = torch.tensor([0.0, 1.5, 2.0, 3.0, 1.0], dtype=torch.float64, requires_grad=True)
+    assert values_of("own", data, given=wanting).condition() == expected.condition()
+    assert expected.condition().asked(wanting, 5)[:, 0].tolist() == wanting.tolist()
+
+
+def test_numbers_that_come_as_text_are_refused_and_a_few_labels_are_labels() -> None:
+    many = np.random.default_rng(0).random(500).astype(str)
+    for given in (many, many.astype(bytes), many.astype(object)):
+        message = "'own' has 500 labels, such as '.*', and these read as numbers; give them as such"
+        with pytest.raises(ConditionError, match=message):
+            values_of("own", episodes([500], ["terminal"]), given=given)
+    seeds = np.arange(20).astype(str)
+    assert len(Condition.of("seed", seeds).labels) == 20
+    names = np.array([f"task {number}" for number in range(500)])
+    assert len(Condition.of("task", names).labels) == 500
+
+
+def test_labels_as_bytes_are_text() -> None:
+    values = values_of("own", episodes([3], ["terminal"]), given=np.array([b"b", b"a", b"a"]))
+    condition = values.condition()
+    assert condition.labels == ("a", "b")
+    assert values.subset(np.array([1, 2])).condition(condition).unseen == ()
+    assert torch.equal(condition.asked("b", 1), condition.asked(b"b", 1))
 
 
 def test_a_file_in_the_home_directory_is_found_there(
