@@ -40,6 +40,14 @@ class Around:
     def __post_init__(self) -> None:
         if not 0 < self.noise <= 1:
             raise ConditionError(f"noise is {self.noise}, expected more than 0, at most 1")
+        if not isinstance(self.rows, Tensor):
+            raise ConditionError(
+                f"rows to begin at are of type {type(self.rows).__name__}, expected a tensor "
+                "[N, D], which torch.from_numpy makes of an array"
+            )
+        if not (finite := self.rows.isfinite()).all():
+            row = int(finite.logical_not().nonzero()[0, 0])
+            raise ConditionError(f"rows to begin at are not finite in row {row}; leave it out")
 
 
 def amplified(condition: Condition, values: ArrayLike) -> NDArray[np.float64]:

@@ -86,6 +86,12 @@ def test_what_rows_are_asked_for_is_amplified() -> None:
 def test_what_cannot_be_begun_at(model: ElucidatedDiffusion) -> None:
     with pytest.raises(ConditionError, match="noise is 0, expected more than 0"):
         Around(ROWS, 0)
+    with pytest.raises(ConditionError, match=r"are of type ndarray, expected a tensor \[N, D\]"):
+        Around(ROWS.numpy())  # type: ignore[arg-type]
+    holed = ROWS.clone()
+    holed[[7, 9], 2] = torch.nan
+    with pytest.raises(ConditionError, match="rows to begin at are not finite in row 7"):
+        Around(holed)
     generator = SimpleDiffusionGenerator(LAYOUT, tiny_model().eval(), 4)
     with pytest.raises(ConditionError, match=r"shape \(64, 10\), expected \[5, 10\]"):
         generator.sample(5, 0, Around(ROWS))
