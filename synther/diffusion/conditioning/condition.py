@@ -28,6 +28,10 @@ COARSE = 0.01
 """Where float32 rounds numbers by more than this share of their standard deviation, they are
 brought near 0 before."""
 
+DISCRETE = 0.5
+"""Values of which less than this share of the quantiles differ are few: between two of them there
+is none that a row has."""
+
 Target = Finite | str | Sequence[Any] | NDArray[Any]
 """What samples are asked for: a number, a label, ``"top 10%"``, ``"bottom 10%"``, or a number or
 a label for each sample."""
@@ -47,7 +51,8 @@ class Condition:
         name: of the condition, such as ``return``.
         about: a sentence on what it is.
         mean, scale: of the values that the model was trained with: ``c = (value - mean) / scale``.
-        quantiles: of the same values, ``[LEVELS]``, the lowest first.
+        quantiles: of the same values, ``[LEVELS]``, the lowest first; of few values, those of rows,
+            and of others interpolated between rows.
         labels: the names of the sources, where the condition is one of these; it then has no map.
         unseen: of these labels, those that no row had which the model was trained with.
         offset: is taken off in float64, where float32 could not hold the values apart; see
@@ -94,6 +99,9 @@ class Condition:
         if not (finite := np.isfinite(wide)).all():
             raise ConditionError(f"condition '{name}' is not finite in row {np.argmin(finite)}")
         quantiles = np.quantile(wide, np.linspace(0, 1, LEVELS)).tolist()
+        if _is_discrete(quantiles):  # those of the rows, and none between them
+            levels = np.linspace(0, 1, LEVELS)
+            quantiles = np.quantile(wide, levels, method="inverted_cdf").tolist()
         scale = 1.0 if is_constant(wide) else float(wide.std())
         return cls(name, about, float(wide.mean()), scale, tuple(quantiles))
 
@@ -161,8 +169,10 @@ class Condition:
     def asked(self, target: Target, count: int, seed: int = 0) -> Tensor:
         """What ``count`` samples are asked for, ``[count, columns]`` of :meth:`raw`.
 
-        A quantile such as ``"top 10%"`` gives each sample a value of its own, drawn from those of
-        the training rows in it. The first rows are the same whatever ``count`` is.
+        A quantile such as ``"top 10%"`` gives each sample a value of its own, with the distribution
+        of those of the training rows in it: interpolated between the two nearest of the
+        ``quantiles``, or, where the training rows have few values, the nearest, which is the value
+        of a row. The first rows are the same whatever ``count`` is.
 
         Raises:
             ConditionError: nothing that can be asked for, or out of the trained range.
@@ -218,6 +228,8 @@ class Condition:
             )
         levels = share * np.random.default_rng((seed, 2)).random(count)
         levels = 1 - levels if found[1].lower() == "top" else levels
+        if _is_discrete(self.quantiles):
+            return np.asarray(self.quantiles)[np.rint(levels * (LEVELS - 1)).astype(np.int64)]
         return np.interp(levels, np.linspace(0, 1, LEVELS), self.quantiles)
 
     def _require_trained(self, raw: NDArray[np.float64]) -> None:
@@ -256,6 +268,10 @@ class Condition:
         """The condition that :meth:`to_plain` described."""
         lists = {name: tuple(plain.get(name, ())) for name in ("quantiles", "labels", "unseen")}
         return cls(**{**plain, **lists})
+
+
+def _is_discrete(quantiles: Sequence[float]) -> bool:
+    return len(set(quantiles)) < LEVELS * DISCRETE
 
 
 def is_constant(values: NDArray[np.float64]) -> bool:

@@ -63,6 +63,30 @@ def test_a_quantile_has_the_distribution_of_the_rows_in_it(
     assert not np.array_equal(condition.asked(target, 50, seed=2)[:, 0], drawn[:50])
 
 
+@pytest.mark.parametrize("rows", [10, 611, 20_000])
+@pytest.mark.parametrize("share", [0.0045, 0.3, 0.5])
+def test_a_quantile_of_few_values_asks_for_those_that_rows_have(rows: int, share: float) -> None:
+    values = np.zeros(rows)
+    values[: max(1, round(share * rows))] = 1
+    share = values.mean()
+    condition = Condition.of("reward", values)
+    for width in (0.01, 0.6):
+        asked = condition.asked(f"top {100 * width:g}%", 10_000).numpy()[:, 0]
+        assert set(asked) <= {0, 1}
+        # Quantiles are a thousandth apart, and 10 000 draws err by 0.005.
+        assert abs(asked.mean() - min(1, share / width)) < 0.0011 / width + 0.02
+        assert set(condition.asked(f"bottom {100 * width:g}%", 5000).numpy()[:, 0]) <= {0, 1}
+
+
+def test_a_quantile_of_many_values_lies_between_quantiles_as_it_did(condition: Condition) -> None:
+    levels = 1 - 0.1 * np.random.default_rng((4, 2)).random(200)
+    expected = np.interp(
+        levels, np.linspace(0, 1, LEVELS), np.quantile(VALUES, np.linspace(0, 1, LEVELS))
+    )
+    found = condition.asked("top 10%", 200, seed=4)[:, 0]
+    assert torch.equal(found, torch.from_numpy(expected).float())
+
+
 @pytest.mark.parametrize("side", ["above", "below"])
 def test_a_target_beyond_the_trained_range_says_by_how_much(
     condition: Condition, side: str
