@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from synther.action_bounds import ActionBounds
-from synther.corl.shared.config import DiffusionConfig
+from synther.corl.shared.config import DiffusionConfig, RunConfig
 from synther.corl.shared.normalizers import ActionNormalizer, StateNormalizer, row_function
 from synther.corl.shared.refreshed import MemberPolicy, RefreshedRows
 from synther.corl.shared.runner import run
@@ -200,3 +200,18 @@ def test_what_cannot_be_refreshed_is_refused_before_anything_starts() -> None:
         DiffusionConfig("model.pt", refresh=5, policy_guidance=-1.0)
     with pytest.raises(ConfigError, match=r"policy_guidance is 2\.0, and no rows are guided"):
         DiffusionConfig("model.pt", policy_guidance=2.0)
+    with pytest.raises(
+        ConfigError, match=r"refresh is 5, and diffusion\.mix is 1\.0, which leaves no"
+    ):
+        DiffusionConfig("model.pt", refresh=5, mix=1.0)
+
+
+def test_a_refresh_that_a_run_never_comes_to_is_refused() -> None:
+    rows = DiffusionConfig("model.pt", refresh=500)
+    for updates in (500, 400):
+        message = f"refresh is 500, and max_timesteps is {updates}, so that no row is ever guided"
+        with pytest.raises(ConfigError, match=message):
+            RunConfig(max_timesteps=updates, diffusion=rows)
+    assert RunConfig(max_timesteps=501, diffusion=rows).diffusion == rows
+    control = DiffusionConfig("model.pt", refresh=500, policy_guidance=0.0)
+    assert RunConfig(max_timesteps=500, diffusion=control).diffusion == control

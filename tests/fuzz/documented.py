@@ -293,6 +293,10 @@ CASES: dict[str, Callable[[Path], object]] = {
     "Words: `--diffusion.refresh` of rows that are made already": _offline(
         "--diffusion.path", "samples.npz", "--diffusion.refresh", "500"
     ),
+    "Words: `--diffusion.refresh` after the last update": _offline(
+        *("--diffusion.path", "model-1.pt", "--diffusion.refresh", "500"),
+        *("--max_timesteps", "500"),
+    ),
     "Words: `--diffusion.policy_guidance` without a refresh": _offline(
         "--diffusion.path", "model-1.pt", "--diffusion.policy_guidance", "2"
     ),

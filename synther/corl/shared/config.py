@@ -66,6 +66,12 @@ class DiffusionConfig:
                 f"diffusion.refresh is {self.refresh}, and diffusion.path is {found}: rows are "
                 "made anew by a model (.pt) alone"
             )
+        if self.refresh and self.mix == 1:
+            raise ConfigError(
+                f"diffusion.refresh is {self.refresh}, and diffusion.mix is {self.mix}, which "
+                "leaves no row to the model: give a smaller share of the data set's rows, or leave "
+                "the refresh out"
+            )
         if self.policy_guidance != POLICY_GUIDANCE and not self.refresh:
             raise ConfigError(
                 f"diffusion.policy_guidance is {self.policy_guidance}, and no rows are guided: say "
@@ -140,6 +146,12 @@ class RunConfig:
         if self.algorithm not in ("", own):
             raise ConfigError(f"algorithm is '{self.algorithm}', these are the settings of {own}")
         self.algorithm = own
+        if self.diffusion.policy_guidance and self.diffusion.refresh >= self.max_timesteps:
+            raise ConfigError(
+                f"diffusion.refresh is {self.diffusion.refresh}, and max_timesteps is "
+                f"{self.max_timesteps}, so that no row is ever guided to the agent: say after how "
+                "many of the updates rows are made anew, or leave the refresh out"
+            )
         # Now, not after the data are read.
         if "max_episode_steps" in keywords(self.env_kwargs, "env_kwargs"):
             raise ConfigError("env_kwargs: max_episode_steps is a key of its own")
