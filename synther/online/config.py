@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import gin
 import torch
 
+from synther.diffusion.conditioning.values import named_values
+from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.utils import construct_diffusion_model
 from synther.errors import InputError
 from synther.learning.learner import Dims
@@ -35,6 +37,17 @@ MBPO_EPOCHS = {"Hopper": 125, "HalfCheetah": 400, "Walker2d": 300, "Ant": 300, "
 MBPO_TARGET_ENTROPIES = {"Hopper": -1, "HalfCheetah": -3, "Walker2d": -3, "Ant": -4, "Humanoid": -2}
 """MBPO's target entropy in each environment (Janner et al. 2019, arXiv 1906.08253, appendix C)."""
 OTHER_EPOCHS = 300
+
+
+_BY_RELEVANCE = (
+    (named_values, "condition.name", "", "redq_sac.relevance"),
+    (
+        *(SimpleDiffusionGenerator, "SimpleDiffusionGenerator.target", None),
+        "redq_sac.relevance and redq_sac.prompt_fraction",
+    ),
+    (SimpleDiffusionGenerator, "SimpleDiffusionGenerator.guidance", 1.0, "redq_sac.guidance"),
+)
+"""What has no effect online: what gin configures, its name there, the default, and what has."""
 
 
 class OnlineConfigError(InputError):
@@ -209,11 +222,19 @@ class OnlineConfig:
 
 def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:
     """Build a diffusion model for rows of ``layout``, so that what gin lacks shows at once and not
-    at the first refill.
+    at the first refill, and so does what it has to no effect.
 
     Raises:
+        OnlineConfigError: gin asks for rows in the words of a model of a data set.
         ValueError: gin has no network or no normaliser for it, or one that cannot be made.
     """
+    for configurable, name, unbound, instead in _BY_RELEVANCE:
+        found = gin.get_bindings(configurable).get(name.rpartition(".")[2], unbound)
+        if found != unbound:
+            raise OnlineConfigError(
+                f"{name} is {found!r}, which is for models of a data set; what the rows of an "
+                f"online run are asked for is said by {instead}: bind that instead"
+            )
     modelled = replace(layout, terminals=model_terminals)
     try:
         construct_diffusion_model(inputs=torch.zeros(2, modelled.row_dim), layout=modelled)

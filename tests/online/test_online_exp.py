@@ -148,6 +148,10 @@ def test_a_second_run_moves_the_first_and_resume_needs_its_settings(
     assert json.loads((folder / "run.json").read_text())["env"] == "Counter-v0"
 
 
+DIFFUSION = (
+    *("--gin_config_files", "config/online/sac_synther_dmc_small.gin"),
+    "--gin_params",
+)
 BAD = [
     (("--gin_params", "redq_sac.utd_ratio=0"), r"redq_sac\.utd_ratio is 0, expected 1 or more"),
     (("--gin_params", "redq_sac.utd_ration=3"), r"'utd_ration'.*utd_ratio"),
@@ -160,6 +164,18 @@ BAD = [
     (("--seed", "-1"), r"--seed: '-1': expected 0 or more"),
     (("--save_replay", "replay.csv"), r"replay\.csv: expected a name in \.hdf5"),
     (("--gin_params", "redq_sac.disable_diffusion=False"), r"not configured.*sac_synther_dmc\.gin"),
+    (
+        (*DIFFUSION, "SimpleDiffusionGenerator.target='top 10%'"),
+        r"SimpleDiffusionGenerator\.target is 'top 10%', which.*redq_sac\.relevance and redq_sac",
+    ),
+    (
+        (*DIFFUSION, "redq_sac.relevance='reward'", "SimpleDiffusionGenerator.guidance=3.0"),
+        r"SimpleDiffusionGenerator\.guidance is 3\.0, .*redq_sac\.guidance: bind that instead",
+    ),
+    (
+        (*DIFFUSION, "condition.name='reward'"),
+        r"condition\.name is 'reward', which is.* redq_sac\.relevance: bind that instead",
+    ),
 ]
 
 
