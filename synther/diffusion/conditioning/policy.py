@@ -14,6 +14,12 @@ import torch
 from torch import Tensor
 
 from synther.diffusion.conditioning.condition import ConditionError
+from synther.diffusion.conditioning.policy_answers import (
+    aims_of,
+    answer_of,
+    require_finite,
+    slope_of,
+)
 from synther.ranges import NotNegative, problem
 from synther.transitions import TransitionLayout
 
@@ -24,8 +30,8 @@ INSIDE = 0.99
 squashed Gaussian is infinite, and samples lie there."""
 
 Policy = Callable[[Tensor], Any]
-"""Observations ``[N, O]`` in the data's units -> actions ``[N, A]`` in the data's units, or their
-distribution: anything with ``log_prob``, such as a ``torch.distributions.Normal``."""
+"""Observations ``[N, O]``, float32, in the data's units -> actions ``[N, A]`` in the data's units, or
+their distribution: anything with ``log_prob``, such as a ``torch.distributions.Normal``."""
 
 Denoise = Callable[[Tensor, float], Tensor]
 """``D(x [N, D], sigma)``, in model space."""
@@ -89,24 +95,20 @@ class PolicyGuidance:
             actions: ``[N, A]`` in the data's units.
 
         Raises:
-            ConditionError: the policy gives actions of another shape.
+            ConditionError: the policy cannot be called with such observations, or gives neither
+                finite actions of this shape nor a distribution of them.
         """
+        if not (observations.isfinite().all() and actions.isfinite().all()):
+            return torch.zeros_like(actions)  # no fault of the policy's: sampling ends by them
         middle, half = self._range(actions)
         width = torch.where(half > 0, half, 1)  # an action that is always the same stays that
-        acts = self.policy(observations)
-        if not hasattr(acts, "log_prob"):
-            aims = torch.as_tensor(acts).to(actions)
-            if aims.shape != actions.shape:
-                raise ConditionError(
-                    f"the policy gives actions of shape {list(aims.shape)} for "
-                    f"{len(observations)} observations, expected {list(actions.shape)}"
-                )
-            return torch.where(half > 0, (aims - actions) / width, 0)
-        inside = ((actions - middle) / width).clamp(-INSIDE, INSIDE) * half + middle
-        with torch.enable_grad():
-            inside = inside.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(acts.log_prob(inside).sum(), inside)
-        return torch.where(half > 0, gradient * half, 0)
+        acts = answer_of(self.policy, observations)
+        if hasattr(acts, "log_prob"):
+            inside = ((actions - middle) / width).clamp(-INSIDE, INSIDE) * half + middle
+            gradient = slope_of(acts, inside) * half
+        else:
+            gradient = (aims_of(acts, actions) - actions) / width
+        return require_finite(torch.where(half > 0, gradient, 0))
 
     def guided(self, denoise: Denoise, space: Space, sigma_data: float = 1.0) -> Denoise:
         """The denoiser that follows the policy; ``space`` is the model's normaliser."""

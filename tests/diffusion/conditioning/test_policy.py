@@ -12,13 +12,11 @@ from scipy.stats import kstest
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from synther.diffusion.conditioning.condition import ConditionError
 from synther.diffusion.conditioning.policy import INSIDE, PolicyGuidance
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.norm import Normalizer, TransitionSpace
-from synther.errors import InputError
 from synther.learning.nets import squashed_normal
 from synther.transitions import TransitionLayout
 from tests.diffusion.models import LAYOUT, TINY, GaussianNetwork, random_rows, tiny_model
@@ -301,15 +299,3 @@ def test_a_network_is_a_policy_and_gets_no_gradient() -> None:
     generator.sample(20, 0, policy=actor)
     assert all(torch.equal(before[key], each) for key, each in actor.state_dict().items())
     assert actor.layer.weight.grad is None
-
-
-def test_what_is_no_policy_is_refused() -> None:
-    generator = SimpleDiffusionGenerator(LAYOUT, tiny_model(), 4)
-    with pytest.raises(ConditionError, match=r"shape \[8, 3\] for 8 observations, expected \[8, 2"):
-        generator.sample(8, 0, policy=lambda seen: seen)
-    with pytest.raises(ConditionError, match=r"policy is 3, expected a function of observations"):
-        generator.sample(8, 0, policy=3)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"policy_strength is -1, expected 0 or more"):
-        generator.sample(8, 0, policy=lambda seen: seen[:, :2], policy_strength=-1)
-    with pytest.raises(ConditionError, match=r"policy strength is nan, expected 0 or more"):
-        PolicyGuidance(lambda seen: seen, LAYOUT, *WIDE, strength=float("nan"))
