@@ -30,8 +30,8 @@ INSIDE = 0.99
 squashed Gaussian is infinite, and samples lie there."""
 
 Policy = Callable[[Tensor], Any]
-"""Observations ``[N, O]``, float32, in the data's units -> actions ``[N, A]`` in the data's units, or
-their distribution: anything with ``log_prob``, such as a ``torch.distributions.Normal``."""
+"""Observations ``[N, O]``, float32, in the data's units -> actions ``[N, A]`` in the data's units,
+or their distribution: anything with ``log_prob``, such as a ``torch.distributions.Normal``."""
 
 Denoise = Callable[[Tensor, float], Tensor]
 """``D(x [N, D], sigma)``, in model space."""
