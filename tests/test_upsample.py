@@ -85,6 +85,20 @@ def test_the_command_says_a_bad_verdict_once(
     assert not [each for each in recwarn if "NOT to be trusted" in str(each.message)]
 
 
+def test_the_command_that_the_page_of_rows_names_is_understood() -> None:
+    page = (Path(__file__).parents[1] / "docs/rows.md").read_text(encoding="utf-8")
+    (words,) = re.findall(r"`synther upsample (.+?)`", page)
+    chosen = command.build_parser().parse_args(words.split())
+    assert (chosen.width, chosen.num_layers, chosen.steps) == (512, 6, 20_000)
+
+
+def test_a_number_of_layers_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["data.npz", "--num_layers", "0"])
+    assert stopped.value.code == 2
+    assert "--num_layers: '0': expected from 1 to 1000" in capsys.readouterr().err
+
+
 def test_one_call_gives_transitions_that_say_where_they_are_from() -> None:
     with pytest.warns(FidelityWarning, match="NOT to be trusted"):
         samples = synther.upsample(related(400), 37, config=TINY, device="cpu", seed=3)

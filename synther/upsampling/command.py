@@ -27,6 +27,7 @@ from synther.upsampling.verdict import FidelityWarning
 SETTINGS = {
     "steps": "training steps",
     "width": "of the denoiser's layers",
+    "num_layers": "residual blocks of the denoiser",
     "batch_size": "rows a step",
     "learning_rate": "at the start",
     "sampler": "fast, paper, or a sampler's name",
