@@ -152,8 +152,8 @@ def conditional(
             gaps = [
                 each[own] - each[other] for each, (own, other) in zip(residuals, pairs, strict=True)
             ]
-            noise, error = _noise(*gaps)
-            column = replace(column, noise=noise, noise_error=error)
+            if (found := _noise(*gaps)) is not None:
+                column = replace(column, noise=found[0], noise_error=found[1])
         columns.append(column)
     names = [successors.column_names[number] for number in successors.columns_of("flag")]
     flags = [
@@ -226,9 +226,14 @@ def _neighbours(
     return own, own[nearest(scaled, scaled, own_rows=np.arange(count))[1]]
 
 
-def _noise(real: Column, synthetic: Column) -> tuple[float, float]:
-    """The ratio of two standard deviations, from the differences of neighbours, and its error."""
+def _noise(real: Column, synthetic: Column) -> tuple[float, float] | None:
+    """The ratio of two standard deviations, from the differences of neighbours, and its error; None
+    where real neighbours are equal, so that there is nothing to measure by."""
     variances = [float(np.mean(gaps**2)) / 2 for gaps in (real, synthetic)]
+    if variances[0] == 0:
+        return None
+    if variances[1] == 0:  # neighbours are equal, as where every sample is the same row
+        return 0.0, 0.0
     ratio = math.sqrt(variances[1] / variances[0])
     # Relative error of either variance. Neighbours share rows: the factor 2 is for counting each
     # row about twice.

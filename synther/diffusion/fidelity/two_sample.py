@@ -65,7 +65,8 @@ def two_sample(real: Rows, synthetic: Rows, *, max_rows: int = 10_000, seed: int
         seed: of the draw, the folds and the networks; it gives the same result at each call.
 
     Raises:
-        ValueError: fewer than two rows a fold of either kind, or another number of columns.
+        ValueError: fewer than two rows a fold of either kind, another number of columns, or real
+            rows of which no column varies.
     """
     count = min(len(real), len(synthetic), max_rows)
     if count < MIN_ROWS or real.shape[1] != synthetic.shape[1]:
@@ -76,6 +77,8 @@ def two_sample(real: Rows, synthetic: Rows, *, max_rows: int = 10_000, seed: int
     rng = np.random.default_rng((seed, 0x2541))
     chosen = [rows[rng.permutation(len(rows))[:count]] for rows in (real, synthetic)]
     scaled = _scale(*chosen)
+    if scaled[0].shape[1] == 0:
+        raise ValueError("the real rows are all the same, so there is nothing to scale others by")
     # Rows past the last whole fold are left out, so that the folds are equal and train as a stack.
     size = count // FOLDS
     folds = [torch.from_numpy(rows[: size * FOLDS]).unflatten(0, (FOLDS, size)) for rows in scaled]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -42,7 +43,8 @@ class Verdict:
             ``nearest_row`` (median distance to the nearest training row, in standard deviations) of
             the samples, and of real rows under ``real_`` and the same name; ``two_sample`` and the
             figure of each other finding under its name; ``conditional_ratio``, the geometric mean
-            over columns of the conditional error in units of the regression's held-out error.
+            over columns of the conditional error in units of the regression's held-out error. What
+            cannot be measured, such as the correlation of constant columns, is left out.
         columns: of a column by name, ``ks`` (its Kolmogorov-Smirnov distance) and, where a
             regression was asked, what :class:`ConditionalColumn` has.
         unseen: whether the model is known not to have seen the rows that it was measured against.
@@ -68,7 +70,7 @@ class Verdict:
             f"{name.replace('_', ' ')} {self.numbers[name]:{style}} "
             f"(real {self.numbers['real_' + name]:{style}})"
             for name, style in shown.items()
-            if name in self.numbers
+            if {name, f"real_{name}"} <= self.numbers.keys()
         )
         if self.trusted:
             rows = "held-out real rows" if self.unseen else "real rows that it may have seen"
@@ -173,7 +175,8 @@ def judge(
         **_numbers(real, cloud.unseen, "real_", _worst(real)),
         **{each.name: each.figure for each in found if each.name != "worst_column"},
     }
-    return Verdict(tuple(found), numbers, columns, unseen)
+    measured = {name: number for name, number in numbers.items() if not math.isnan(number)}
+    return Verdict(tuple(found), measured, columns, unseen)
 
 
 class _Cloud:
@@ -211,6 +214,8 @@ def _classifier(
         return []
     layout = TransitionLayout.of(held_out, terminals=terminals)
     rows = [np.hstack([layout.pack(each), differences(each)]) for each in (held_out, synthetic)]
+    if not np.ptp(rows[0], axis=0).any():  # constants that samples leave are unseen values
+        return []
     return [find.classifier(two_sample(rows[0], rows[1], seed=seed))]
 
 

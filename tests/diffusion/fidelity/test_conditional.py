@@ -74,6 +74,14 @@ def test_lost_and_added_noise_is_measured(noise: float) -> None:
         assert each.ratio == pytest.approx(noise, abs=0.12)
 
 
+def test_noise_is_not_measured_by_real_neighbours_that_are_equal() -> None:
+    """Every held-out row is there twice, so that its neighbour is its own copy."""
+    twice = HELD_OUT.subset(np.repeat(np.arange(1000), 2))
+    found = conditional(ExactLaw(), twice, FRESH)
+    assert [each.noise for each in found.columns] == [None] * 3
+    assert all(np.isfinite(each.excess) for each in found.columns)
+
+
 def test_a_wrong_mean_does_not_hide_lost_noise() -> None:
     """Rewards with 0.64 of the noise, and wrong by as much as is missing: the distance from the
     law is that of real rows."""

@@ -83,4 +83,6 @@ def test_too_few_rows_and_other_columns_are_refused() -> None:
         two_sample(normal(7), normal(300))
     with pytest.raises(ValueError, match="as many columns"):
         two_sample(normal(30), normal(30, dim=5))
+    with pytest.raises(ValueError, match="the real rows are all the same"):
+        two_sample(np.ones((30, 4), np.float32), normal(30))
     assert two_sample(normal(11), normal(11, seed=1)).rows == 8

@@ -135,6 +135,37 @@ def test_each_fault_is_named(
     assert name in faults(plant(strength))
 
 
+def test_samples_that_are_one_row_have_lost_their_noise() -> None:
+    one = FRESH.subset(np.zeros(len(FRESH), int))
+    verdict = judge(TRAINING, HELD_OUT, one, terminals=True, successors=ExactLaw())
+    assert {"conditional_noise", "two_sample"} <= faults(one)
+    assert verdict.columns["rewards"]["noise"] == 0
+    assert verdict.columns["rewards"]["noise_error"] == 0
+    assert "correlation" not in verdict.numbers, "constant columns have none"
+    json.dumps(verdict.to_plain(), allow_nan=False)
+    assert "marginal 0." in str(verdict)
+
+
+def test_a_ratio_that_no_column_has_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_sample, "UPDATES", 10)
+    still = [replace(each, next_observations=each.observations, rewards=0 * each.rewards)
+             for each in (TRAINING, HELD_OUT, FRESH)]  # fmt: skip
+    verdict = judge(*still, terminals=True, successors=ExactLaw())
+    assert "conditional_ratio" not in verdict.numbers
+    json.dumps(verdict.to_plain(), allow_nan=False)
+
+
+def test_rows_that_are_all_the_same_are_judged_by_what_they_are() -> None:
+    same = FRESH.subset(np.zeros(3000, int))
+    parts = same.subset(slice(2000)), same.subset(slice(2000, None))
+    for synthetic, reasons in ((same, set()), (FRESH, {"unseen_values"})):
+        verdict = judge(*parts, synthetic, terminals=True, successors=ExactLaw())
+        names = {each.name for each in verdict.findings if not each.passed}
+        assert reasons <= names if reasons else not names, verdict
+        assert "two_sample" not in verdict.numbers
+        json.dumps(verdict.to_plain(), allow_nan=False)
+
+
 def test_a_reason_is_a_plain_sentence_and_the_table_shows_every_finding() -> None:
     verdict = judge(TRAINING, HELD_OUT, with_copies(0.5), terminals=True)
     (copies, share) = verdict.reasons
