@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from synther.datasets.episodes import episode_returns
+from synther.ranges import Count, CountFrom0, NotNegative, Share
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import FidelityWarning, Upsampler
 
@@ -45,14 +46,14 @@ class Features:
         pilot_difference: how well a classifier tells the pilot's samples from real rows, 0.5 to 1.
     """
 
-    rows: int
-    columns: int
-    episodes: int | None
-    return_spread: float | None
-    terminal_rate: float
-    sparsity: float
-    pilot_error: float | None = None
-    pilot_difference: float | None = None
+    rows: Count
+    columns: Count
+    episodes: CountFrom0 | None
+    return_spread: Share | None
+    terminal_rate: Share
+    sparsity: Share
+    pilot_error: NotNegative | None = None
+    pilot_difference: Share | None = None
 
     def place(self) -> dict[str, float]:
         """Coordinates whose unit is a difference that matters: a factor of 3 in rows, 2 in columns,

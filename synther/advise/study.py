@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from synther.advise.features import Features
+from synther.ranges import Finite, Range
+from synther.runs.settings import check
 
 Word = Literal["help", "neither", "harm"]
+Kind = Literal["new", "2023", "mixed"]
 NEAR = 1.0
 """Cells further away than this say nothing: on average over what is known, a factor of 3 in rows, 2
 in columns, 10 in episodes, or a quarter in a share; see :meth:`Features.place`."""
@@ -44,12 +47,12 @@ class Cell:
     """
 
     data: str
-    share: int
+    share: Annotated[int, Range(1, 100)]
     algorithm: str
-    kind: str
-    gain: float
-    low: float
-    high: float
+    kind: Kind
+    gain: Finite
+    low: Finite
+    high: Finite
     verdict: Word
     features: Features
 
@@ -108,11 +111,12 @@ def read_table(path: Path | None = None) -> list[Cell]:
     """The cells of the table at ``path``; without one, of the table that ships inside.
 
     Raises:
-        NoAdviceError: it is not a table of the study, or has no cells.
+        NoAdviceError: it is not a table of the study, has a cell that cannot be, or no cells.
     """
     source = path or resources.files(__package__).joinpath("table.json")
     try:
-        cells = [_cell(each) for each in json.loads(source.read_text(encoding="utf-8"))["cells"]]
+        found = json.loads(source.read_text(encoding="utf-8"))["cells"]
+        cells = [_cell(plain, f"cells[{number}]") for number, plain in enumerate(found)]
     except (ValueError, KeyError, TypeError) as error:
         raise NoAdviceError(
             f"{source}: not a table of the study ({type(error).__name__}: {error}); it is written "
@@ -127,13 +131,27 @@ def read_table(path: Path | None = None) -> list[Cell]:
     return cells
 
 
-def _cell(plain: dict[str, Any]) -> Cell:
-    names = set(Cell.__dataclass_fields__) - {"features"}
-    if plain["verdict"] not in get_args(Word):
-        raise ValueError(f"verdict is {plain['verdict']!r}, expected one of {get_args(Word)}")
-    return Cell(
-        **{name: plain[name] for name in names}, features=Features.from_plain(plain["features"])
-    )
+def _cell(plain: Any, where: str) -> Cell:
+    """The cell of plain values, every one of which is checked: a table may be damaged, and a minute
+    of training lies between its reading and its use."""
+    known = _object(plain, where)
+    names = [field.name for field in fields(Cell)]
+    if missing := [name for name in names if name not in known]:
+        raise ValueError(f"{where} has no {', '.join(missing)}")
+    for name in ("data", "algorithm"):
+        if not isinstance(known[name], str):
+            raise ValueError(f"{where}: {name} is {known[name]!r:.80}, expected text")
+    features = Features.from_plain(_object(known["features"], f"{where}: features"))
+    cell = Cell(**{**{name: known[name] for name in names}, "features": features})
+    check(cell, f"{where}: ")
+    check(features, f"{where}: features: ")
+    return cell
+
+
+def _object(plain: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"{where} is {plain!r:.80}, expected an object")
+    return plain
 
 
 def distance(one: Features, other: Features) -> float:

@@ -85,10 +85,58 @@ def test_a_table_is_read_and_others_are_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(NoAdviceError, match=message):
             study.read_table(path)
-    wrong = {**asdict(planted[0]), "verdict": "perhaps"}
-    path.write_text(json.dumps({"cells": [wrong]}))
-    with pytest.raises(NoAdviceError, match="verdict is 'perhaps'"):
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("verdict", "perhaps", "verdict is 'perhaps', expected one of help, neither, harm"),
+        ("verdict", ["help"], "expected one of help, neither, harm"),
+        ("kind", "real", "kind is 'real', expected one of new, 2023, mixed"),
+        ("data", None, "data is None, expected text"),
+        ("algorithm", 3, "algorithm is 3, expected text"),
+        ("share", 1.5, "share is 1.5, expected int, from 1 to 100"),
+        ("gain", "x", "gain is 'x', expected float, a finite number"),
+        ("low", float("nan"), "low is nan, expected a finite number"),
+        ("high", True, "high is True, expected float, a finite number"),
+        ("features", None, "features is None, expected an object"),
+        ("features.rows", "abc", "features: rows is 'abc', expected int, 1 or more"),
+        ("features.rows", None, "features: rows is None, expected int, 1 or more"),
+        ("features.rows", 0, "features: rows is 0, expected 1 or more"),
+        ("features.episodes", -1, "features: episodes is -1, expected 0 or more"),
+        ("features.sparsity", 1.5, "features: sparsity is 1.5, expected from 0 to 1"),
+        ("features.pilot_error", float("inf"), "pilot_error is inf, expected 0 or more"),
+    ],
+)
+def test_a_cell_that_cannot_be_is_named_when_the_table_is_read(
+    name: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.json"
+    cells = [asdict(cell(each, "help")) for each in "ab"]
+    inside = cells[1]["features"] if "." in name else cells[1]
+    inside[name.split(".")[-1]] = value
+    path.write_text(json.dumps({"cells": cells}))
+    with pytest.raises(NoAdviceError) as refused:
         study.read_table(path)
+    assert message in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert "cells[1]" in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [[], {"cells": 5}, {"cells": {"a": 1}}, {"cells": ["a"]}])
+def test_what_is_no_table_is_refused(content: Any, tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text(json.dumps(content))
+    with pytest.raises(NoAdviceError, match="not a table of the study"):
+        study.read_table(tmp_path / "table.json")
+
+
+def test_features_that_are_not_known_may_be_missing(tmp_path: Path) -> None:
+    plain = asdict(cell("a", "help"))
+    for name in ("episodes", "return_spread", "pilot_error", "pilot_difference"):
+        del plain["features"][name]
+    (tmp_path / "table.json").write_text(json.dumps({"cells": [plain]}))
+    (found,) = study.read_table(tmp_path / "table.json")
+    assert found.features.pilot_error is None
 
 
 def test_the_table_that_ships_is_a_table_of_the_study() -> None:
