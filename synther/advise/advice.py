@@ -95,6 +95,9 @@ class Advice:
                 f"{best.algorithm}, from a model of width {config.width}, {config.num_layers} "
                 f"layers, {config.steps} steps and batches of {config.batch_size}"
             )
+            width, steps = best.model
+            if (config.width, config.steps) != best.model:  # as with many rows, or on a GPU
+                text += f"; the study's models had width {width} and {steps} steps"
         if self.score.right <= self.score.constant:
             text += (
                 ". On the study's own cells such answers do no better than one word for all: "

@@ -25,6 +25,11 @@ Kind = Literal["new", "2023", "mixed"]
 NEAR = 1.0
 """Cells further away than this say nothing: on average over what is known, a factor of 3 in rows, 2
 in columns, 10 in episodes, or a quarter in a share; see :meth:`Features.place`."""
+WIDEST = 2.0
+"""Nor do cells that differ by more than this in a single one: in an average over eight features
+a data set a hundred times as large as any of the study would count as near."""
+MODELS = {"demo": (256, 8_000), "paper": (2048, 100_000)}
+"""Width and training steps of the study's models, by their size."""
 VOICES = 3
 """The nearest cells that an answer is taken from, at most."""
 
@@ -71,6 +76,11 @@ class Answer:
     kind: str
     word: Word
     cells: tuple[tuple[float, Cell], ...]
+
+    @property
+    def model(self) -> tuple[int, int]:
+        """Width and training steps of the models whose rows these cells are about."""
+        return MODELS["paper" if self.algorithm.endswith("-paper") else "demo"]
 
     @property
     def gain(self) -> float:
@@ -154,11 +164,21 @@ def _object(plain: Any, where: str) -> Mapping[str, Any]:
     return plain
 
 
-def distance(one: Features, other: Features) -> float:
-    """The root mean square of the differences in what is known of both."""
+def differences(one: Features, other: Features) -> dict[str, float]:
+    """By how much two data sets differ in each of the features that are known of both."""
     here, there = one.place(), other.place()
-    shared = sorted(here.keys() & there.keys())
-    return float(np.sqrt(np.mean([(here[name] - there[name]) ** 2 for name in shared])))
+    return {name: abs(here[name] - there[name]) for name in here if name in there}
+
+
+def distance(one: Features, other: Features) -> float:
+    """The root mean square of the differences."""
+    return float(np.sqrt(np.mean(np.square(list(differences(one, other).values())))))
+
+
+def is_near(one: Features, other: Features) -> bool:
+    """Whether what was seen for one of two data sets says something of the other."""
+    widest = max(differences(one, other).values())
+    return widest <= WIDEST and distance(one, other) <= NEAR
 
 
 def answers(cells: Sequence[Cell], features: Features) -> list[Answer]:
@@ -169,7 +189,8 @@ def answers(cells: Sequence[Cell], features: Features) -> list[Answer]:
         groups.setdefault((cell.algorithm, cell.kind), []).append((far, cell))
     found = []
     for (algorithm, kind), group in groups.items():
-        near = sorted((each for each in group if each[0] <= NEAR), key=lambda each: each[0])
+        near = [each for each in group if is_near(features, each[1].features)]
+        near.sort(key=lambda each: each[0])
         if near := near[:VOICES]:
             word, votes = Counter(cell.verdict for _, cell in near).most_common(1)[0]
             said: Word = word if 2 * votes > len(near) else "neither"
@@ -199,10 +220,38 @@ def require_near(cells: Sequence[Cell], features: Features) -> list[Answer]:
     """
     found = answers(cells, features)
     if not found:
-        nearest = min(cells, key=lambda cell: distance(features, cell.features))
         raise NoAdviceError(
-            f"the study has nothing like these data: its nearest cell, {nearest.share} % of "
-            f"{nearest.data}, is {distance(features, nearest.features):.1f} away, and beyond "
-            f"{NEAR:.1f} a cell says nothing; try both kinds of rows on a short run of your own"
+            f"the study has nothing like these data: {_why_far(cells, features)}; try both kinds "
+            "of rows on a short run of your own"
         )
     return found
+
+
+def _why_far(cells: Sequence[Cell], features: Features) -> str:
+    """The features in which no cell is near; where there are none, how far the nearest cell is."""
+    apart = [(differences(features, cell.features), cell) for cell in cells]
+    outside = []
+    for name in features.place():
+        known = [(gaps[name], cell) for gaps, cell in apart if name in gaps]
+        gap, cell = min(known, key=lambda each: each[0], default=(0.0, None))
+        if cell and gap > WIDEST:
+            own, nearest = _value(features, name), _value(cell.features, name)
+            outside.append(f"{_words(name)} {own}, the nearest in the study {nearest}")
+    if outside:
+        return "; ".join(outside)
+    gaps, cell = min(apart, key=lambda each: distance(features, each[1].features))
+    where = f"its nearest cell, {cell.share} % of {cell.data},"
+    if (far := distance(features, cell.features)) > NEAR:
+        return f"{where} is {far:.1f} away, and beyond {NEAR:.1f} a cell says nothing"
+    widest = max(gaps, key=lambda name: gaps[name])
+    own, there = _value(features, widest), _value(cell.features, widest)
+    return f"{where} differs too much in {_words(widest)}: {own} in these data, {there} there"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _value(features: Features, name: str) -> str:
+    value = getattr(features, name)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ from synther.advise.features import Features, describe
 from synther.advise.study import Score, answers
 from synther.datasets import load_dataset
 from synther.transitions import Transitions
-from synther.upsampling.config import UpsampleConfig
+from synther.upsampling.config import UpsampleConfig, default_config
 from tests.advise.test_features import SMALL_PILOT
 from tests.advise.test_study import HERE, cell
 
@@ -102,6 +102,28 @@ def test_no_more_is_suggested_than_the_cells_say(
     assert said in advice.suggestion()
     assert unsaid not in advice.suggestion()
     assert "1000000 updates of TD3+BC 2 h" in advice.duration()
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "config", "said"),
+    [
+        ("td3_bc", default_config(40_000, torch.device("cpu")), None),
+        ("td3_bc", default_config(110_000, torch.device("cpu")), "width 256 and 8000 steps"),
+        ("td3_bc", default_config(40_000, torch.device("cuda")), "width 256 and 8000 steps"),
+        ("td3_bc-paper", default_config(110_000, torch.device("cuda")), None),
+        ("td3_bc-paper", default_config(110_000, torch.device("cpu")), "width 2048 and 100000"),
+    ],
+)
+def test_a_model_of_another_size_than_the_studys_is_said_to_be_one(
+    algorithm: str, config: UpsampleConfig, said: str | None
+) -> None:
+    found = answers([cell("a", "help", algorithm=algorithm)], HERE)
+    suggestion = Advice(HERE, found, Score(6, 5, 4, 3), config, Times(1, 1, 1)).suggestion()
+    assert f"a model of width {config.width}" in suggestion
+    if said is None:
+        assert "the study's models" not in suggestion
+    else:
+        assert f"; the study's models had {said}" in suggestion
 
 
 def test_times_are_measured(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:

@@ -5,13 +5,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import gin
 import numpy as np
 import pytest
 
 from synther.advise import study
 from synther.advise.features import Features
 from synther.advise.study import Cell, NoAdviceError
+from synther.runs import gin_config
 
+REPOSITORY = Path(__file__).parents[2]
 HERE = Features(10_000, 40, 20, 0.5, 0.0, 0.0, 1.5, 0.75)
 
 
@@ -51,11 +54,61 @@ def test_algorithms_and_kinds_of_rows_are_answered_apart() -> None:
 
 
 def test_cells_that_are_far_say_nothing() -> None:
-    far = cell("a", "help", features=replace(HERE, columns=40 * 2**4))
+    far = cell("a", "help", features=replace(HERE, columns=160, episodes=2000, rows=90_000))
     assert study.distance(HERE, far.features) > study.NEAR
     assert study.answers([far], HERE) == []
-    with pytest.raises(NoAdviceError, match=r"nearest cell, 15 % of a, is 1\.4 away"):
+    with pytest.raises(NoAdviceError, match=r"nearest cell, 15 % of a, is 1\.2 away"):
         study.require_near([far], HERE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rows": 1_000_000}, "rows 1000000, the nearest in the study 60000;"),
+        ({"columns": 200}, "columns 200, the nearest in the study 40;"),
+        (
+            {"rows": 1_000_000, "pilot_error": 0.3},
+            "rows 1000000, the nearest in the study 60000; pilot error 0.3, the nearest in the "
+            "study 1.5;",
+        ),
+    ],
+)
+def test_one_huge_difference_is_not_lost_among_small_ones(
+    changes: dict[str, Any], said: str
+) -> None:
+    cells = [cell("a", "help"), cell("b", "help", 6.0)]
+    data = replace(HERE, **changes)
+    assert study.answers(cells, replace(HERE, rows=60_000))
+    assert study.answers(cells, data) == []
+    with pytest.raises(NoAdviceError) as refused:
+        study.require_near(cells, data)
+    assert f"nothing like these data: {said}" in str(refused.value)
+
+
+def test_cells_that_are_near_in_one_feature_each_are_not_near() -> None:
+    """The rows of one cell and the columns of the other are those of the data."""
+    cells = [cell("a", "help", 100), cell("b", "harm", features=replace(HERE, columns=200))]
+    data = replace(HERE, rows=1_000_000, columns=200)
+    with pytest.raises(NoAdviceError) as refused:
+        study.require_near(cells, data)
+    assert "15 % of a, differs too much in columns: 200 in these data, 40 there" in str(
+        refused.value
+    )
+
+
+def test_features_that_nobody_else_knows_keep_no_cell_away() -> None:
+    unknown = replace(HERE, episodes=None, pilot_error=None)
+    assert study.answers([cell("a", "help", features=unknown)], replace(HERE, pilot_error=90.0))
+
+
+@pytest.mark.parametrize(
+    ("size", "file"),
+    [("demo", "resmlp_demo_denoiser"), ("paper", "resmlp_transitions_denoiser")],
+)
+def test_the_studys_models_are_as_large_as_their_gin_files_say(size: str, file: str) -> None:
+    gin_config.parse([REPOSITORY / f"config/{file}.gin"])
+    names = "ResidualMLPDenoiser.mlp_width", "Trainer.train_num_steps"
+    assert study.MODELS[size] == tuple(map(gin.query_parameter, names))
 
 
 def test_the_score_leaves_a_data_set_out() -> None:
