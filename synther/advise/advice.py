@@ -109,7 +109,8 @@ class Advice:
         """The time that it all takes here."""
         times = self.times
         return (
-            f"model {_duration(times.model)}, {self.features.rows} samples "
+            f"model {_duration(times.model)}, what makes its samples consistent "
+            f"{_duration(times.last_stage)}, {self.features.rows} samples "
             f"{_duration(times.samples)}, {AGENT_UPDATES} updates of TD3+BC "
             f"{_duration(times.agent)} without evaluations"
         )

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.datasets.action_units import sample_bounds
+from synther.diffusion.generation.terminal_rate import probe_rows
+from synther.diffusion.successors import fit_ensemble
 from synther.learning.learner import Dims
 from synther.learning.replay import Batch
 from synther.learning.streams import generators_for
 from synther.runs.runtime import RL_THREADS, cpu_threads
 from synther.transitions import TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig
+from synther.upsampling.learning import Round, parts_of
 from synther.upsampling.model import FittedModel, train
 
-WARM_UP, STEPS = 5, 20
-"""Training steps of the model that are not timed, and that are."""
+Learnt = TypeVar("Learnt")
+WARM_UP, STEPS, REGRESSION_STEPS = 5, 20, 50
+"""Training steps that are not timed; those of the model that are, and of the regressions of its
+last stage."""
 UPDATES = 50
 SAMPLES = 1_000
 AGENT_UPDATES = 1_000_000
@@ -31,11 +38,14 @@ class Times:
 
     Args:
         model: of training it with the suggested settings.
-        samples: of drawing as many rows as there are; the last stage adds a little.
+        last_stage: of fitting the regressions that make samples consistent, and of the samples that
+            show how often episodes end in them.
+        samples: of drawing as many rows as there are.
         agent: of ``AGENT_UPDATES`` updates of TD3+BC with one seed, without evaluations.
     """
 
     model: float
+    last_stage: float
     samples: float
     agent: float
 
@@ -44,18 +54,40 @@ def measure(data: Transitions, config: UpsampleConfig, device: torch.device) -> 
     """Time a few steps of each; some seconds on a CPU."""
     layout = TransitionLayout.of(data, terminals=bool(data.terminals.any()))
     few = data.subset(slice(10_000))
-    start = time.perf_counter()
-    train(few, layout, replace(config, steps=WARM_UP), device, 0)
-    between = time.perf_counter()
-    model = train(few, layout, replace(config, steps=WARM_UP + STEPS), device, 0)
-    # What both did beside their steps drops out.
-    step = max(0.0, time.perf_counter() - between - (between - start)) / STEPS
+    step, model = _timed(
+        lambda steps: train(few, layout, replace(config, steps=steps), device, 0), STEPS
+    )
+    fit_step, _ = _timed(
+        lambda steps: fit_ensemble(few, seed=0, device=device, steps=steps), REGRESSION_STEPS
+    )
     bounds = sample_bounds(few)
     fitted = FittedModel(model, layout, (bounds.low.tolist(), bounds.high.tolist()), config, {}, {})
     start = time.perf_counter()
     fitted.draw(SAMPLES, 0)
     row = (time.perf_counter() - start) / SAMPLES
-    return Times(step * config.steps, row * len(data), _update_time(data, device) * AGENT_UPDATES)
+    return Times(
+        model=step * config.steps,
+        last_stage=fit_step * _regression_steps(data, config)
+        + row * probe_rows(float(data.terminals.mean())),
+        samples=row * len(data),
+        agent=_update_time(data, device) * AGENT_UPDATES,
+    )
+
+
+def _timed(learn: Callable[[int], Learnt], steps: int) -> tuple[float, Learnt]:
+    """The seconds of one of ``steps`` of training, and what the longer of two runs learnt; what
+    both do beside their steps drops out."""
+    start = time.perf_counter()
+    learn(WARM_UP)
+    between = time.perf_counter()
+    found = learn(WARM_UP + steps)
+    return max(0.0, time.perf_counter() - between - (between - start)) / steps, found
+
+
+def _regression_steps(data: Transitions, config: UpsampleConfig) -> int:
+    """How many steps :func:`fit_ensemble` takes for the rows that are not held out."""
+    kept = len(parts_of(data, config, Round(0, 0)).kept)
+    return min(max(kept // 4, 500), 15_000, 2 * config.steps)
 
 
 def _update_time(data: Transitions, device: torch.device) -> float:

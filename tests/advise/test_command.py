@@ -3,6 +3,8 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,10 @@ from synther.advise.calibration import Times, measure
 from synther.advise.features import Features, describe
 from synther.advise.study import Score, answers
 from synther.datasets import load_dataset
-from synther.transitions import Transitions
+from synther.diffusion.generation.terminal_rate import probe_rows
+from synther.diffusion.successors import fitting
+from synther.transitions import TransitionLayout, Transitions
+from synther.upsampling import learning
 from synther.upsampling.config import UpsampleConfig, default_config
 from tests.advise.test_features import SMALL_PILOT
 from tests.advise.test_study import HERE, cell
@@ -98,9 +103,10 @@ def test_no_more_is_suggested_than_the_cells_say(
     word: str, right: int, said: str, unsaid: str
 ) -> None:
     found = answers([cell("a", word, kind="mixed")], HERE)
-    advice = Advice(HERE, found, Score(6, 5, right, 3), SMALL, Times(60, 60, 9000))
+    advice = Advice(HERE, found, Score(6, 5, right, 3), SMALL, Times(60, 240, 60, 9000))
     assert said in advice.suggestion()
     assert unsaid not in advice.suggestion()
+    assert "what makes its samples consistent 4 min, 10000 samples 60 s" in advice.duration()
     assert "1000000 updates of TD3+BC 2 h" in advice.duration()
 
 
@@ -118,7 +124,7 @@ def test_a_model_of_another_size_than_the_studys_is_said_to_be_one(
     algorithm: str, config: UpsampleConfig, said: str | None
 ) -> None:
     found = answers([cell("a", "help", algorithm=algorithm)], HERE)
-    suggestion = Advice(HERE, found, Score(6, 5, 4, 3), config, Times(1, 1, 1)).suggestion()
+    suggestion = Advice(HERE, found, Score(6, 5, 4, 3), config, Times(1, 1, 1, 1)).suggestion()
     assert f"a model of width {config.width}" in suggestion
     if said is None:
         assert "the study's models" not in suggestion
@@ -130,5 +136,50 @@ def test_times_are_measured(monkeypatch: pytest.MonkeyPatch, data: Path) -> None
     monkeypatch.setattr(calibration, "SAMPLES", 20)
     times = measure(load_dataset(data), SMALL, torch.device("cpu"))
     assert times.model >= 0
+    # A step of the regressions takes longer than one of this model, and there are twice as many.
+    assert times.last_stage > times.model
     assert times.samples > 0
     assert times.agent > 0
+
+
+def test_the_last_stage_is_timed_with_all_its_parts(
+    monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    """A second for each step of the regressions and for each row that is drawn."""
+    now = [0.0]
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(calibration, "train", lambda *_: None)
+    monkeypatch.setattr(calibration, "fit_ensemble", lambda *_, steps, **__: pass_by(7 + steps))
+    monkeypatch.setattr(calibration.FittedModel, "draw", lambda _, rows, seed: pass_by(rows))
+    rows = load_dataset(data)
+    rate = float(rows.terminals.mean())
+    assert 0 < rate < 0.1
+    times = measure(rows, SMALL, torch.device("cpu"))
+    assert times.samples == len(rows)
+    assert times.last_stage == pytest.approx(2 * SMALL.steps + probe_rows(rate))
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(900, 8_000), (40_000, 8_000), (900, 100)])
+def test_the_steps_of_the_regressions_are_those_that_are_taken(
+    rows: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    class Stopped(Exception):
+        pass
+
+    def fitted(data: Any, size: Any, seed: int) -> None:
+        taken.append(size.steps)
+        raise Stopped
+
+    monkeypatch.setattr(fitting, "_fitted", fitted)
+    monkeypatch.setattr(learning, "train", lambda *_: SimpleNamespace())
+    data, config = load_dataset("hopper-demo-v0").subset(slice(rows)), replace(SMALL, steps=steps)
+    layout = TransitionLayout.of(data)
+    with pytest.raises(Stopped):
+        learning.learn(data, layout, config, torch.device("cpu"), learning.Round(0, 0))
+    assert taken == [calibration._regression_steps(data, config)]
