@@ -12,7 +12,7 @@ import torch
 from synther.corl.algorithms.td3_bc import TD3BC, TD3BCConfig
 from synther.datasets.action_units import sample_bounds
 from synther.diffusion.generation.terminal_rate import probe_rows
-from synther.diffusion.successors import fit_ensemble
+from synther.diffusion.successors import default_steps, fit_ensemble
 from synther.learning.learner import Dims
 from synther.learning.replay import Batch
 from synther.learning.streams import generators_for
@@ -87,7 +87,7 @@ def _timed(learn: Callable[[int], Learnt], steps: int) -> tuple[float, Learnt]:
 def _regression_steps(data: Transitions, config: UpsampleConfig) -> int:
     """How many steps :func:`fit_ensemble` takes for the rows that are not held out."""
     kept = len(parts_of(data, config, Round(0, 0)).kept)
-    return min(max(kept // 4, 500), 15_000, 2 * config.steps)
+    return default_steps(kept, at_most=2 * config.steps)
 
 
 def _update_time(data: Transitions, device: torch.device) -> float:

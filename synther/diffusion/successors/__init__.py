@@ -8,6 +8,6 @@ of next observation, reward and terminal, and how surely), then ``prepared_rows.
 """
 
 from synther.diffusion.successors.ensemble import TransitionEnsemble
-from synther.diffusion.successors.fitting import MIN_ROWS, fit_ensemble
+from synther.diffusion.successors.fitting import MIN_ROWS, default_steps, fit_ensemble
 
-__all__ = ["MIN_ROWS", "TransitionEnsemble", "fit_ensemble"]
+__all__ = ["MIN_ROWS", "TransitionEnsemble", "default_steps", "fit_ensemble"]

@@ -45,6 +45,11 @@ DISAGREEING = 0.001
 """The limit of disagreement is what this share of the held-out rows exceeds."""
 
 
+def default_steps(rows: int, at_most: int | None = None) -> int:
+    """One training step for every 4 rows, at least 500 and at most 15 000, or ``at_most``."""
+    return min(max(rows // 4, 500), 15_000, at_most or 15_000)
+
+
 def fit_ensemble(
     transitions: Transitions,
     *,
@@ -66,8 +71,8 @@ def fit_ensemble(
         device: the ensemble is trained there, and stays there.
         members: the number of networks.
         width: the width of their two hidden layers.
-        steps: training steps; None takes one for every 4 rows, at least 500 and at most 15 000.
-        at_most: an upper bound of ``steps`` where that is None. Twice the steps of the diffusion
+        steps: training steps; None takes :func:`default_steps`.
+        at_most: an upper bound of these where that is None. Twice the steps of the diffusion
             model are a good one: a model that was trained for a trial then gets an ensemble for a
             trial.
 
@@ -80,7 +85,7 @@ def fit_ensemble(
             "from which observation and action what follows"
         )
     if steps is None:
-        steps = min(max(len(transitions) // 4, 500), 15_000, at_most or 15_000)
+        steps = default_steps(len(transitions), at_most)
     data = PreparedRows.of(transitions, seed, torch.device(device))
     with runtime.cpu_threads(runtime.RL_THREADS):
         ensemble = _fitted(data, Size(members, width, steps), seed)
