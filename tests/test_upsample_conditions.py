@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import synther
-from synther.datasets import DatasetNotFoundError
+from synther.datasets import DatasetNotFoundError, with_action_bounds
 from synther.diffusion.conditioning.values import return_to_go
 from synther.diffusion.generation.consistency import ConsistentRows
 from synther.transitions import TransitionError, Transitions
@@ -169,6 +169,53 @@ def test_rows_to_begin_at_are_some(fitted: Upsampler, data: Transitions) -> None
         fitted.around(data.subset(slice(0, 0)), 5)
     with pytest.raises(ValueError, match="noise is 0"):
         fitted.around(data, 5, 0)
+
+
+def in_units(rows: Transitions, half: float, **metadata: Any) -> Transitions:
+    """The same actions as [-1, 1] has, in [-half, half]."""
+    arrays = {**rows.arrays(), "actions": half * rows.actions}
+    stated = Transitions(**arrays, metadata=metadata, timeouts=rows.timeouts)
+    return with_action_bounds(stated, low=-half, high=half)
+
+
+def test_rows_to_begin_at_are_taken_in_the_models_units(data: Transitions) -> None:
+    upsampler = Upsampler({**TINY, "condition": "actions[0]"}, device="cpu", action_low=-1,
+                          action_high=1).fit(data)  # fmt: skip
+    expected = upsampler.around(data, 50, 0.3)
+    for half in (1.0, 2.0, 0.25):
+        found = upsampler.around(in_units(data, half), 50, 0.3)
+        torch.testing.assert_close(found.rows, expected.rows, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found.target, expected.target, rtol=0, atol=1e-6)
+    doubled = Transitions(**in_units(data, 2.0).arrays())  # which says nothing of it
+    assert upsampler.around(doubled, 50).rows[:, 2].abs().max() > 1.5
+
+
+def test_the_short_way_takes_rows_in_the_datas_units(data: Transitions, monkeypatch) -> None:
+    """And what is said of these by hand is said of the data as rows to begin at as well."""
+    begun: list[Transitions] = []
+    monkeypatch.setattr(Upsampler, "fit", lambda *_: None)
+    monkeypatch.setattr(Upsampler, "around", lambda _, real, *__: begun.append(real))
+    monkeypatch.setattr(Upsampler, "sample", lambda *_, **__: None)
+    doubled = in_units(data, 2.0)
+    synther.upsample(data, 20, around=doubled, action_low=-1, action_high=1, **OPTIONS)
+    synther.upsample(doubled, 20, around=doubled, action_low=-4, action_high=4, **OPTIONS)
+    np.testing.assert_allclose(begun[0].actions, data.actions, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(begun[1].actions, doubled.actions)
+
+
+def test_rows_to_begin_at_are_of_the_models_environment(data: Transitions, monkeypatch) -> None:
+    hopper, walker, unknown = (
+        Transitions(**data.arrays(), metadata={"env_id": name} if name else {})
+        for name in ("Hopper-v5", "Walker2d-v5", None)
+    )
+    upsampler = Upsampler(TINY, device="cpu", action_low=-1, action_high=1).fit(walker)
+    message = "around: samples of Walker2d-v5, and the data are of Hopper-v5"
+    with pytest.raises(TransitionError, match=message):
+        upsampler.around(hopper, 5)
+    assert len(upsampler.around(walker, 5).rows) == len(upsampler.around(unknown, 5).rows) == 5
+    monkeypatch.setattr("synther.upsampling.learning.train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(TransitionError, match=message):
+        synther.upsample(walker, 5, around=hopper, action_low=-1, action_high=1, **OPTIONS)
 
 
 def test_returns_of_rows_without_order() -> None:

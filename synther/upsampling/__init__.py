@@ -4,13 +4,13 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from synther.datasets import as_transitions
+from synther.datasets import as_transitions, with_action_bounds
 from synther.diffusion.conditioning.around import NOISE
 from synther.diffusion.conditioning.condition import ConditionError, Target
 from synther.ranges import Count, Finite, PositiveShare, Seed, checked
 from synther.transitions import TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig, with_condition
-from synther.upsampling.model import require_rows_of
+from synther.upsampling.model import rows_to_begin_at
 from synther.upsampling.upsampler import Config, Upsampler
 from synther.upsampling.verdict import FidelityWarning, Verdict
 
@@ -57,7 +57,8 @@ def upsample(
         condition: what samples are asked for by: ``return``, ``reward``, a column such as
             ``observations[3]``, or another name with ``values``; over that of ``config``.
         target, guidance: what they are asked for, and how strongly: see :meth:`Upsampler.sample`.
-        around: real rows that samples begin at, such as the data, of the same columns; without a
+        around: real rows that samples begin at, such as the data, of the same columns and
+            environment, in units of their own where their metadata state these; without a
             ``target`` each is then asked for 1.3 times its row's own value of the condition, 0.7
             times a negative one. Where ``values`` are given, these are then the rows of the data.
         noise: how far from those rows, as a share of the schedule: see :meth:`Upsampler.around`.
@@ -88,9 +89,12 @@ def upsample(
     upsampler = Upsampler(
         config, device=device, seed=seed, action_low=action_low, action_high=action_high
     )
-    data = as_transitions(data)
+    given, data = data, as_transitions(data)
+    if around is not None:
+        data = with_action_bounds(data, low=action_low, high=action_high)
+        real = data if around is given else as_transitions(around)
+        around = rows_to_begin_at(real, TransitionLayout.of(data), data.metadata)
     if target is not None or around is not None:
-        around = None if around is None else as_transitions(around)
         _require_wanted(upsampler, data, num_samples, target, guidance, values, around)
     upsampler.fit(data, values)
     wanted: Any = target
@@ -112,10 +116,7 @@ def _require_wanted(
     condition = upsampler.condition_of(data, values)
     if target is not None and condition is not None:
         condition.asked(target, num_samples)
-    if around is None:
-        return
-    require_rows_of(TransitionLayout.of(data), around)
-    if target is not None:
+    if around is None or target is not None:
         return
     if condition is None or condition.labels:
         if guidance not in (None, 0, 1):

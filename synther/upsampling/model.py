@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synther.action_bounds import ActionBounds
+from synther.datasets import in_action_bounds
 from synther.diffusion import model_io
 from synther.diffusion.conditioning.around import Around, amplified
 from synther.diffusion.conditioning.condition import Condition, Target
@@ -23,6 +26,7 @@ from synther.diffusion.norm import TransitionSpace
 from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.diffusion.successors import TransitionEnsemble, stored
 from synther.diffusion.training.trainer import Trainer
+from synther.envs.names import other_environment
 from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import UpsampleConfig
@@ -123,11 +127,10 @@ class FittedModel:
         values: NDArray[np.float64] | None,
         seed: int,
     ) -> Around:
-        """A target of samples that begin at rows of ``real``, drawn at random, each as often as any
-        other. Without ``target`` they are asked for more than the rows' own ``values``, where these
-        are given.
+        """A target of samples that begin at rows of ``real``, which :func:`rows_to_begin_at` gave,
+        drawn at random, each as often as any other. Without ``target`` they are asked for more than
+        the rows' own ``values``, where these are given.
         """
-        require_rows_of(self.layout, real)
         order = np.random.default_rng(seed % 2**32)
         rounds = -(-num_samples // len(real))
         drawn = [order.permutation(len(real)) for _ in range(rounds)]
@@ -207,11 +210,20 @@ class FittedModel:
         )
 
 
-def require_rows_of(layout: TransitionLayout, real: Transitions) -> None:
-    """Refuse rows that samples of a model of ``layout`` cannot begin at.
+def rows_to_begin_at(
+    real: Transitions, layout: TransitionLayout, known: Mapping[str, Any]
+) -> Transitions:
+    """The rows that samples of a model of ``layout`` may begin at, with their actions in its units
+    where both say which theirs are.
+
+    Args:
+        real: rows of any source.
+        layout: of the model's rows.
+        known: the metadata of the data that the model is of.
 
     Raises:
-        TransitionError: there are none, or they have other columns than the model.
+        TransitionError: there are none, or they have other columns than the model, or are known to
+            be of another environment.
     """
     if not len(real):
         raise TransitionError(
@@ -223,6 +235,16 @@ def require_rows_of(layout: TransitionLayout, real: Transitions) -> None:
             f"around: {real.source} has {found[0]} observation and {found[1]} action columns, the "
             f"data of the model {own[0]} and {own[1]}; give rows of the same columns"
         )
+    names = (data.get("env_id") for data in (known, real.metadata))
+    if others := other_environment(*(name and str(name) for name in names)):
+        raise TransitionError(
+            f"around: {others} ({real.source}); give rows of the model's environment, or such as "
+            "name none, without an 'env_id' in their metadata"
+        )
+    units = ActionBounds.stated(known, layout.action_dim)
+    if units is None or real.action_bounds is None:
+        return real
+    return in_action_bounds(real, units.low, units.high)
 
 
 def _new_model(

@@ -28,7 +28,7 @@ from synther.runs import runtime
 from synther.transitions import TransitionError, TransitionLayout, Transitions
 from synther.upsampling.config import MIN_ROWS, UpsampleConfig, resolve_config
 from synther.upsampling.learning import Round, enough, learn, parts_of, seed_of
-from synther.upsampling.model import FittedModel
+from synther.upsampling.model import FittedModel, rows_to_begin_at
 from synther.upsampling.verdict import FidelityWarning, Verdict
 
 REFIT_SHARE = 0.25
@@ -221,7 +221,8 @@ class Upsampler:
 
         Args:
             real: rows of the model's columns, in the order of their episodes; sample i begins at
-                one of them, drawn at random, each as often as any other.
+                one of them, drawn at random, each as often as any other. Where they and the data of
+                the model say which units their actions have, these are taken in the model's.
             num_samples: how many samples.
             noise: the share of the sampler's steps; see ``conditioning/around.py``.
             target: what they are asked for; None, of a model with a condition: 1.3 times the row's
@@ -230,11 +231,11 @@ class Upsampler:
 
         Raises:
             RuntimeError: nothing was fitted yet.
-            TransitionError: no rows, or other columns than the model's.
+            TransitionError: no rows, other columns than the model's, or another environment.
             ConditionError: values that cannot be those of ``real``.
         """
         fitted = self._require_fitted()
-        transitions = as_transitions(real)
+        transitions = rows_to_begin_at(as_transitions(real), fitted.layout, fitted.metadata)
         own = None
         if target is None and fitted.amplifies:
             own = self.values_of(transitions, values).values
