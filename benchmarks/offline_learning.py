@@ -36,7 +36,8 @@ from synther.runs.runtime import Precision
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks/results/offline_learning"
 SHIPPED = "hopper-demo-v0"
-COLLECTED = "halfcheetah-replay"
+COLLECTED, COLLECTION = "halfcheetah-replay", "halfcheetah-medium-replay"
+"""A data set that is made, by its name here and in ``synther.datasets.collect``."""
 SUBSETS = {"hopper-15pct": 0.15, "hopper-5pct": 0.05}
 SEEDS = 4
 SAMPLES = 50_000
@@ -78,7 +79,7 @@ def study() -> list[Run]:
 def start(log: Path, script: str, *arguments: object) -> None:
     """Run a command of the project; its output goes to ``log``."""
     words = [str(word) for word in (script, *arguments)]
-    console.print(f"$ python3 {shlex.join(words)}", soft_wrap=True, highlight=False)
+    console.print(f"$ {spoken(words)}", soft_wrap=True, highlight=False)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as file:
         subprocess.run(
@@ -96,18 +97,35 @@ def trained(runs: Path, log: Path, command: Sequence[object]) -> Path:
     return finished.parent
 
 
-def data_set(folder: Path, data: str) -> str:
-    """Name or file of the data set called ``data``, made where it is missing."""
+def data_path(folder: Path, data: str) -> str:
+    """Name or file of the data set called ``data``, which need not be there yet."""
+    own = folder / f"{data}.npz"
     if data == SHIPPED:
         return data
-    path = folder / f"{data}.npz"
-    if not path.exists():
-        if data in SUBSETS:
-            _, subset = load_dataset(SHIPPED).split(SUBSETS[data], seed=0)
-            subset.save(path)
-        else:
-            path = Collection(folder / "collected", Budget()).path("halfcheetah-medium-replay")
-    return str(path)
+    if data == COLLECTED and not own.exists():
+        return str(folder / "collected" / f"{COLLECTION}.npz")
+    return str(own)
+
+
+def data_set(folder: Path, data: str) -> str:
+    """Name or file of the data set called ``data``, made where it is missing."""
+    path = data_path(folder, data)
+    if data in SUBSETS and not Path(path).exists():
+        _, subset = load_dataset(SHIPPED).split(SUBSETS[data], seed=0)
+        subset.save(path)
+    if data == COLLECTED and not Path(path).exists():
+        Collection(folder / "collected", Budget()).path(COLLECTION)
+    return path
+
+
+def collect_command(folder: Path, name: str) -> list[object]:
+    """Makes what :class:`Collection` has under ``folder``."""
+    return ["-m", "synther.datasets.collect", name, "--folder", folder / "collected"]
+
+
+def spoken(command: Sequence[object]) -> str:
+    """A command as it can be given to a shell."""
+    return f"python3 {shlex.join(map(str, command))}"
 
 
 def samples_of(folder: Path, data: str) -> Path:

@@ -35,9 +35,10 @@ import fnmatch
 import itertools
 import json
 import platform
+import shlex
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +48,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, data_set, start, trained
+from offline_learning import (
+    COLLECTED,
+    COLLECTION,
+    REPOSITORY,
+    SEEDS,
+    SHIPPED,
+    collect_command,
+    data_path,
+    data_set,
+    spoken,
+    start,
+    trained,
+)
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -150,6 +163,11 @@ def model_command(rows: Rows, data: str, folder: Path) -> list[object]:
     ]
 
 
+def training_command(rows: Rows, data: str, folder: Path) -> list[object]:
+    """Trains the model of ``rows`` and leaves the samples to :func:`sample_command`."""
+    return [*model_command(rows, data, folder), "--no_save_samples"]
+
+
 def sample_command(rows: Rows, data: str, folder: Path) -> list[object]:
     """Samples from the model of ``rows``, with or without the last stage."""
     return [
@@ -206,7 +224,7 @@ def sampled(folder: Path, rows: Rows, data: str) -> None:
         return
     if not list(home.glob("model-*.pt")):
         resume = ["--resume"] if (home / "run.json").exists() else []
-        words = [*model_command(rows, data, folder), "--no_save_samples", *resume]
+        words = [*training_command(rows, data, folder), *resume]
         start(folder / f"{rows.model}.log", *words)  # type: ignore[arg-type]
     if not (home / f"{rows.consistency}.npz").exists():
         log = folder / f"{rows.model}-{rows.consistency}.log"
@@ -237,6 +255,36 @@ def do(folder: Path, run: Run, preparing: Lock) -> None:
         # Where the folder was on this machine is nobody else's business.
         "command": " ".join(map(str, command)).replace(str(folder), "row_quality"),
     })  # fmt: skip
+
+
+def planned(folder: Path, runs: Iterable[Run]) -> list[str]:
+    """Lines for a shell that do all that the study does for these runs, each of them once."""
+    lines = []
+    for run in runs:
+        rows, data = run.rows, data_path(folder, run.rows.data)
+        home = folder / rows.model
+        if rows.data == COLLECTED:
+            lines.append(spoken(collect_command(folder, COLLECTION)))
+        if rows.coordinates == "one-step":
+            lines.append(spoken(_one_step_command(rows, data, home)))
+        elif rows.coordinates is not None:
+            lines.append(spoken(training_command(rows, data, folder)))
+            lines.append(spoken(sample_command(rows, data, folder)))
+            measures = (home / "fidelity.json", home / f"{rows.consistency}.json")
+            lines.append(shlex.join(["cp", *map(str, measures)]))
+        lines.append(spoken(agent_command(run, data, folder)))
+    return list(dict.fromkeys(lines))
+
+
+def _one_step_command(rows: Rows, data: str, home: Path) -> list[object]:
+    """What :func:`sampled` does itself."""
+    code = (
+        "import sys; sys.path.insert(0, 'benchmarks'); "
+        "from row_quality import load_dataset, one_step_rows; "
+        f"one_step_rows(load_dataset({data!r}), {rows.seed})"
+        f".save({str(home / f'{rows.consistency}.npz')!r})"
+    )
+    return ["-c", code]
 
 
 def processor() -> str:
@@ -331,20 +379,19 @@ def rank_correlations(results: list[dict[str, Any]]) -> list[tuple[str, str, str
     return found
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("row_quality"))
     parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
     parser.add_argument("--only", default="*", help="names, comma-separated, with wildcards")
     parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
     parser.add_argument("--table", action="store_true", help="print the results alone")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     folder = options.folder.resolve()
     patterns = options.only.split(",")
     wanted = [run for run in study() if any(fnmatch.fnmatch(run.name, each) for each in patterns)]
     if options.dry_run:
-        for run in wanted:
-            console.print(" ".join(map(str, agent_command(run, run.rows.data, options.folder))))
+        console.print("\n".join(planned(options.folder, wanted)))
         return
     if not options.table:
         with ThreadPoolExecutor(options.workers) as pool:

@@ -54,7 +54,7 @@ from threading import Lock
 from typing import Literal
 
 from help_results import FIGURE, LAST, RESULTS, cells, figure, page, table
-from offline_learning import SEEDS, start, trained
+from offline_learning import SEEDS, collect_command, spoken, start, trained
 from rich.console import Console
 from row_quality import coordinate_bindings, evaluations, processor
 
@@ -188,6 +188,29 @@ def rows_path(folder: Path, run: Run) -> Path:
     return folder / "rows" / f"{run.rows}.npz"
 
 
+def part_command(run: Run, folder: Path) -> list[object]:
+    """Makes the real rows of ``run``, as :func:`prepare` does itself; what these say of their
+    origin is a matter of the study."""
+    part = f"load_dataset({str(folder / 'collected' / f'{run.data}.npz')!r})"
+    if run.share < 100:
+        part += f".split({run.share / 100}, seed={run.replicate})[1]"
+    path = rows_path(folder, run)
+    return ["-c", f"from synther.datasets import load_dataset; {part}.save({str(path)!r})"]
+
+
+def planned(folder: Path, runs: Sequence[Run]) -> list[str]:
+    """Lines for a shell that do all that the study does for these runs, each of them once."""
+    lines = []
+    for run in runs:
+        data = rows_path(folder, run)
+        lines.append(spoken(collect_command(folder, run.data)))
+        lines.append(spoken(part_command(run, folder)))
+        if run.kind != "real":
+            lines.append(spoken(model_command(run, data, folder)))
+        lines.append(spoken(agent_command(run, data, folder)))
+    return list(dict.fromkeys(lines))
+
+
 def prepare(folder: Path, run: Run) -> None:
     """The run's real rows, their features, and its samples, made where they are missing."""
     path, features = rows_path(folder, run), RESULTS / f"features-{run.rows}.json"
@@ -256,13 +279,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = [run for run in PLANS[options.plan]()
               if any(fnmatch.fnmatch(run.name, each) for each in patterns)]  # fmt: skip
     if options.dry_run:
-        for run in wanted:
-            data = rows_path(options.folder, run)
-            commands = [agent_command(run, data, options.folder)]
-            if run.kind != "real":
-                commands.insert(0, model_command(run, data, options.folder))
-            for command in commands:
-                console.print("python3 " + " ".join(map(str, command)))
+        console.print("\n".join(planned(options.folder, wanted)))
         return
     if options.table is None and not options.figure:
         folder = options.folder.resolve()

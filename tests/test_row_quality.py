@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 from pathlib import Path
 from threading import Lock
@@ -64,6 +65,56 @@ def test_what_is_finished_is_not_done_again(study: Any, monkeypatch: pytest.Monk
     (study.RESULTS / f"{run.name}.json").write_text("{}")
     study.do(Path("nowhere"), run, Lock())
     assert started == []
+
+
+def test_the_commands_that_are_printed_are_those_that_are_done(
+    study: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a folder"
+    run = study.Run("iql", study.Rows("halfcheetah-replay", "new", "ensemble", "demo", 1))
+    done: list[list[str]] = []
+
+    def finished(log: Path, *words: object) -> None:
+        done.append([str(word) for word in words])
+        home = folder / run.rows.model
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "fidelity.json").write_text("{}")
+        (home / "model-8000.pt").touch()
+
+    monkeypatch.setattr(study, "start", finished)
+    monkeypatch.setattr(study, "trained", lambda runs, log, command: finished(log, *command))
+    monkeypatch.setattr(study, "last_scores", lambda _: np.zeros(4))
+    collected = folder / "collected/halfcheetah-medium-replay.npz"
+    collected.parent.mkdir(parents=True)
+    monkeypatch.setattr(sys.modules["offline_learning"].Collection, "path", lambda *_: collected)
+    study.do(folder, run, Lock())
+    study.main(["--dry-run", "--folder", str(folder), "--only", run.name])
+    printed = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    collecting, *others = printed
+    copied = others.pop(2)
+    assert others == [["python3", *words] for words in done]
+    assert str(collected) in others[0]
+    home = folder / run.rows.model
+    assert copied == ["cp", str(home / "fidelity.json"), str(home / "ensemble.json")]
+    where = ["halfcheetah-medium-replay", "--folder", str(collected.parent)]
+    assert collecting == ["python3", "-m", "synther.datasets.collect", *where]
+
+
+def test_what_is_printed_once_serves_every_run(study: Any) -> None:
+    lines = study.planned(Path("f"), study.study())
+    assert len(set(lines)) == len(lines)
+    models = {run.rows.model for run in study.study() if run.rows.coordinates in ("2023", "new")}
+    assert sum("--no_save_samples" in line for line in lines) == len(models)
+
+
+def test_one_step_rows_are_made_by_the_line_that_is_printed(
+    study: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = study.Run("iql", study.Rows("hopper-demo-v0", "one-step", "ensemble"))
+    making, learning = map(shlex.split, study.planned(tmp_path, [run]))
+    monkeypatch.setattr(study, "one_step_rows", lambda real, seed: real.subset(slice(3 + seed)))
+    exec(making[-1], {})
+    assert len(study.load_dataset(learning[-1])) == 3
 
 
 def test_the_score_is_the_mean_of_the_last_three_evaluations(study: Any, tmp_path: Path) -> None:

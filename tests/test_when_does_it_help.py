@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from threading import Lock
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from synther.datasets import load_dataset
 from synther.datasets.collect import NAMES
 from synther.datasets.recording import record_episodes
 
@@ -136,6 +138,46 @@ def test_what_is_finished_is_not_done_again(study: Any, monkeypatch: pytest.Monk
     run = study.Run("hopper-medium", 15, "new")
     plant(study, run, [1.0])
     study.do(Path("nowhere"), run, Lock())
+
+
+def test_the_commands_that_are_printed_are_those_that_are_done(
+    study: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a folder"
+    run = study.Run("hopper-medium", 15, "mixed")
+    done: list[list[str]] = []
+    monkeypatch.setattr(study, "start", lambda log, *words: done.append([*map(str, words)]))
+    monkeypatch.setattr(
+        study, "trained", lambda runs, log, command: done.append([*map(str, command)])
+    )
+    monkeypatch.setattr(study, "evaluations", lambda _: np.zeros((10, 4)))
+    monkeypatch.setattr(study, "pilot_figures", lambda rows, seed: {})
+    collected = (
+        load_dataset("hopper-demo-v0")
+        .subset(slice(400))
+        .save(folder / "collected/hopper-medium.npz")
+    )
+    monkeypatch.setattr(study.Collection, "path", lambda *_: collected)
+    study.do(folder, run, Lock())
+    study.main(["--dry-run", "--folder", str(folder), "--only", run.name])
+    printed = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    collecting, part, *others = printed
+    assert others == [["python3", *words] for words in done]
+    where = ["hopper-medium", "--folder", str(collected.parent)]
+    assert collecting == ["python3", "-m", "synther.datasets.collect", *where]
+    path = study.rows_path(folder, run)
+    prepared = load_dataset(path)
+    path.unlink()
+    assert part[:2] == ["python3", "-c"]
+    exec(part[2], {})
+    assert np.array_equal(load_dataset(path).observations, prepared.observations)
+
+
+def test_what_is_printed_once_serves_every_run(study: Any) -> None:
+    lines = study.planned(Path("f"), study.cheap())
+    assert len(set(lines)) == len(lines)
+    assert sum("synther.datasets.collect" in line for line in lines) == 5
+    assert sum("train_diffuser.py" in line for line in lines) == 12
 
 
 def test_rows_are_prepared_with_the_features_of_their_data_set(
