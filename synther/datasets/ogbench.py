@@ -103,7 +103,8 @@ def read(path: Path) -> Arrays:
     Raises:
         FileNotFoundError: no such file.
         TransitionError: not an ``.npz``, an array missing, pictures, lengths that differ, a
-            terminal other than 0 and 1, or rows that do not end with the end of a trajectory.
+            terminal or mask other than 0 and 1, or rows that do not end with the end of a
+            trajectory.
     """
     try:
         arrays = npz.read(path, (*REQUIRED, *REWARDED, *INFO))
@@ -128,10 +129,12 @@ def read(path: Path) -> Arrays:
                 f"{path}: '{key}' has shape {array.shape}, 'observations' has "
                 f"{len(observations)} rows; every array needs one length"
             )
-    wrong = np.flatnonzero((terminals != 0) & (terminals != 1))
-    if wrong.size or terminals.ndim != 1:
-        row = wrong[0] if wrong.size else 0
-        raise TransitionError(f"{path}: 'terminals' in row {row} is {terminals[row]}, not 0 or 1")
+    for key in ("terminals", "masks"):
+        flags = arrays.get(key, terminals)
+        wrong = np.flatnonzero((flags != 0) & (flags != 1))
+        if wrong.size or flags.ndim != 1:
+            row = wrong[0] if wrong.size else 0
+            raise TransitionError(f"{path}: '{key}' in row {row} is {flags[row]}, not 0 or 1")
     if not len(terminals) or not terminals[-1]:
         raise TransitionError(
             f"{path}: 'terminals' is not 1 in the last row, the last state of a trajectory; the "

@@ -80,6 +80,7 @@ def test_a_name_says_file_and_environment(tmp_path: Path, monkeypatch: pytest.Mo
         ({"terminals": np.zeros(11, np.float32)}, "not 1 in the last row, the last state"),
         ({"terminals": np.ones(11, np.float32)}, "every row ends a trajectory"),
         ({"terminals": np.full(11, 0.5)}, "'terminals' in row 0 is 0.5, not 0 or 1"),
+        ({"masks": np.full(11, 0.5)}, "'masks' in row 0 is 0.5, not 0 or 1"),
         ({"actions": np.zeros((4, 2))}, "'actions' has shape (4, 2), 'observations' has 11 rows"),
         ({"observations": np.zeros((11, 8, 8, 3), np.uint8)}, "visual data sets need an encoder"),
         ({"rewards": np.full(11, np.nan)}, "'rewards' is not finite in 8 of 8 rows"),
