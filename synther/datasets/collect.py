@@ -13,8 +13,9 @@
 
 TASK is ``hopper``, ``halfcheetah`` or ``walker2d`` on the exact ``-v2`` physics, SIZE ``umaze``,
 ``medium`` or ``large``. SAC is ``online_exp.py``'s, with its defaults. Each ``.npz`` holds whole
-episodes and says in its metadata by which command, seed and budget it was made, the hash of its
-content, and the return of its own behaviour, beside which an agent's score is to be read.
+episodes, but that of a replay ends where SAC did, mostly in the middle of one. It says in its
+metadata by which command, seed and budget it was made, the hash of its content, and the return of
+its own behaviour, beside which an agent's score is to be read.
 
 What is there is left alone, and a run that was stopped goes on where it stopped.
 """
@@ -49,6 +50,14 @@ NAMES = (
     *(f"{task}-{kind}" for task in TASKS for kind in KINDS),
     *(f"maze2d-{size}" for size in LAYOUTS),
 )
+DEPENDS = {
+    "random": ("seed", "rows"),
+    "medium-replay": ("seed", "medium_steps", "gin_params"),
+    "medium": ("seed", "medium_steps", "rows", "gin_params"),
+    "expert": ("seed", "expert_steps", "rows", "gin_params"),
+    "medium-expert": ("seed", "medium_steps", "expert_steps", "rows", "gin_params"),
+}
+"""The parts of a budget that a data set of each kind depends on; a maze as random data."""
 EPOCH = 1000
 """Steps of SAC between two evaluations; a shorter run has one at its end."""
 CONTROLLER_NOISE = 0.5
@@ -134,12 +143,15 @@ class Collection:
                 "seed": self.budget.seed, "budget": budget}  # fmt: skip
 
     def _require_same(self, path: Path, name: str) -> None:
-        found = Transitions.load(path).metadata
-        expected = self._described(name)
-        if found.get("budget") != expected["budget"]:
+        """Refuse a file of another budget, as far as it depends on it."""
+        found = Transitions.load(path).metadata.get("budget")
+        expected = self._described(name)["budget"]
+        names = DEPENDS.get(name.partition("-")[2], DEPENDS["random"])
+        others = {key for key in names if not found or found.get(key) != expected[key]}
+        if others:
             raise CollectError(
-                f"{path}: was collected with the budget {found.get('budget', 'unknown')}, not "
-                f"{expected['budget']}; remove the file, or choose another --folder"
+                f"{path}: was collected with the budget {found or 'unknown'}, not {expected}; "
+                "remove the file, or choose another --folder"
             )
 
     def _of_task(self, task: str, kind: str) -> Transitions:

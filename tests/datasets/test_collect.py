@@ -1,7 +1,9 @@
 """Collected data are what the simulator answers, and say how they were made."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,6 +150,43 @@ def test_what_is_there_is_left_alone_and_another_budget_is_refused(
     assert collected.path("hopper-medium").is_file()  # out of what SAC left
     with pytest.raises(CollectError, match=r"hopper-medium\.npz: was collected with the budget"):
         Collection(collected.folder, Budget()).path("hopper-medium")
+
+
+@pytest.mark.parametrize(
+    ("kind", "same", "others"),
+    [
+        ("medium", {"expert_steps": 170}, [{"medium_steps": 140}, {"rows": 90}, {"seed": 4}]),
+        ("expert", {"medium_steps": 140}, [{"expert_steps": 170}, {"rows": 90}]),
+        (
+            "medium-replay",
+            {"expert_steps": 170, "rows": 90},
+            [{"medium_steps": 140}, {"gin_params": ()}],
+        ),
+        ("medium-expert", {}, [{"medium_steps": 140}, {"expert_steps": 170}]),
+    ],
+)
+def test_only_flags_that_a_file_depends_on_make_it_another_one(
+    collected: Collection,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    same: dict[str, Any],
+    others: list[dict[str, Any]],
+) -> None:
+    monkeypatch.setattr(collecting, "_start", None)  # nothing is started
+    name = f"hopper-{kind}"
+    assert Collection(collected.folder, replace(SMALL, **same)).path(name).is_file()
+    for changes in others:
+        with pytest.raises(CollectError, match="was collected with the budget"):
+            Collection(collected.folder, replace(SMALL, **changes)).path(name)
+
+
+def test_random_data_and_mazes_depend_on_seed_and_rows(tmp_path: Path) -> None:
+    other = replace(SMALL, medium_steps=140, expert_steps=170, gin_params=())
+    for name in ("hopper-random", "maze2d-umaze"):
+        made = Collection(tmp_path, SMALL).path(name)
+        assert Collection(tmp_path, other).path(name) == made
+        with pytest.raises(CollectError, match="was collected with the budget"):
+            Collection(tmp_path, replace(SMALL, rows=90)).path(name)
 
 
 @pytest.mark.parametrize(
