@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from synther.datasets import with_action_bounds
 from synther.datasets.episodes import episode_returns
 from synther.ranges import Count, CountFrom0, NotNegative, Share
-from synther.transitions import TransitionError, Transitions
-from synther.upsampling import FidelityWarning, Upsampler
+from synther.runs.runtime import resolve_device
+from synther.transitions import TransitionError, TransitionLayout, Transitions
+from synther.upsampling.config import resolve_config
+from synther.upsampling.learning import Round, enough, learn
 
 PILOT_ROWS = 10_000
 PILOT = {
@@ -122,10 +124,12 @@ def pilot_figures(data: Transitions, *, seed: int = 0, device: str = "auto") -> 
     part = data
     if len(data) > PILOT_ROWS:
         _, part = data.split(PILOT_ROWS / len(data), seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FidelityWarning)  # a pilot is not meant to be trusted
-        pilot = Upsampler(PILOT, device=device, seed=seed).fit(part)
-    assert pilot.verdict is not None
+    part = with_action_bounds(enough(part))
+    layout = TransitionLayout.of(part, terminals=bool(part.terminals.any()))
+    where = resolve_device(device)
+    config = resolve_config(PILOT, len(part), where)
+    # Not by an Upsampler, which says that a pilot's samples are not to be trusted: nobody does.
+    _, verdict = learn(part, layout, config, where, Round(seed, 0))
     names = {"conditional_ratio": "pilot_error", "two_sample": "pilot_difference"}
-    numbers = pilot.verdict.numbers
+    numbers = verdict.numbers
     return {ours: float(numbers[name]) for name, ours in names.items() if name in numbers}

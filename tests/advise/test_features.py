@@ -71,10 +71,17 @@ def test_features_come_back_from_plain_values() -> None:
     assert Features.from_plain(found.to_plain()) == found
 
 
-def test_a_pilot_is_judged_on_a_part_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pilot_is_judged_on_a_part_of_the_rows(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
+) -> None:
     monkeypatch.setattr(described, "PILOT", SMALL_PILOT)
     monkeypatch.setattr(described, "PILOT_ROWS", 600)
     figures = pilot_figures(load_dataset("hopper-demo-v0"), device="cpu")
     # Twenty steps teach nothing: what follows is far off, and a classifier sees it at once.
     assert figures["pilot_error"] > 1
     assert 0.7 < figures["pilot_difference"] <= 1
+    # Nobody is to use the pilot's samples, and so nobody is warned of them.
+    assert "trusted" not in capsys.readouterr().err
+    assert not [each for each in recwarn if "trusted" in str(each.message)]
