@@ -77,6 +77,7 @@ def measure(data: Transitions, config: UpsampleConfig, device: torch.device) -> 
 def _timed(learn: Callable[[int], Learnt], steps: int) -> tuple[float, Learnt]:
     """The seconds of one of ``steps`` of training, and what the longer of two runs learnt; what
     both do beside their steps drops out."""
+    learn(1)  # what a process does once would count as the first run's
     start = time.perf_counter()
     learn(WARM_UP)
     between = time.perf_counter()

@@ -25,9 +25,10 @@ Kind = Literal["new", "2023", "mixed"]
 NEAR = 1.0
 """Cells further away than this say nothing: on average over what is known, a factor of 3 in rows, 2
 in columns, 10 in episodes, or a quarter in a share; see :meth:`Features.place`."""
-WIDEST = 2.0
+WIDEST = 2.5
 """Nor do cells that differ by more than this in a single one: in an average over eight features
-a data set a hundred times as large as any of the study would count as near."""
+a data set a hundred times as large as any of the study would count as near. Cells of the study's
+tasks that lie near each other otherwise differ by up to 2.1, in their share of terminals."""
 MODELS = {"demo": (256, 8_000), "paper": (2048, 100_000)}
 """Width and training steps of the study's models, by their size."""
 VOICES = 3
