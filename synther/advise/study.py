@@ -186,16 +186,15 @@ def answers(cells: Sequence[Cell], features: Features) -> list[Answer]:
     """An answer for each algorithm and kind of rows that has a near cell, the nearest first."""
     groups: dict[tuple[str, str], list[tuple[float, Cell]]] = {}
     for cell in cells:
-        far = distance(features, cell.features)
-        groups.setdefault((cell.algorithm, cell.kind), []).append((far, cell))
+        if is_near(features, cell.features):
+            far = distance(features, cell.features)
+            groups.setdefault((cell.algorithm, cell.kind), []).append((far, cell))
     found = []
     for (algorithm, kind), group in groups.items():
-        near = [each for each in group if is_near(features, each[1].features)]
-        near.sort(key=lambda each: each[0])
-        if near := near[:VOICES]:
-            word, votes = Counter(cell.verdict for _, cell in near).most_common(1)[0]
-            said: Word = word if 2 * votes > len(near) else "neither"
-            found.append(Answer(algorithm, kind, said, tuple(near)))
+        near = sorted(group, key=lambda each: each[0])[:VOICES]
+        word, votes = Counter(cell.verdict for _, cell in near).most_common(1)[0]
+        said: Word = word if 2 * votes > len(near) else "neither"
+        found.append(Answer(algorithm, kind, said, tuple(near)))
     return sorted(found, key=lambda answer: answer.cells[0][0])
 
 

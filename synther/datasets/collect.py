@@ -147,8 +147,7 @@ class Collection:
         found = Transitions.load(path).metadata.get("budget")
         expected = self._described(name)["budget"]
         names = DEPENDS.get(name.partition("-")[2], DEPENDS["random"])
-        others = {key for key in names if not found or found.get(key) != expected[key]}
-        if others:
+        if any(not found or found.get(key) != expected[key] for key in names):
             raise CollectError(
                 f"{path}: was collected with the budget {found or 'unknown'}, not {expected}; "
                 "remove the file, or choose another --folder"

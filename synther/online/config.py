@@ -39,15 +39,16 @@ MBPO_TARGET_ENTROPIES = {"Hopper": -1, "HalfCheetah": -3, "Walker2d": -3, "Ant":
 OTHER_EPOCHS = 300
 
 
-_BY_RELEVANCE = (
-    (named_values, "condition.name", "", "redq_sac.relevance"),
-    (
-        *(SimpleDiffusionGenerator, "SimpleDiffusionGenerator.target", None),
+_BY_RELEVANCE = {
+    "condition.name": (named_values, "", "redq_sac.relevance"),
+    "SimpleDiffusionGenerator.target": (
+        SimpleDiffusionGenerator,
+        None,
         "redq_sac.relevance and redq_sac.prompt_fraction",
     ),
-    (SimpleDiffusionGenerator, "SimpleDiffusionGenerator.guidance", 1.0, "redq_sac.guidance"),
-)
-"""What has no effect online: what gin configures, its name there, the default, and what has."""
+    "SimpleDiffusionGenerator.guidance": (SimpleDiffusionGenerator, 1.0, "redq_sac.guidance"),
+}
+"""What has no effect online, by its name in gin: what is configured, the default, and what has."""
 
 
 class OnlineConfigError(InputError):
@@ -228,7 +229,7 @@ def require_configured(layout: TransitionLayout, model_terminals: bool) -> None:
         OnlineConfigError: gin asks for rows in the words of a model of a data set.
         ValueError: gin has no network or no normaliser for it, or one that cannot be made.
     """
-    for configurable, name, unbound, instead in _BY_RELEVANCE:
+    for name, (configurable, unbound, instead) in _BY_RELEVANCE.items():
         found = gin.get_bindings(configurable).get(name.rpartition(".")[2], unbound)
         if found != unbound:
             raise OnlineConfigError(

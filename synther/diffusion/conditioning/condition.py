@@ -98,9 +98,9 @@ class Condition:
         wide = array.astype(np.float64)
         if not (finite := np.isfinite(wide)).all():
             raise ConditionError(f"condition '{name}' is not finite in row {np.argmin(finite)}")
-        quantiles = np.quantile(wide, np.linspace(0, 1, LEVELS)).tolist()
+        levels = np.linspace(0, 1, LEVELS)
+        quantiles = np.quantile(wide, levels).tolist()
         if _is_discrete(quantiles):  # those of the rows, and none between them
-            levels = np.linspace(0, 1, LEVELS)
             quantiles = np.quantile(wide, levels, method="inverted_cdf").tolist()
         scale = 1.0 if is_constant(wide) else float(wide.std())
         return cls(name, about, float(wide.mean()), scale, tuple(quantiles))

@@ -100,11 +100,11 @@ class ConsistentRows:
         self.replaced += [
             each for each in self._worse_flags(rows[kept], chance[kept]) if usable[each]
         ]
+        found, kept = self._replaced(probe, chances)
         self._thinned = (0.0, 0.0)
         if terminals and as_data:
-            found, kept = self.repaired(probe, chances)
-            self._thinned = thinned(found[kept, self._where[-1]] > 0, float(ensemble.rate))
-        _, kept = self.repaired(probe, chances)
+            self._thinned = thinned(self._ended(found[kept]), float(ensemble.rate))
+        kept &= self._spared(found, chances)
         self.drawn_again = float((~kept).double().mean())
 
     @property
@@ -134,16 +134,13 @@ class ConsistentRows:
             rows: as the generator gives them; they are left as they are.
             chance: ``[N, chances]`` in [0, 1].
         """
-        if self.replaced:
-            rows, kept = self._replaced(rows, chance)
-        else:
-            kept = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        without, ended = self._thinned
-        share = torch.where(rows[:, self._where[-1]] > 0, ended, without)
-        return rows, kept & (chance[:, 2] >= share)
+        rows, kept = self._replaced(rows, chance)
+        return rows, kept & self._spared(rows, chance)
 
     def _replaced(self, rows: Tensor, chance: Tensor) -> tuple[Tensor, Tensor]:
-        """What :meth:`repaired` gives where columns are replaced, before rows are thinned."""
+        """What :meth:`repaired` gives, before rows are thinned."""
+        if not self.replaced:
+            return rows, torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         repaired, kept = self._living(rows, chance[:, 1:2] < self._to_edge)
         prediction = self._predicted(repaired)
         kept &= prediction.disagreement <= self.ensemble.limit
@@ -157,6 +154,15 @@ class ConsistentRows:
                 repaired[:, self._where[column]] = flags
         return repaired, kept
 
+    def _ended(self, rows: Tensor) -> Tensor:
+        """Whether each row has a terminal, ``[N]``."""
+        return rows[:, self._where[-1]] > 0
+
+    def _spared(self, rows: Tensor, chance: Tensor) -> Tensor:
+        """Whether each row is kept for the rate of terminals, ``[N]``."""
+        without, with_one = self._thinned
+        return chance[:, 2] >= torch.where(self._ended(rows), with_one, without)
+
     def settings(self) -> dict[str, Any]:
         """What the rows depend on, and what was found, as plain values."""
         names = self.ensemble.column_names
@@ -168,13 +174,10 @@ class ConsistentRows:
         }
 
     def __str__(self) -> str:
-        if not self.replaced and not self.drawn_again:
-            return "consistency: the samples agree with the regressions as they are"
         if not self.replaced:
-            return (
-                "consistency: the samples agree with the regressions as they are; for the rate of "
-                f"terminals, {self.drawn_again:.1%} of the rows are drawn again"
-            )
+            said = "consistency: the samples agree with the regressions as they are"
+            again = f"{self.drawn_again:.1%} of the rows are drawn again"
+            return f"{said}; for the rate of terminals, {again}" if self.drawn_again else said
         dim = self.layout.observation_dim
         count = sum(column < dim for column in self.replaced)
         parts = [f"{count} of {dim} columns of the next observation"] if count else []

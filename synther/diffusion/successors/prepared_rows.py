@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synther.diffusion.norm.column_kinds import MIXED_SHARE, is_whole
+from synther.diffusion.norm.column_kinds import MIXED_SHARE, Column, is_whole
 from synther.diffusion.successors.ensemble import Kind, standardised
 from synther.diffusion.successors.few_values import has_few_values
 from synther.transitions import TransitionLayout, Transitions
@@ -71,11 +71,11 @@ class PreparedRows:
         """Of these of the successor's columns, the value that a hundredth of the rows or more
         share, the most frequent one; inf where there is none, and for the other columns."""
         found = self.successors.new_full((self.successors.shape[1],), torch.inf)
-        for column in columns:
-            values, counts = self.successors[:, column].unique(return_counts=True)
-            most = counts.argmax()
-            if MIXED_SHARE * len(self.successors) <= counts[most] < len(self.successors):
-                found[column] = values[most]
+        for number in columns:
+            column = Column.of(self.successors[:, number].cpu().numpy())
+            most = column.shares.argmax()
+            if not column.is_constant and column.shares[most] >= MIXED_SHARE:
+                found[number] = column.values[most]
         return found
 
     def whole(self) -> Tensor:
