@@ -41,8 +41,11 @@ WRONG: dict[str, tuple[Any, str]] = {
         lambda seen: Uniform(torch.full((8, 2), -99.0), torch.full((8, 2), 99.0)),
         "a Uniform, whose log-likelihood has no gradient by the action",
     ),
+    # Where anything was compiled before, torch does not check the support by itself.
     "support": (
-        lambda seen: Uniform(torch.full((8, 2), 98.0), torch.full((8, 2), 99.0)),
+        lambda seen: Uniform(
+            torch.full((8, 2), 98.0), torch.full((8, 2), 99.0), validate_args=True
+        ),
         r"a Uniform, which has no log-likelihood of actions \[8, 2\]: ",
     ),
     "float64": (nn.Linear(3, 2).double(), r"fails for observations \[8, 3\], float32 on cpu: "),
