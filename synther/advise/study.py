@@ -122,16 +122,18 @@ def read_table(path: Path | None = None) -> list[Cell]:
     """The cells of the table at ``path``; without one, of the table that ships inside.
 
     Raises:
-        NoAdviceError: it is not a table of the study, has a cell that cannot be, or no cells.
+        NoAdviceError: it cannot be read, is not a table of the study, has a cell that cannot be, or
+            no cells.
     """
     source = path or resources.files(__package__).joinpath("table.json")
     try:
         found = json.loads(source.read_text(encoding="utf-8"))["cells"]
         cells = [_cell(plain, f"cells[{number}]") for number, plain in enumerate(found)]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise NoAdviceError(
-            f"{source}: not a table of the study ({type(error).__name__}: {error}); it is written "
-            "by benchmarks/when_does_it_help.py --table PATH"
+            f"{source}: not a table of the study ({why}); it is written by "
+            "benchmarks/when_does_it_help.py --table PATH"
         ) from error
     if not cells:
         raise NoAdviceError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,9 +60,9 @@ def known_ends(transitions: Transitions, max_episode_steps: int | None = None) -
     return ends
 
 
-def rows_before_gaps(transitions: Transitions, ends: NDArray[np.bool_]) -> int:
-    """How many rows break off since rows after them are missing, as far as this can be told; else
-    0. Of episodes that a time limit cut off most have its length, and a gap lies anywhere.
+def warn_of_gaps(transitions: Transitions, ends: NDArray[np.bool_]) -> None:
+    """Warn where rows of the episodes seem to be missing, and with them their rewards. Of episodes
+    that a time limit cut off most have its length, and a gap lies anywhere.
 
     Args:
         transitions: rows in the order of their episodes.
@@ -70,7 +72,16 @@ def rows_before_gaps(transitions: Transitions, ends: NDArray[np.bool_]) -> int:
     lengths = np.diff(stops, prepend=-1)[_broken_off(transitions, ends)[stops]]
     counts = np.unique(lengths, return_counts=True)[1]
     one_limit = counts.max(initial=0) >= SAME_LENGTH * len(lengths)
-    return 0 if len(lengths) < FEW_BREAKS or one_limit else len(lengths)
+    if len(lengths) < FEW_BREAKS or one_limit:
+        return
+    warnings.warn(
+        f"{transitions.source}: {len(lengths)} of the {len(transitions)} rows break off: they are "
+        "neither terminals nor known time-outs, the next row does not continue them, and no "
+        "time limit cuts episodes at such lengths. If rows are missing there, returns end too "
+        "early: give all rows of the episodes. If episodes were cut off there, add an array "
+        "'timeouts' [N], 1 at these rows",
+        stacklevel=3,
+    )
 
 
 def episode_returns(
@@ -89,8 +100,13 @@ def episode_returns(
         TransitionError: where episodes end cannot be known, since rows do not lie in their order,
             are synthetic, or go on for longer than the limit and no ``timeouts`` say where one
             ended.
+
+    Warns:
+        UserWarning: rows of the episodes seem to be missing, and with them their rewards.
     """
-    stops = np.flatnonzero(known_ends(transitions, max_episode_steps)) + 1
+    ends = known_ends(transitions, max_episode_steps)
+    warn_of_gaps(transitions, ends)
+    stops = np.flatnonzero(ends) + 1
     lengths = np.diff(stops, prepend=0)
     totals = np.concatenate([[0.0], np.cumsum(transitions.rewards, dtype=np.float64)])
     returns = np.diff(totals[np.concatenate([[0], stops])])

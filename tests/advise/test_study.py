@@ -138,6 +138,9 @@ def test_a_table_is_read_and_others_are_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(NoAdviceError, match=message):
             study.read_table(path)
+    path.unlink()
+    with pytest.raises(NoAdviceError, match="No such file or directory"):
+        study.read_table(path)
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,7 @@ def in_order(data: Transitions, ends: np.ndarray) -> Transitions:
     return dataclasses.replace(data, next_observations=after)
 
 
+@pytest.mark.filterwarnings("ignore:.*rows break off")  # of no length that a limit explains
 @pytest.mark.parametrize("limit", [7, 20, 1000])
 def test_rewards_are_normalised_by_the_returns_of_the_data_s_own_episodes(limit: int) -> None:
     ends = (np.arange(120) % limit == limit - 1) | (DATA.terminals > 0)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synther.corl.shared.normalizers import RewardNormalizer
 from synther.datasets import as_transitions, load_dataset
 from synther.datasets.episodes import episode_ends, episode_returns
 from synther.datasets.hdf5_writer import write_hdf5
@@ -104,6 +105,15 @@ def test_rows_in_no_order_and_synthetic_ones_have_no_returns() -> None:
     samples = dataclasses.replace(random_transitions(), metadata={"source": "SynthER"})
     with pytest.raises(TransitionError, match="they are synthetic"):
         episode_returns(samples)
+
+
+def test_returns_of_episodes_with_rows_missing_are_warned_of() -> None:
+    whole = load_dataset("hopper-demo-v0")
+    some = whole.subset(np.flatnonzero(np.random.default_rng(0).random(len(whole)) < 0.95))
+    with pytest.warns(UserWarning, match=r"rows break off.*give all rows of the episodes"):
+        episode_returns(some, 1000)
+    with pytest.warns(UserWarning, match="rows break off"):
+        RewardNormalizer.of(some, "hopper-medium-v2", 1000)
 
 
 def test_an_episode_longer_than_the_limit_is_refused_where_nobody_says_where_it_ended() -> None:

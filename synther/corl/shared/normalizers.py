@@ -65,6 +65,9 @@ class RewardNormalizer:
         Raises:
             TransitionError: it cannot be known where episodes end, or there are no two of different
                 return.
+
+        Warns:
+            UserWarning: rows of the episodes seem to be missing, and with them their rewards.
         """
         if "antmaze" in env.lower():
             return cls(1.0, 1.0)

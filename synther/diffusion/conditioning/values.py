@@ -6,7 +6,6 @@ say which source each row is from.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synther.datasets.digest import digest_of
-from synther.datasets.episodes import known_ends, rows_before_gaps
+from synther.datasets.episodes import known_ends, warn_of_gaps
 from synther.diffusion.conditioning.condition import (
     Condition,
     ConditionError,
@@ -207,15 +206,7 @@ def return_to_go(transitions: Transitions, discount: float = DISCOUNT) -> NDArra
     if not 0 <= discount <= 1:
         raise ValueError(f"discount is {discount}, expected 0 to 1")
     ends = known_ends(transitions)
-    if broken := rows_before_gaps(transitions, ends):
-        warnings.warn(
-            f"{transitions.source}: {broken} of the {len(transitions)} rows break off: they are "
-            "neither terminals nor known time-outs, the next row does not continue them, and no "
-            "time limit cuts episodes at such lengths. If rows are missing there, returns end too "
-            "early: give all rows of the episodes, or values of your own. If episodes were cut off "
-            "there, add an array 'timeouts' [N], 1 at these rows",
-            stacklevel=2,
-        )
+    warn_of_gaps(transitions, ends)
     goes_on = ~ends
     rewards = transitions.rewards.astype(np.float64)
     returns = np.empty_like(rewards)

@@ -15,7 +15,7 @@ from synther.datasets.digest import content_digest
 from synther.diffusion.provenance import TRAINED_ON, Provenance
 from synther.errors import InputError
 from synther.files import checkpoint, npz
-from synther.transitions import Transitions
+from synther.transitions import TransitionLayout, Transitions
 
 HELD_OUT = "held-out real rows"
 HELD_OUT_ROWS = 10_000
@@ -76,6 +76,16 @@ def rows_to_hold_out(
             f"expected {LEAST_ROWS} or more on both; take another share, or more rows"
         )
     return kept, apart
+
+
+def share_also_trained_on(training: Transitions, held_out: Transitions) -> float:
+    """The share of the held-out rows that are among the training rows too, bit for bit. Where rows
+    occur more than once a split by their numbers parts copies."""
+    layout = TransitionLayout.of(held_out, terminals=True)
+    apart = [row.tobytes() for row in layout.pack(held_out)]
+    wanted = set(apart)
+    found = {same for row in layout.pack(training) if (same := row.tobytes()) in wanted}
+    return sum(row in found for row in apart) / len(apart)
 
 
 def draw(count: int, limit: int, seed: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from synther.diffusion.fidelity.discrete import discrete_columns
 from synther.diffusion.fidelity.distances import standardise
 from synther.diffusion.fidelity.findings import Finding
 from synther.diffusion.fidelity.findings_of_law import law_findings
-from synther.diffusion.fidelity.held_out import draw
+from synther.diffusion.fidelity.held_out import draw, share_also_trained_on
 from synther.diffusion.fidelity.novelty import Neighbourhood, Novelty, novelty
 from synther.diffusion.fidelity.regions import regions
 from synther.diffusion.fidelity.report import Fidelity, compare
@@ -31,6 +31,8 @@ JUDGED_ROWS = 10_000
 """Held-out rows, and synthetic ones, that are judged at most."""
 NEIGHBOUR_ROWS = 5_000
 """Of these, rows of each kind that look for their neighbours."""
+ALSO_TRAINED_ON = 0.01
+"""From this share of held-out rows on that are among the training rows too, a verdict says so."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,10 @@ class Verdict:
             ``nearest_row`` (median distance to the nearest training row, in standard deviations) of
             the samples, and of real rows under ``real_`` and the same name; ``two_sample`` and the
             figure of each other finding under its name; ``conditional_ratio``, the geometric mean
-            over columns of the conditional error in units of the regression's held-out error. What
-            cannot be measured, such as the correlation of constant columns, is left out.
+            over columns of the conditional error in units of the regression's held-out error;
+            ``also_trained_on``, the share of the held-out rows that are among the training rows
+            too, where there are any. What cannot be measured, such as the correlation of constant
+            columns, is left out.
         columns: of a column by name, ``ks`` (its Kolmogorov-Smirnov distance) and, where a
             regression was asked, what :class:`ConditionalColumn` has.
         unseen: whether the model is known not to have seen the rows that it was measured against.
@@ -72,6 +76,11 @@ class Verdict:
             for name, style in shown.items()
             if {name, f"real_{name}"} <= self.numbers.keys()
         )
+        if (share := self.numbers.get("also_trained_on", 0.0)) >= ALSO_TRAINED_ON:
+            text += (
+                f"; {share:.0%} of the held-out rows were trained on as well, since rows occur "
+                "more than once: they cannot tell copies from new rows"
+            )
         if self.trusted:
             rows = "held-out real rows" if self.unseen else "real rows that it may have seen"
             return f"the samples look like {rows}: {text}"
@@ -146,6 +155,7 @@ def judge(
             such rows can tell.
         seed: of what is drawn; the same one gives the same verdict.
     """
+    also_trained_on = share_also_trained_on(training, held_out) if unseen else 0.0
     training = training.subset(draw(len(training), TRAINING_ROWS, seed))
     held_out = held_out.subset(draw(len(held_out), JUDGED_ROWS, seed))
     synthetic = synthetic.subset(draw(len(synthetic), JUDGED_ROWS, seed))
@@ -162,7 +172,7 @@ def judge(
     ]
     columns: dict[str, dict[str, float | None]]
     columns = {name: {"ks": 1 - score} for name, score in ours.similarities.items()}
-    numbers = {}
+    numbers = {"also_trained_on": also_trained_on} if also_trained_on else {}
     if successors is not None:
         law = conditional(successors, held_out, synthetic)
         found += law_findings(law, terminals)

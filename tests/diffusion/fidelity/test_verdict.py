@@ -209,6 +209,19 @@ def test_rows_that_may_have_been_seen_leave_out_what_they_cannot_tell() -> None:
     assert verdict.trusted
 
 
+def test_held_out_rows_that_were_trained_on_as_well_are_said() -> None:
+    """Half of the held-out rows are copies of training rows, as where a replay was given twice."""
+    held_out = Transitions.concatenate([HELD_OUT, TRAINING.subset(slice(len(HELD_OUT)))])
+    verdict = judge(TRAINING, held_out, FRESH, terminals=True)
+    assert verdict.numbers["also_trained_on"] == 0.5
+    assert "; 50% of the held-out rows were trained on as well" in str(verdict)
+    assert "trained on as well" in str(Verdict.from_plain(verdict.to_plain()))
+    for rows, unseen in ((HELD_OUT, True), (held_out, False)):
+        other = judge(TRAINING, rows, FRESH, terminals=True, unseen=unseen)
+        assert "also_trained_on" not in other.numbers
+        assert "trained on as well" not in str(other)
+
+
 def passes(data: Transitions, seed: int, sizes: tuple[int, int, int]) -> Verdict:
     """The verdict on real rows in place of samples, after a random split."""
     parts = np.split(np.random.default_rng(seed).permutation(len(data)), np.cumsum(sizes))
