@@ -17,8 +17,10 @@ and by uniform numbers. Every arm compiles its agent's updates, which changes it
 
 **Offline.** Whole episodes of ``hopper-demo-v0`` and of a HalfCheetah replay, 5 % and 15 % of the
 rows; TD3+BC and IQL, 4 stacked seeds. Arms: the real rows; SynthER with the coordinates of 2023
-and no last stage, and with today's rows; these mixed with as many real ones; rows asked for the top
-quarter of returns with w = 1 and 2; real rows augmented under 1.3 times their return (GTA); and
+and no last stage, and with today's rows; these mixed with as many real ones; rows of a network that
+learns the return and is asked for nothing (``return-w0``, added after the first cell had run, which
+had no control of equal network), and for the top quarter of returns with w = 1 and 2; real rows
+augmented under 1.3 times their return (GTA); and
 4 000 of today's rows at a time, which each agent makes six times, over the four agents about as
 many as other arms' 100 000: unguided, and but for the first time guided to its own policy with
 strength 1 (PGD).
@@ -29,9 +31,10 @@ strength 1 (PGD).
 have, with a 95 % interval (stratified bootstrap, as ``synther/report.py`` has it): *better* or
 *worse* where the interval leaves 1/2 on one side, *neither* otherwise. An idea helps where its arm
 is better than **each** of its controls: online SAC with 20 updates and layer norm, consistent
-SynthER, the equal-width network and PGR by uniform numbers; offline the real rows and today's
-SynthER rows, of PGD also rows that are as fresh and unguided. Every arm is printed with its
-interquartile mean and its wall-clock time, nulls too.
+SynthER, the equal-width network and PGR by uniform numbers; offline the real rows, today's SynthER
+rows and those of the network that is asked for nothing, of PGD also rows that are as fresh and
+unguided. Every arm is printed with its interquartile mean and its wall-clock time, which is that of
+the agents' run alone: offline models and samples are made before it. Nulls are printed too.
 """
 
 from __future__ import annotations
@@ -82,12 +85,12 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
 """By name: which small configuration, and what goes over it."""
 CONTROLS = {
     "online": ("SAC-20-LN", "SynthER", "SynthER-equal-width", "PGR-random"),
-    "offline": ("real", "SynthER", "refreshed"),
+    "offline": ("real", "SynthER", "return-w0", "refreshed"),
 }
 SHARES = (0.05, 0.15)
 UPDATES = {SHIPPED: 6_000, COLLECTED: 12_000}
 EVALUATIONS = 12
-console = Console(soft_wrap=True, markup=False, highlight=False)
+console = Console(width=160, soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -159,24 +162,27 @@ def offline_command(job: Job, folder: Path) -> list[object]:
     ]
 
 
-def online_scores(job: Job, folder: Path, log: Path) -> list[float]:
-    """Run an online job, or what is left of it; its score."""
+def online_scores(job: Job, folder: Path, log: Path) -> tuple[list[float], float]:
+    """Run an online job, or what is left of it; its score and its seconds in all."""
     name = f"{job.arm}_{job.task}"
     home = folder / "online" / name / f"{name}_s{job.seed}"
     if len(read_metrics(home / "metrics.jsonl")) < STEPS // 1000:
         start(log, *online_command(job, folder), "--resume")  # type: ignore[arg-type]
     epochs = read_metrics(home / "metrics.jsonl")
-    return [float(np.mean([each["AverageTestEpRet"] for each in epochs[-LAST:]]))]
+    score = float(np.mean([each["AverageTestEpRet"] for each in epochs[-LAST:]]))
+    return [score], epochs[-1]["Time"]
 
 
-def offline_scores(job: Job, folder: Path, log: Path, preparing: Lock) -> list[float]:
-    """Run an offline job, or what is left of it; the score of each seed. ``preparing`` is held
-    while its rows are made, which another job may want as well."""
+def offline_scores(job: Job, folder: Path, log: Path, preparing: Lock) -> tuple[list[float], float]:
+    """Run an offline job, or what is left of it; the score of each seed, and the seconds of what
+    was run. ``preparing`` is held while its rows are made, which another job may want as well."""
     with preparing:
         share_of(folder, job.task)
         rows_for(folder, job.task, LABELS[job.arm])
+    started = time.time()
     runs = folder / "runs" / job.name
-    return last_scores(trained(runs, log, offline_command(job, folder))).tolist()
+    scores = last_scores(trained(runs, log, offline_command(job, folder))).tolist()
+    return scores, time.time() - started
 
 
 def do(folder: Path, job: Job, preparing: Lock) -> None:
@@ -184,15 +190,15 @@ def do(folder: Path, job: Job, preparing: Lock) -> None:
     target = RESULTS / f"{job.file}.json"
     if target.exists():
         return
-    started, log = time.time(), folder / "logs" / f"{job.file}.log"
+    log = folder / "logs" / f"{job.file}.log"
     if job.kind == "online":
-        scores, command = online_scores(job, folder, log), online_command(job, folder)
+        (scores, seconds), command = online_scores(job, folder, log), online_command(job, folder)
     else:
-        scores = offline_scores(job, folder, log, preparing)
+        scores, seconds = offline_scores(job, folder, log, preparing)
         command = offline_command(job, folder)
     atomic.write_json(target, {
         "kind": job.kind, "task": "-".join(filter(None, (job.task, job.algorithm))),
-        "arm": job.arm, "scores": scores, "seconds": round(time.time() - started),
+        "arm": job.arm, "scores": scores, "seconds": round(seconds),
         "processor": processor(),
         # Where the folder was on this machine is nobody else's business.
         "command": " ".join(map(str, command)).replace(str(folder), "guided_study"),

@@ -52,6 +52,7 @@ LABELS = {
     "SynthER-2023": Rows("2023", "2023", ("--consistency", "off")),
     "SynthER": Rows("new", "new"),
     "SynthER-mixed": Rows("new", "new", mix=0.5),
+    "return-w0": Rows("return", "return-w0"),
     "return-w1": Rows("return", "return-w1", TOP),
     "return-w2": Rows("return", "return-w2", (*TOP, "--guidance", "2")),
     "GTA": Rows("return", "gta"),

@@ -25,6 +25,7 @@ ARMS = {
         "SynthER": ("SynthER", PLAIN),
         "SynthER-mixed": ("half real, half SynthER", PLAIN),
         "refreshed": ("SynthER, made anew", PLAIN),
+        "return-w0": ("of returns, asked for nothing", PLAIN),
         "return-w1": ("high returns, w = 1", GUIDED),
         "return-w2": ("high returns, w = 2", GUIDED),
         "GTA": ("around real rows (GTA)", GUIDED),
