@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from offline_learning import REPOSITORY
 from rich.table import Table
-from row_quality import difference
+from row_quality_results import difference
 from scipy import stats
 
 from synther.advise.advice import ROWS
@@ -28,14 +28,22 @@ FLAT_POINTS = 1.0
 """A curve that gains less than this between its last evaluations and those before is flat."""
 
 
-def is_flat(curves: Sequence[NDArray[np.float64]]) -> bool:
-    """Whether learning curves ``[E, S]`` are flat at their end; see the module."""
+def trend(curves: Sequence[NDArray[np.float64]]) -> str:
+    """How learning curves ``[E, S]`` end: ``flat``, ``rising``, ``falling``, or ``unclear``, where
+    they move by a point or more and the seeds do not agree whether they do."""
     ends = [c[-LAST:].mean(axis=0) - c[-2 * LAST : -LAST].mean(axis=0) for c in curves]
     gains = np.concatenate(ends)
     if abs(gains.mean()) < FLAT_POINTS:
-        return True
+        return "flat"
     interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
-    return bool(interval.low <= 0 <= interval.high)
+    if interval.low <= 0 <= interval.high:
+        return "unclear"
+    return "rising" if gains.mean() > 0 else "falling"
+
+
+def is_flat(curves: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether they count as flat: they gain less than a point, or no more than chance."""
+    return trend(curves) in ("flat", "unclear")
 
 
 def verdict(low: float, high: float) -> str:
@@ -66,13 +74,14 @@ def cells() -> list[dict[str, Any]]:
         features = json.loads(
             (RESULTS / f"features-{data}-{share}pct-r{min(both)}.json").read_text()
         )
+        curves = [np.array(run["curve"]) for run in real if run["replicate"] in both]
         behaviour = features.pop("behaviour")
         found.append({
             "data": data, "share": share, "algorithm": algorithm, "kind": kind,
             "gain": round(gain, 2), "low": round(low, 2), "high": round(high, 2),
             "verdict": verdict(low, high), "real": round(float(np.mean(theirs)), 2),
             "behaviour": behaviour["score"], "seeds": len(ours),
-            "flat": is_flat([np.array(run["curve"]) for run in real if run["replicate"] in both]),
+            "flat": is_flat(curves), "trend": trend(curves),
             "features": features,
         })  # fmt: skip
     return found
@@ -91,7 +100,7 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
         shown.add_row(
             each["data"], f"{rows} ({each['share']} %)", each["algorithm"], each["kind"],
             "" if score is None else f"{score:.1f}",
-            f"{each['real']:.1f}{'' if each['flat'] else ', not flat'}", f"{each['gain']:+.1f}",
+            _real(each), f"{each['gain']:+.1f}",
             f"{each['low']:+.1f} to {each['high']:+.1f}", each["verdict"],
         )  # fmt: skip
     return shown
@@ -102,8 +111,9 @@ COLUMNS = {"new": "samples alone", "mixed": "half real, half samples", "2023": "
 HEAD = """# When does it help?
 
 `python3 benchmarks/when_does_it_help.py`: gain in normalised score over the same real rows alone,
-with its 95 % interval over the seeds; **help** and **harm** are bold. *Rising*: the curve on the
-real rows was not flat at its end.
+with its 95 % interval over the seeds, one choice of rows (at random) and one model for each cell;
+**help** and **harm** are bold. *Rising*, *falling*: the curve on the real rows was not flat at its
+end; *unclear*: it moved by a point or more, and seeds do not agree whether it does.
 """
 
 
@@ -123,12 +133,17 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     for (algorithm, share, data), cell in rows.items():
         one = next(iter(cell.values()))
         behaviour = "" if one["behaviour"] is None else f"{one['behaviour']:.1f}"
-        real = f"{one['real']:.1f}{'' if one['flat'] else ', rising'}"
         gains = " | ".join(_gain(cell[kind]) if kind in cell else "" for kind in kinds)
         count = f"{one['features']['rows']:,}".replace(",", " ")
         name = algorithm.replace("_", "+").upper()
-        lines.append(f"| {data}, {count} ({share} %) | {name} | {behaviour} | {real} | {gains} |")
+        lines.append(
+            f"| {data}, {count} ({share} %) | {name} | {behaviour} | {_real(one)} | {gains} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _real(cell: dict[str, Any]) -> str:
+    return f"{cell['real']:.1f}{'' if cell['trend'] == 'flat' else ', ' + cell['trend']}"
 
 
 def _gain(cell: dict[str, Any]) -> str:

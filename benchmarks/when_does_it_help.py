@@ -85,7 +85,7 @@ MODELS: dict[str, tuple[str, int]] = {
 EVALUATIONS = 10
 LATE_CELLS = (("halfcheetah-medium-replay", 15), ("halfcheetah-medium-replay", 100))
 """The two cells of EDAC, CQL and the larger network."""
-console = Console(soft_wrap=True, markup=False, highlight=False)
+console = Console(width=160, soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -227,10 +227,11 @@ def prepare(folder: Path, run: Run) -> None:
         found = replace(describe(part), episodes=episodes, return_spread=source.return_spread)
         figures = pilot_figures(part, seed=run.replicate)
         keep = ("score", "episode_return", "content_hash", "command")
-        atomic.write_json(features, {
-            **replace(found, **figures).to_plain(),
-            "behaviour": {key: whole.metadata.get(key) for key in keep},
-        })  # fmt: skip
+        if not features.exists():  # those of results that are there stay what they were
+            atomic.write_json(features, {
+                **replace(found, **figures).to_plain(),
+                "behaviour": {key: whole.metadata.get(key) for key in keep},
+            })  # fmt: skip
     home = folder / run.model
     if run.kind != "real" and not (home / "samples.npz").exists():
         resume = ["--resume"] if (home / "run.json").exists() else []

@@ -115,6 +115,8 @@ def test_a_curve_is_flat_by_its_points_or_its_interval(study: Any) -> None:
     assert help_results.is_flat([steady])
     assert not help_results.is_flat([rising])
     assert help_results.is_flat([noisy])
+    ends = [help_results.trend([each]) for each in (steady, rising, steady - rising, noisy)]
+    assert ends == ["flat", "rising", "falling", "unclear"]
 
 
 def test_the_table_is_written_for_advise_and_the_figure_drawn(

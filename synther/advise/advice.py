@@ -58,6 +58,8 @@ class Advice:
                 for far, cell in answer.cells
             ]
             word = "no difference seen" if answer.word == "neither" else answer.word
+            if len(answer.cells) == 1:
+                word += " (one cell)"
             shown.add_row(answer.algorithm, ROWS[answer.kind], word, "\n".join(cells))
         return shown
 
@@ -66,8 +68,9 @@ class Advice:
         known = self.features
         parts = [
             f"{known.rows} rows of {known.columns} columns",
-            "episodes unknown" if known.episodes is None else f"{known.episodes} whole episodes",
-        ]
+            "episodes unknown" if known.episodes is None
+            else f"{known.episodes or 'no'} whole episodes",
+        ]  # fmt: skip
         if known.return_spread is not None:
             parts.append(f"return spread {known.return_spread:.2f}")
         parts.append(f"terminal in {known.terminal_rate:.2%} of the rows")
@@ -87,7 +90,7 @@ class Advice:
             warned = "; the study saw harm from " + ", ".join(
                 sorted({ROWS[answer.kind] for answer in harmful})
             ) if harmful else ""  # fmt: skip
-            text = f"learn from the real rows; near cells show no help from synthetic ones{warned}"
+            text = f"learn from the real rows; {self._seen()}{warned}"
         else:
             config = self.config
             text = (
@@ -105,6 +108,15 @@ class Advice:
             )
         return text
 
+    def _seen(self) -> str:
+        """What the near cells saw that no answer says."""
+        cells = [cell for each in self.answers if each.word == "neither" for _, cell in each.cells]
+        counts = {word: sum(cell.verdict == word for cell in cells) for word in ("help", "harm")}
+        seen = " and ".join(f"{count} saw {word}" for word, count in counts.items() if count)
+        if not seen:
+            return "near cells show no help from synthetic ones"
+        return f"of {len(cells)} near cells {seen}, too few or too far for an answer"
+
     def duration(self) -> str:
         """The time that it all takes here."""
         times = self.times
@@ -121,10 +133,12 @@ class Advice:
         missing = [name.replace("_", " ") for name in
                    ("episodes", "return_spread", "pilot_error", "pilot_difference")
                    if name not in known]  # fmt: skip
+        seeds = sorted({cell.seeds for answer in self.answers for _, cell in answer.cells})
         text = (
             "whether your task is like those of the study in anything but these numbers; agents, "
-            "sizes and lengths of training other than the study's; and chance, since each cell "
-            "is one to eight seeds"
+            "sizes and lengths of training other than the study's; rows that are not, as the "
+            "study's are, drawn at random from many episodes; and chance, since each cell is "
+            f"{' or '.join(map(str, seeds))} agents on the samples of one model"
         )
         return f"{', '.join(missing)} of these data; {text}" if missing else text
 

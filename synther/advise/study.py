@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from synther.advise.features import Features
-from synther.ranges import Finite, Range
+from synther.ranges import Count, Finite, Range
 from synther.runs.settings import check
 
 Word = Literal["help", "neither", "harm"]
@@ -33,6 +33,10 @@ MODELS = {"demo": (256, 8_000), "paper": (2048, 100_000)}
 """Width and training steps of the study's models, by their size."""
 VOICES = 3
 """The nearest cells that an answer is taken from, at most."""
+CLOSE = 0.2
+"""A cell has the voice ``1 / (CLOSE^2 + distance^2)``: one that is this near has half of that of a
+cell of the very same data, and one at a distance of 1 a 26th, so that the study does not contradict
+what it saw on these data themselves."""
 
 
 class NoAdviceError(ValueError):
@@ -49,6 +53,7 @@ class Cell:
         kind: of the rows that they learned from: ``new``, ``2023`` or ``mixed``.
         gain, low, high: in normalised score over the same real rows, and its 95 % interval.
         verdict: the study's word for the interval.
+        seeds: of the agents behind it.
         features: of the real rows.
     """
 
@@ -60,6 +65,7 @@ class Cell:
     low: Finite
     high: Finite
     verdict: Word
+    seeds: Count
     features: Features
 
 
@@ -69,7 +75,7 @@ class Answer:
 
     Args:
         algorithm, kind: of these cells.
-        word: what more than half of them say, else ``neither``.
+        word: what more than half of their voices say, else ``neither``.
         cells: of which each has its distance, the nearest first.
     """
 
@@ -194,8 +200,11 @@ def answers(cells: Sequence[Cell], features: Features) -> list[Answer]:
     found = []
     for (algorithm, kind), group in groups.items():
         near = sorted(group, key=lambda each: each[0])[:VOICES]
-        word, votes = Counter(cell.verdict for _, cell in near).most_common(1)[0]
-        said: Word = word if 2 * votes > len(near) else "neither"
+        voices: Counter[Word] = Counter()
+        for far, cell in near:
+            voices[cell.verdict] += 1 / (CLOSE**2 + far**2)
+        word, loudest = voices.most_common(1)[0]
+        said: Word = word if 2 * loudest > voices.total() else "neither"
         found.append(Answer(algorithm, kind, said, tuple(near)))
     return sorted(found, key=lambda answer: answer.cells[0][0])
 

@@ -14,7 +14,7 @@ from synther.advise import features as described
 from synther.advise.advice import Advice
 from synther.advise.calibration import Times, measure
 from synther.advise.features import Features, describe
-from synther.advise.study import Score, answers
+from synther.advise.study import Cell, Score, answers
 from synther.datasets import load_dataset
 from synther.diffusion.generation.terminal_rate import probe_rows
 from synther.diffusion.successors import fitting
@@ -59,6 +59,32 @@ def test_advice_is_printed_with_its_error(
     assert "no better than one word for all" in said
     assert "Time here: model" in said
     assert "What this cannot know" in said
+
+
+def said_of(*cells: Cell) -> Advice:
+    score = Score(4, 4, 1, 3)
+    return Advice(HERE, answers(cells, HERE), score, SMALL, Times(1.0, 1.0, 1.0, 1.0))
+
+
+def test_what_near_cells_saw_is_said_where_no_answer_does() -> None:
+    plain = said_of(cell("a", "neither")).suggestion()
+    assert "learn from the real rows; near cells show no help from synthetic ones" in plain
+    split = said_of(cell("a", "help", 2), cell("b", "harm", 2), cell("c", "neither", 2))
+    assert "of 3 near cells 1 saw help and 1 saw harm, too few or too far" in split.suggestion()
+    harm = said_of(cell("a", "harm", seeds=8)).suggestion()
+    assert "no help from synthetic ones; the study saw harm from samples alone" in harm
+
+
+def test_how_many_cells_and_agents_are_behind_an_answer_is_said() -> None:
+    alone = said_of(cell("a", "help", seeds=8))
+    assert [*alone.table().columns[2].cells] == ["help (one cell)"]
+    assert "each cell is 8 agents" in alone.unknown()
+    pair = said_of(cell("a", "help", seeds=8), cell("b", "help", 2))
+    assert [*pair.table().columns[2].cells] == ["help"]
+    assert "each cell is 4 or 8 agents" in pair.unknown()
+    assert "drawn at random from many episodes" in pair.unknown()
+    none = Advice(replace(HERE, episodes=0), pair.answers, pair.score, SMALL, pair.times)
+    assert "no whole episodes" in none.description()
 
 
 @pytest.mark.usefixtures("quick")

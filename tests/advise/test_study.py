@@ -23,7 +23,7 @@ def cell(data: str, verdict: Any, factor: float = 1.0, **others: Any) -> Cell:
     features = replace(HERE, rows=round(10_000 * factor))
     known: dict[str, Any] = {"data": data, "share": 15, "algorithm": "td3_bc", "kind": "new",
              "gain": gain, "low": gain - 1, "high": gain + 1, "verdict": verdict,
-             "features": features}  # fmt: skip
+             "seeds": 4, "features": features}  # fmt: skip
     return Cell(**(known | others))
 
 
@@ -35,14 +35,26 @@ def test_distance_is_the_root_mean_square_over_what_both_know() -> None:
     assert study.distance(HERE, HERE) == 0
 
 
-def test_an_answer_is_what_most_of_the_three_nearest_say() -> None:
-    cells = [cell("a", "help"), cell("b", "help", 2), cell("c", "harm", 3), cell("d", "harm", 9)]
+def test_an_answer_is_what_most_of_the_voices_of_the_three_nearest_say() -> None:
+    cells = [cell("a", "help", 2), cell("b", "help", 2), cell("c", "harm", 2), cell("d", "harm", 9)]
     (answer,) = study.answers(cells, HERE)
     assert answer.word == "help"
     assert [each.data for _, each in answer.cells] == ["a", "b", "c"]
     assert answer.gain == pytest.approx(5 / 3)
     (tied,) = study.answers([cell("a", "help"), cell("b", "harm")], HERE)
     assert tied.word == "neither"
+    (near,) = study.answers([cell("a", "help"), cell("b", "harm", 4), cell("c", "harm", 4)], HERE)
+    assert near.word == "help"
+
+
+def test_the_study_does_not_contradict_itself() -> None:
+    """Asked about the very rows of a cell, it says what it saw on them."""
+    cells = study.read_table()
+    for each in cells:
+        found = study.answers(cells, each.features)
+        (word,) = (answer.word for answer in found
+                   if (answer.algorithm, answer.kind) == (each.algorithm, each.kind))  # fmt: skip
+        assert word == each.verdict, each
 
 
 def test_algorithms_and_kinds_of_rows_are_answered_apart() -> None:
