@@ -22,7 +22,9 @@ one-step models of model-based RL have them.
 **No worse than real rows**: the 95 % interval of the difference of the means (arm minus real,
 Welch's t over all seeds of all generators) contains 0 or lies above it. **Better than today's
 rows**: the interval of the difference to the coordinates of 2023 without the last stage lies above
-0. Everything else is reported as neither.
+0. Everything else is reported as neither. Agents of one generator are more alike than those of two,
+which these intervals leave out: beside them stands the error over the generators' means, and the
+interval of the difference by these alone (added after the first results).
 
 **A measure predicts** as far as its rank correlation (Spearman) with the mean score over the arms
 of a data set is near 1 or -1; it is printed with the number of arms.
@@ -43,7 +45,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -51,7 +53,6 @@ from numpy.typing import NDArray
 from offline_learning import (
     COLLECTED,
     COLLECTION,
-    REPOSITORY,
     SEEDS,
     SHIPPED,
     collect_command,
@@ -62,8 +63,7 @@ from offline_learning import (
     trained,
 )
 from rich.console import Console
-from rich.table import Table
-from scipy import stats
+from row_quality_results import ALGORITHMS, RESULTS, rank_correlations, read_results, table
 
 from synther.datasets import load_dataset
 from synther.diffusion.successors import fit_ensemble
@@ -71,7 +71,6 @@ from synther.files import atomic
 from synther.runs.loggers import read_metrics
 from synther.transitions import Transitions
 
-RESULTS = REPOSITORY / "benchmarks/results/row_quality"
 Coordinates = Literal["2023", "new", "one-step"]
 """``one-step`` is no model: real observations and actions, and regressions of what follows."""
 Consistency = Literal["off", "ensemble"]
@@ -85,11 +84,10 @@ SIZES = {
     "larger": ("mlp_width=512", "num_layers=6", "train_num_steps=20000"),
 }
 UPDATES = {SHIPPED: 6_000, COLLECTED: 12_000}
-ALGORITHMS = ("td3_bc", "iql")
 GENERATOR_SEEDS = (0, 1, 2)
 SAMPLES = 100_000
 EVALUATIONS, LAST = 12, 3
-console = Console(soft_wrap=True, markup=False, highlight=False)
+console = Console(width=160, soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -306,77 +304,6 @@ def evaluations(run: Path) -> NDArray[np.float64]:
     keys = [f"eval_score/s{seed}" for seed in seeds]
     records = [each for each in read_metrics(run / "metrics.jsonl") if keys[0] in each]
     return np.array([[each[key] for key in keys] for each in records])
-
-
-def read_results() -> list[dict[str, Any]]:
-    """All results that are there."""
-    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-
-
-def difference(one: Iterable[float], other: Iterable[float]) -> tuple[float, float, float]:
-    """The difference of two means and its 95 % interval (Welch's t)."""
-    first, second = np.array([*one]), np.array([*other])
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
-    return float(first.mean() - second.mean()), float(interval.low), float(interval.high)
-
-
-def verdict(interval: tuple[float, float, float], *, than_real: bool) -> str:
-    """The pre-registered words for a difference; see the module."""
-    _, low, high = interval
-    if than_real:
-        return "worse" if high < 0 else "no worse"
-    return "better" if low > 0 else "worse" if high < 0 else "neither"
-
-
-def scores_by_arm(results: list[dict[str, Any]], algorithm: str) -> dict[str, list[float]]:
-    """The scores of all seeds of all generators, by arm."""
-    found: dict[str, list[float]] = {}
-    for each in results:
-        if each["algorithm"] == algorithm:
-            found.setdefault(each["arm"], []).extend(each["scores"])
-    return found
-
-
-def table(results: list[dict[str, Any]]) -> Table:
-    """Mean score of each arm, and what the differences to real and to today's rows are called."""
-    shown = Table(title="Normalised score, mean of the last three evaluations, +- s.e. over seeds")
-    for heading in ("algorithm", "rows", "score", "seeds", "than real", "than today's"):
-        shown.add_column(heading)
-    for algorithm in ALGORITHMS:
-        arms = scores_by_arm(results, algorithm)
-        for arm, scores in arms.items():
-            data = SHIPPED if arm.startswith(SHIPPED) else COLLECTED
-            words = []
-            for other, than_real in ((f"{data}-real", True), (f"{data}-2023-off-demo", False)):
-                known = arms.get(other) if other != arm else None
-                words.append(
-                    verdict(difference(scores, known), than_real=than_real) if known else ""
-                )
-            spread = np.std(scores, ddof=1) / np.sqrt(len(scores))
-            mean = f"{np.mean(scores):.1f} +- {spread:.1f}"
-            shown.add_row(algorithm, arm, mean, str(len(scores)), *words)
-    return shown
-
-
-def rank_correlations(results: list[dict[str, Any]]) -> list[tuple[str, str, str, float, int]]:
-    """How well each measure ranks the arms as the agents do: (data set, algorithm, measure,
-    Spearman's rho, number of arms), of measures that are there for three arms or more."""
-    found = []
-    for data, algorithm in itertools.product((COLLECTED, SHIPPED), ALGORITHMS):
-        of = [each for each in results if each["measures"] and each["algorithm"] == algorithm]
-        of = [each for each in of if each["arm"].startswith(data)]
-        numbers = [each["measures"]["synthetic"]["verdict"]["numbers"] for each in of]
-        for name in sorted(set().union(*numbers)) if numbers else ():
-            pairs = [
-                (measured[name], np.mean(each["scores"]))
-                for each, measured in zip(of, numbers, strict=True)
-                if measured.get(name) is not None
-            ]
-            values = np.array(pairs)
-            if len(pairs) > 2 and (np.ptp(values, axis=0) > 0).all():
-                rho = float(stats.spearmanr(values[:, 0], values[:, 1]).statistic)
-                found.append((data, algorithm, name, rho, len(pairs)))
-    return found
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,11 +25,11 @@ from typing import Any
 
 import known_law
 import numpy as np
+from offline_learning import REPOSITORY
 from rich.table import Table
 from row_quality import (
     GENERATOR_SEEDS,
     NORMALIZERS,
-    REPOSITORY,
     Rows,
     console,
     processor,

@@ -25,8 +25,15 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     monkeypatch.setattr(row_quality, "RESULTS", tmp_path / "results")
     yield row_quality
-    for name in ("row_quality", "offline_learning"):
+    for name in ("row_quality", "row_quality_results", "offline_learning"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def results(study: Any) -> Any:
+    import row_quality_results
+
+    return row_quality_results
 
 
 def planted(arm: str, scores: list[float], algorithm: str = "td3_bc", **numbers: float) -> Any:
@@ -125,10 +132,10 @@ def test_the_score_is_the_mean_of_the_last_three_evaluations(study: Any, tmp_pat
     assert study.last_scores(tmp_path).tolist() == [4.0, 8.0]
 
 
-def test_an_interval_is_welchs(study: Any) -> None:
+def test_an_interval_is_welchs(results: Any) -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(3, 1, 8), rng.normal(0, 2, 12)
-    mean, low, high = study.difference(one, other)
+    mean, low, high = results.difference(one, other)
     errors = np.array([one.var(ddof=1) / 8, other.var(ddof=1) / 12])
     freedom = errors.sum() ** 2 / (errors**2 / np.array([7, 11])).sum()
     half = stats.t.ppf(0.975, freedom) * np.sqrt(errors.sum())
@@ -142,36 +149,43 @@ def test_an_interval_is_welchs(study: Any) -> None:
      ((-2, -3, -1), "worse", "worse")],
 )  # fmt: skip
 def test_the_words_are_those_that_were_fixed_before(
-    study: Any, interval: Any, real: str, today: str
+    results: Any, interval: Any, real: str, today: str
 ) -> None:
-    assert study.verdict(interval, than_real=True) == real
-    assert study.verdict(interval, than_real=False) == today
+    assert results.verdict(interval, than_real=True) == real
+    assert results.verdict(interval, than_real=False) == today
 
 
-def test_the_table_compares_with_real_and_with_todays_rows(study: Any) -> None:
-    results = [
+def test_the_table_compares_with_real_and_with_todays_rows(results: Any) -> None:
+    arms = [
         planted("hopper-demo-v0-real", [15.0, 16, 15.5, 14.5]),
         planted("hopper-demo-v0-2023-off-demo", [10.0, 11, 10.5, 9.5]),
+        planted("hopper-demo-v0-2023-off-demo", [4.0, 5, 4.5, 3.5]),
         planted("hopper-demo-v0-new-ensemble-demo", [15.2, 15.8, 14.9, 15.1]),
+        planted("hopper-demo-v0-new-ensemble-demo", [14.2, 14.8, 13.9, 14.1]),
     ]
     out = io.StringIO()
-    Console(file=out, width=200).print(study.table(results))
+    Console(file=out, width=200).print(results.table(arms))
     lines = {
         line.split("│")[2].strip(): line for line in out.getvalue().splitlines() if "td3" in line
     }
     assert "no worse" in lines["hopper-demo-v0-new-ensemble-demo"]
     assert "better" in lines["hopper-demo-v0-new-ensemble-demo"]
     assert "worse" in lines["hopper-demo-v0-2023-off-demo"].replace("no worse", "")
+    # Means of generators: 10.25 and 4.25, 15.25 and 14.25.
+    assert "7.2 +- 3.0 of 2" in lines["hopper-demo-v0-2023-off-demo"]
+    gap = stats.ttest_ind([15.25, 14.25], [10.25, 4.25], equal_var=False).confidence_interval()
+    expected = f"+7.5 ({gap.low:.1f} to {gap.high:.1f})"
+    assert expected in lines["hopper-demo-v0-new-ensemble-demo"]
 
 
-def test_measures_are_ranked_as_scipy_ranks_them(study: Any) -> None:
+def test_measures_are_ranked_as_scipy_ranks_them(results: Any) -> None:
     arms = [f"hopper-demo-v0-arm{number}" for number in range(5)]
     scores, measure = [1.0, 4, 2, 8, 5], [0.7, 0.6, 0.66, 0.5, 0.61]
-    results = [
+    found = [
         planted(arm, [score, score], two_sample=value)
         for arm, score, value in zip(arms, scores, measure, strict=True)
     ]
-    ((data, algorithm, name, rho, count),) = study.rank_correlations(results)
+    ((data, algorithm, name, rho, count),) = results.rank_correlations(found)
     assert (data, algorithm, name, count) == ("hopper-demo-v0", "td3_bc", "two_sample", 5)
     assert rho == pytest.approx(stats.spearmanr(measure, scores).statistic)
 
