@@ -33,6 +33,7 @@ WITHOUT_DATA = tuple(names for names in SYNONYMS if names is not DATA)
 """For commands whose ``--env`` is an environment and no data set."""
 INPUT = ("dataset", "real", "study", "load_agent", "env")
 """Flags of what a command works on: the first that a command has is meant by a word without one."""
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 
 
 def canonical(
@@ -82,6 +83,8 @@ class CommandParser(argparse.ArgumentParser):
         options = {"formatter_class": argparse.RawDescriptionHelpFormatter, **options}
         super().__init__(description=description, epilog=f"example:\n  {example}", **options)
         self.synonyms = synonyms
+        # As argparse has it, but for 1e-3 and 1., which it takes for flags where they are negative.
+        self._negative_number_matcher = _NEGATIVE
         self.words: list[str] = []
         """What is parsed, for the hint of a message about it."""
 

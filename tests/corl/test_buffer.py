@@ -109,6 +109,12 @@ def test_on_the_fly_a_hundred_batches_are_made_at_a_time_and_each_row_is_used_on
     assert len(asked) == 4
 
 
+def test_rows_that_follow_an_agent_need_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded_model(monkeypatch, SAMPLES)
+    with pytest.raises(ConfigError, match="refresh is 5, and there is no agent that rows could be"):
+        source_of(DiffusionConfig("model.pt", refresh=5), [0])
+
+
 def test_a_sample_limit_keeps_the_first_rows_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,7 +249,11 @@ def test_rewards_are_normalised_by_the_returns_of_the_data_s_own_episodes(limit:
 
 
 def test_reward_normalisers() -> None:
-    assert RewardNormalizer.of(DATA, "antmaze-umaze-v2")(torch.tensor([1.0])).item() == 0.0
+    flags = dataclasses.replace(DATA, rewards=(DATA.rewards > 0).astype(np.float32))
+    assert RewardNormalizer.of(flags, "antmaze-umaze-v2")(torch.tensor([1.0])).item() == 0.0
+    less = dataclasses.replace(flags, rewards=flags.rewards - 1)  # as OGBench has them
+    normalizer = RewardNormalizer.of(less, "antmaze-large-navigate-singletask-v0")
+    assert normalizer(torch.tensor([-1.0, 0.0])).tolist() == [-1.0, 0.0]
     data = in_order(DATA, np.zeros(120, bool))
     with pytest.raises(TransitionError, match="1 whole episodes whose returns do not differ"):
         RewardNormalizer.of(data.subset(slice(0, int(np.argmax(DATA.terminals)) + 1)), "hopper")

@@ -106,6 +106,13 @@ def test_a_word_that_is_missed_or_left_over_is_explained(
     assert meant in line
 
 
+@pytest.mark.parametrize("number", ["-3", "-3.", "-.5", "-1e3", "-2.5E-07", "-1e+2"])
+def test_a_negative_number_is_no_flag(number: str) -> None:
+    parser = CommandParser("Do it.", "do --target 1", prog="do")
+    parser.add_argument("--target", type=float)
+    assert parser.parse_args(["--target", number]).target == float(number)
+
+
 def test_a_word_without_a_key_is_explained_offline() -> None:
     with pytest.raises(ConfigError, match="did you mean --env hopper-demo-v0"):
         parse(EDACConfig, ["hopper-demo-v0"])

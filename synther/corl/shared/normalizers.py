@@ -49,7 +49,8 @@ class RewardNormalizer:
     def of(
         cls, dataset: Transitions, env: str, max_episode_steps: int | None = None
     ) -> RewardNormalizer:
-        """Rewards of antmaze lose 1; others are multiplied by ``1000 / (max - min return)``.
+        """Rewards of antmaze lose 1, where they are 1 and 0 as D4RL has them (OGBench has 0 and
+        -1); others are multiplied by ``1000 / (max - min return)``.
 
         The returns are those of the data's own episodes (see
         :func:`synther.datasets.episodes.episode_returns`), or, of a random selection of rows, those
@@ -70,7 +71,7 @@ class RewardNormalizer:
             UserWarning: rows of the episodes seem to be missing, and with them their rewards.
         """
         if "antmaze" in env.lower():
-            return cls(1.0, 1.0)
+            return cls(1.0 if (dataset.rewards >= 0).all() else 0.0, 1.0)
         returns = dataset.metadata.get("return_range")
         try:
             if returns is None:

@@ -141,11 +141,14 @@ def prepare(config: RunConfig, build: BuildAgent, folder: RunFolder | None) -> P
     # A worker has no GPU. Without workers too the CPU acts, so that a run's scores do not depend on
     # where it was evaluated.
     copied = evaluations.workers > 0 or device.type != "cpu"
+    limit = config.max_episode_steps
+    # A score is of the task as D4RL has it: returns of shorter episodes have other references.
+    as_known = not arguments and (limit is None or limit == time_limit(env_id))
 
     def evaluate() -> Pending[Evaluation]:
         policy = StackPolicy(acting_copy(agent) if copied else agent, states, config.max_action)
         playing = evaluations.begin(policy, config.eval_seeds)
-        found = functools.partial(_found, playing, None if arguments else env_id)
+        found = functools.partial(_found, playing, env_id if as_known else None)
         return Pending(playing.ready, found)
 
     training = Training(
