@@ -79,6 +79,8 @@ Positive = Annotated[float, Range(0, math.inf, "low")]
 Fraction = Annotated[float, Range(0, 1, "both")]
 Beta = Annotated[float, Range(0, 1, "high")]
 """The decay of a moving average that has to move, as Adam's."""
+Dropout = Annotated[float, Range(0, 0.99, "low")]
+"""The share of rows that something is left out of: of some, and not of nearly all."""
 NotNegative = Annotated[float, Range(0)]
 Finite = Annotated[float, Range()]
 

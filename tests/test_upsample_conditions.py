@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from synther.datasets import DatasetNotFoundError, with_action_bounds
 from synther.diffusion.conditioning.values import return_to_go
 from synther.diffusion.generation.consistency import ConsistentRows
 from synther.transitions import TransitionError, Transitions
-from synther.upsampling import ConditionError, UpsampleConfig, Upsampler
+from synther.upsampling import ConditionError, UpsampleConfig, Upsampler, command
 from synther.upsampling.learning import Round, parts_of
 from tests.data import random_transitions
 from tests.diffusion.conditioning.test_values import episodes
@@ -112,8 +113,9 @@ def test_a_model_without_a_condition_is_what_it_was(data: Transitions) -> None:
         (
             {"around": REAL, "guidance": 2.0, "condition": "source", "values": [*"ab"] * 150},
             ConditionError,
-            "no target to guide to",
+            "'source' has labels, which nothing amplifies: give a target, one of a, b, or",
         ),
+        ({"noise": 0.3}, ConditionError, "noise is 0.3, and there are no rows to begin at"),
         (
             {"around": REAL.subset(np.arange(300)[::-1]), "condition": "return"},
             TransitionError,
@@ -122,7 +124,16 @@ def test_a_model_without_a_condition_is_what_it_was(data: Transitions) -> None:
         (
             {"around": REAL.subset(slice(20)), "condition": "own", "values": np.arange(300)},
             ConditionError,
-            "around has 20 rows, and values are those of the 300 rows of the data",
+            "around are 20 rows, and values are those of the 300 rows of the data, which are other",
+        ),
+        (
+            {
+                "around": REAL.subset(np.arange(300)[::-1]),
+                "condition": "own",
+                "values": np.arange(300),
+            },
+            ConditionError,
+            "around are 300 rows, and values are those of the 300 rows of the data, which are othe",
         ),
     ],
 )
@@ -269,3 +280,53 @@ def test_metadata_say_what_the_last_stage_of_these_very_rows_does(
             samples = upsampler.sample(20, target=target)
             assert samples.metadata["synther"]["repairs"] == {"number": number}
     assert len(made) == 3
+
+
+def test_what_is_refused_is_no_draw(data: Transitions, fitted: Upsampler) -> None:
+    """The next rows without a seed are those that would have come anyway."""
+    ours, other = copy.deepcopy(fitted), copy.deepcopy(fitted)
+    for refused in ({"target": 1e6}, {"policy_strength": 2.0}):
+        with pytest.raises(ConditionError):
+            ours.sample(4, **refused)
+    assert_equal(ours.sample(4), other.sample(4))
+
+
+def test_a_strength_is_of_a_policy(fitted: Upsampler) -> None:
+    with pytest.raises(ConditionError, match="there is no policy to follow"):
+        fitted.sample(4, policy_strength=2.0)
+
+
+def test_a_number_in_a_tensor_is_a_target(fitted: Upsampler) -> None:
+    asked = fitted.sample(4, 1, target=torch.tensor(0.5, requires_grad=True))
+    assert asked.metadata["synther"]["asked"]["target"] == 0.5
+    assert_equal(asked, fitted.sample(4, 1, target=0.5))
+
+
+def test_the_command_asks_for_a_condition(
+    data: Transitions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data.save("data.npz")
+    np.save("own.npy", np.arange(300.0))
+    small = "data.npz --num 9 --steps 5 --width 16 --consistency off --device cpu --output s.npz"
+    for words, expected in (
+        ("--condition return --target -1e-2 --guidance 2", ("return", -0.01, 2.0)),
+        ("--condition own.npy --target 7", ("own", 7.0, 1.0)),
+    ):
+        command.main([*small.split(), *words.split()])
+        asked = Transitions.load("s.npz").metadata["synther"]["asked"]
+        assert (asked["condition"], asked["target"], asked["guidance"]) == expected
+        Path("s.npz").unlink()
+    monkeypatch.setattr("synther.upsampling.learning.train", lambda *_: pytest.fail("trained"))
+    for words, message in (
+        ("--condition return", "has no target"),
+        ("--target 1", "has no condition"),
+        ("--condition reward --target 1e6", "above the trained range"),
+        ("--guidance 2", "no target to guide to"),
+    ):
+        with pytest.raises(SystemExit):
+            command.main([*small.split(), *words.split()])
+        assert message in capsys.readouterr().err

@@ -247,10 +247,14 @@ class ElucidatedDiffusion(nn.Module):
             lambda _: torch.randn(shape, device=self.device, generator=generator)
         )
         sigmas, start, sampler = self.sample_schedule(num_sample_steps), None, self.sampler
+        arguments = self.sampler_arguments
         if around is not None:
+            steps = len(sigmas) - 1
             sigmas = rest_of(sigmas, around.noise)
+            # Churn is said for the whole schedule, of which each step has its part.
+            arguments["S_churn"] *= (len(sigmas) - 1) / steps
             start = self.normalizer.normalize(around.rows.to(self.device))
-            sampler = sampler_from(sampler, float(sigmas[0]), self.sampler_arguments)
+            sampler = sampler_from(sampler, float(sigmas[0]), arguments)
         with tqdm(unit="call", disable=disable_tqdm) as bar:
 
             def conditional(x: Tensor, sigma: float, cond: Tensor | None) -> Tensor:
@@ -270,7 +274,7 @@ class ElucidatedDiffusion(nn.Module):
                 x if start is None else start + x,
                 sigmas,
                 noise=lambda step: draw(1 + step),
-                **self.sampler_arguments,
+                **arguments,
             )
         return self.normalizer.unnormalize(self.normalizer.clamp(x) if clamp else x)
 

@@ -190,9 +190,16 @@ class OnlineConfig:
             **own,
         )
 
-    def too_short(self) -> list[str]:
-        """What does not happen in so short a run, in a sentence each."""
+    def without_effect(self) -> list[str]:
+        """What does not happen in such a run, though it may seem so, in a sentence each."""
         steps, missing = self.total_steps, []
+        plain = {field.name: field.default for field in fields(self)}
+        for name in ("prompt_fraction", "guidance"):
+            if self.relevance == "none" and getattr(self, name) != plain[name]:
+                missing.append(
+                    f"redq_sac.{name} has no effect: samples are asked for nothing, since "
+                    "redq_sac.relevance is none"
+                )
         if steps <= self.update_after:
             missing.append(
                 f"the agent does not learn in these {steps} steps: its updates begin after "

@@ -210,6 +210,7 @@ class OnlineRun:
                 **statistics_of("TestEpRet", returns[0]),
                 "TestEpLen": float(lengths.mean()),
                 **self.totals.take(),
+                **self.prompting.losses.take(),
             }
             if self.bias:
                 columns |= self.bias(self.agent, self._seed(_BIAS, self.epochs))

@@ -152,7 +152,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     if args.save_replay:
         rows = min(config.total_steps, config.replay_size)
         require_replaceable(args.save_replay, "--save_replay", "replay", rows)
-    for missing in config.too_short():
+    for missing in config.without_effect():
         warnings.warn(missing, stacklevel=1)
     if args.deterministic:
         use_deterministic_kernels()

@@ -20,6 +20,7 @@ from synther.learning.learner import Dims
 from synther.learning.replay import RowBuffer
 from synther.online.config import OnlineConfig
 from synther.online.episodes import Episodes
+from synther.online.epoch_statistics import MetricTotals
 from synther.online.redq_sac import REDQSACAgent
 from synther.online.relevance import RELEVANCE, Curiosity, Scene
 
@@ -77,6 +78,7 @@ class Prompting:
 
     def __init__(self, config: OnlineConfig, dims: Dims, device: torch.device) -> None:
         self.config = config
+        self.losses = MetricTotals(device)
         self.curiosity: Curiosity | None = None
         if config.relevance == "curiosity":
             self.curiosity = Curiosity(
@@ -91,7 +93,7 @@ class Prompting:
     def learn(self, replay: RowBuffer) -> None:
         """What follows an environment step: once the agent learns, one step of curiosity's."""
         if self.curiosity is not None and len(replay) > self.config.update_after:
-            self.curiosity.learn(replay)
+            self.losses.add(self.curiosity.learn(replay))
 
     @torch.no_grad()
     def __call__(self, agent: REDQSACAgent, episodes: Episodes, seed: int) -> Prompts | None:
@@ -121,9 +123,13 @@ class Prompting:
 
     def state_dict(self) -> dict[str, Any]:
         """All that later scores depend on beside the agent; nothing but with curiosity."""
-        return {} if self.curiosity is None else {"curiosity": self.curiosity.state()}
+        if self.curiosity is None:
+            return {}
+        return {"curiosity": {**self.curiosity.state(), "losses": self.losses.state_dict()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a run's state that holds what :meth:`state_dict` gave."""
         if self.curiosity is not None:
             self.curiosity.load_state(state["curiosity"])
+            if losses := state["curiosity"].get("losses"):  # an earlier version has none
+                self.losses.load_state_dict(losses)

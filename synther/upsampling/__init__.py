@@ -5,6 +5,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from synther.datasets import as_transitions, with_action_bounds
+from synther.datasets.digest import content_digest
 from synther.diffusion.conditioning.around import NOISE
 from synther.diffusion.conditioning.condition import ConditionError, Target
 from synther.ranges import Count, Finite, PositiveShare, Seed, checked
@@ -37,7 +38,7 @@ def upsample(
     guidance: Finite | None = None,
     values: Any = None,
     around: Any = None,
-    noise: PositiveShare = NOISE,
+    noise: PositiveShare | None = None,
     action_low: ArrayLike | None = None,
     action_high: ArrayLike | None = None,
 ) -> Transitions:
@@ -60,8 +61,9 @@ def upsample(
         around: real rows that samples begin at, such as the data, of the same columns and
             environment, in units of their own where their metadata state these; without a
             ``target`` each is then asked for 1.3 times its row's own value of the condition, 0.7
-            times a negative one. Where ``values`` are given, these are then the rows of the data.
-        noise: how far from those rows, as a share of the schedule: see :meth:`Upsampler.around`.
+            times a negative one. Where ``values`` are given, these rows have to be the data's own.
+        noise: how far from those rows, as a share of the schedule; None: 0.5. See
+            :meth:`Upsampler.around`.
         values: of the condition, a number or a label for each row; see :meth:`Upsampler.fit`.
         action_low, action_high: the environment's lowest and highest action in the units of the
             data, a number or one a column. None: those that the data's metadata state, or the
@@ -75,7 +77,7 @@ def upsample(
         TransitionError: data, or rows to begin at, that cannot be used; the message says what is
             wrong and where.
         ConditionError: a condition that is not known or has no target, a target out of the range
-            of the rows that the model is trained with, or guidance to nothing.
+            of the rows that the model is trained with, guidance to nothing, or noise without rows.
         TypeError, ValueError: another argument that cannot be. All of these come before the minutes
             of training.
 
@@ -83,9 +85,11 @@ def upsample(
         FidelityWarning: the samples are not to be trusted.
         ActionUnitsWarning: what was assumed of the units of the actions.
     """
-    asked = "the row's own, amplified" if target is None and around is not None else target
-    if around is None or condition is not None or target is not None:
-        config = with_condition(config, condition, asked, guidance)
+    if noise is not None and around is None:
+        raise ConditionError(
+            f"noise is {noise}, and there are no rows to begin at: give some, such as around=data"
+        )
+    config = with_condition(config, condition, target, guidance, around=around is not None)
     upsampler = Upsampler(
         config, device=device, seed=seed, action_low=action_low, action_high=action_high
     )
@@ -99,7 +103,8 @@ def upsample(
     upsampler.fit(data, values)
     wanted: Any = target
     if around is not None:
-        wanted = upsampler.around(around, num_samples, noise, target, values)
+        share = NOISE if noise is None else noise
+        wanted = upsampler.around(around, num_samples, share, target, values)
     return upsampler.sample(num_samples, target=wanted, guidance=guidance)
 
 
@@ -118,17 +123,22 @@ def _require_wanted(
         condition.asked(target, num_samples)
     if around is None or target is not None:
         return
-    if condition is None or condition.labels:
+    if condition is not None and condition.labels:
+        raise ConditionError(
+            f"condition '{condition.name}' has labels, which nothing amplifies: give a target, one "
+            f"of {', '.join(condition.labels)}, or leave the condition out"
+        )
+    if condition is None:
         if guidance not in (None, 0, 1):
             raise ConditionError(
                 f"guidance is {guidance}, and there is no target to guide to: samples around rows "
                 "have one where target or a condition of numbers is given"
             )
-    elif values is not None and len(around) != len(data):
+    elif values is not None and content_digest(around) != content_digest(data):
         raise ConditionError(
-            f"around has {len(around)} rows, and values are those of the {len(data)} rows of the "
-            "data: begin at the data, give a target, or use Upsampler.around, which takes values "
-            "of its own"
+            f"around are {len(around)} rows, and values are those of the {len(data)} rows of the "
+            "data, which are others: begin at the data, give a target, or use Upsampler.around, "
+            "which takes values of its own"
         )
     else:
         upsampler.values_of(around, values)

@@ -14,7 +14,7 @@ from synther.diffusion.generation.consistency import Consistency
 from synther.diffusion.generation.presets import SAMPLER_NAMES
 from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import SMALL_DATA_SET_ROWS
-from synther.ranges import Count, Depth, NotNegative, PositiveShare, Range, Width
+from synther.ranges import Count, Depth, Dropout, NotNegative, Range, Share, Width
 from synther.runs.settings import ConfigError, check
 from synther.suggestions import did_you_mean
 
@@ -62,8 +62,8 @@ class UpsampleConfig:
     consistency: Consistency = "ensemble"
     held_out: Annotated[float, Range(0, 0.5, "low")] = 0.1
     condition: str = ""
-    cond_dropout: Annotated[float, Range(0, 0.99, "low")] = COND_DROPOUT
-    discount: PositiveShare = DISCOUNT
+    cond_dropout: Dropout = COND_DROPOUT
+    discount: Share = DISCOUNT
 
     def __post_init__(self) -> None:
         check(self, prefix="config: ")
@@ -127,14 +127,19 @@ def with_condition(
     condition: str | None,
     target: Target | None,
     guidance: float | None,
+    *,
+    around: bool = False,
 ) -> UpsampleConfig | Mapping[str, Any] | None:
     """The settings with ``condition`` in them, where one is given.
+
+    Args:
+        around: whether samples begin at real rows, whose own values, amplified, are a target too.
 
     Raises:
         ConditionError: one of condition, target and guidance without the other: before the minutes
             of training.
     """
-    if target is None and guidance not in (None, 0, 1):
+    if target is None and not around and guidance not in (None, 0, 1):
         raise ConditionError(f"guidance is {guidance}, and there is no target to guide to")
     if config is not None and not isinstance(config, (UpsampleConfig, Mapping)):
         return config  # which is refused with what it may be
@@ -144,7 +149,7 @@ def with_condition(
     else:
         chosen = str(condition or dict(config or {}).get("condition", ""))
         config = {**config, "condition": chosen} if config else {"condition": chosen}
-    if chosen and target is None:
+    if chosen and target is None and not around:
         raise ConditionError(
             f"condition '{chosen}' has no target: say what to ask for, such as target='top 10%'"
         )

@@ -71,7 +71,7 @@ class Upsampler:
 
     @property
     def config(self) -> UpsampleConfig | None:
-        """The provenance of the model as it is; None before the first fit."""
+        """The settings of the model as it is; None before the first fit."""
         return self._fitted.config if self._fitted else None
 
     def fit(self, data: Any, values: Any = None) -> Upsampler:
@@ -145,7 +145,7 @@ class Upsampler:
         target: Target | Around | None = None,
         guidance: Finite | None = None,
         policy: Policy | None = None,
-        policy_strength: NotNegative = STRENGTH,
+        policy_strength: NotNegative | None = None,
     ) -> Transitions:
         """New transitions.
 
@@ -160,22 +160,26 @@ class Upsampler:
             policy: their actions are moved to where it acts: a function of observations ``[N, O]``,
                 a tensor, that gives actions ``[N, A]`` or a torch distribution of them, all in the
                 data's units (PGD); None: actions as they come. The verdict is on those.
-            policy_strength: how far, 0 or more: see ``conditioning/policy.py``.
+            policy_strength: how far, 0 or more; None: 1. See ``conditioning/policy.py``.
 
         Raises:
             RuntimeError: nothing was fitted yet.
-            ConditionError: a target that cannot be, or of a model without a condition, or what is
-                no policy of such actions.
+            ConditionError: a target that cannot be, or of a model without a condition, what is no
+                policy of such actions, or a strength without a policy.
             ValueError: less than one row.
         """
         fitted = self._require_fitted()
-        if seed is None:
-            seed = seed_of(self.seed, "sample", self._draws)
-            self._draws += 1
-        asked = (num_samples, seed, target, guidance)
-        followed: dict[str, Any] = {} if policy is None else {"policy_strength": policy_strength}
+        if policy is None and policy_strength is not None:
+            raise ConditionError(
+                f"policy_strength is {policy_strength}, and there is no policy to follow"
+            )
+        strength = STRENGTH if policy_strength is None else policy_strength
+        own_seed = seed_of(self.seed, "sample", self._draws) if seed is None else seed
+        asked = (num_samples, own_seed, target, guidance)
+        followed: dict[str, Any] = {} if policy is None else {"policy_strength": strength}
         metadata = fitted.described(*asked, verdict=str(self.verdict), **followed)
-        drawn = fitted.draw(*asked, policy, policy_strength)
+        drawn = fitted.draw(*asked, policy, strength)
+        self._draws += seed is None
         return replace(drawn, metadata=metadata)
 
     def values_of(self, transitions: Transitions, given: Any = None) -> Values:

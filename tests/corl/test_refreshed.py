@@ -85,9 +85,24 @@ def test_without_a_limit_each_row_is_used_once(refresh: int, life: int) -> None:
     ]
 
 
+@pytest.mark.parametrize("refresh", [4, 5, 7])
+def test_rows_follow_the_agent_from_the_first_refresh_on(refresh: int) -> None:
+    """Also where rows for three updates at a time are not done by then."""
+    generate = Recorded()
+    source = source_of(generate, [5], refresh=refresh, batch_parallelism=3)
+    drawn = 0
+    while generate.calls[-1:] != [(30, 0, 1.0)]:
+        assert source.ready() <= 3
+        source.sample()
+        drawn += 1
+    assert drawn == refresh + 1
+    unguided = [count for count, member, _ in generate.calls if member is None]
+    assert sum(unguided) == 10 * refresh
+
+
 @pytest.mark.parametrize("limit", [25, None])
 def test_a_saved_source_goes_on_and_no_seed_minds_the_others(limit: int | None) -> None:
-    keys = {"refresh": 3, "sample_limit": limit, "batch_parallelism": 5}
+    keys = {"refresh": 4, "sample_limit": limit, "batch_parallelism": 3}
     together, alone = (source_of(Recorded(), seeds, **keys) for seeds in ([3, 8], [8]))
     for _ in range(5):
         mine, theirs = together.sample().rewards[1], alone.sample().rewards[0]

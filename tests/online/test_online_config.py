@@ -151,20 +151,30 @@ def test_whole_numbers_do_for_real_ones() -> None:
     assert config(gamma=1, num_min=1, lr=1, hidden_sizes=[8]).agent(Dims(3, 1)).hidden_sizes == (8,)
 
 
+def test_what_samples_are_not_asked_for_is_said() -> None:
+    keys = {"epochs": 20, "disable_diffusion": False}
+    guided, share = config(**keys, guidance=3.0, prompt_fraction=0.25).without_effect()
+    assert "redq_sac.prompt_fraction has no effect: samples are asked for nothing" in guided
+    assert "redq_sac.guidance has no effect" in share
+    assert config(**keys, guidance=3.0, relevance="reward").without_effect() == []
+
+
 def test_what_does_not_happen_in_a_short_run_is_said() -> None:
     short = {"epochs": 2, "steps_per_epoch": 200, "start_steps": 400, "disable_diffusion": False}
-    learns, refills = config(**short, retrain_diffusion_every=400).too_short()
+    learns, refills = config(**short, retrain_diffusion_every=400).without_effect()
     assert "does not learn in these 400 steps: its updates begin after 400" in learns
     assert (
         "no diffusion model is trained in these 400 steps: the first is due at step 400" in refills
     )
     (late,) = config(
         **{**short, "start_steps": 399}, retrain_diffusion_every=100, diffusion_start=350
-    ).too_short()
+    ).without_effect()
     assert "the first is due at step 400" in late
     enough = {**short, "start_steps": 399, "retrain_diffusion_every": 399}
-    assert config(**enough).too_short() == []
+    assert config(**enough).without_effect() == []
     assert (
-        config(**{**enough, "disable_diffusion": True, "retrain_diffusion_every": 999}).too_short()
+        config(
+            **{**enough, "disable_diffusion": True, "retrain_diffusion_every": 999}
+        ).without_effect()
         == []
     )

@@ -161,6 +161,9 @@ def test_resumed_is_uninterrupted_with_relevance(
         assert_equal(everything(resumed, folder), everything(whole, tmp_path / "whole"))
     refills = read_metrics(tmp_path / "whole" / "refills.jsonl")
     assert all(each["relevance_asked"] > each["relevance"] for each in refills)
+    epochs = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    learns = {"LossInverse", "LossForward"} <= epochs[-1].keys()
+    assert learns == (relevance == "curiosity")
 
 
 @pytest.mark.parametrize("step", [3, 22, 41])

@@ -124,13 +124,19 @@ def prepare_replay_buffer(
             sampler=diffusion.sampler,
             consistency=diffusion.consistency,
             kept=diffusion.sample_limit is not None,
+            refreshed=bool(diffusion.refresh),
         )
         learnt = getattr(generate, "trained_on", None)
         known = learnt.metadata() if learnt else {}
         _require_same_environment(known.get("env_id"), dataset, diffusion)
         actions = acting(ActionBounds.stated(known, layout.action_dim))
         normalise, count = normalising(actions), batch_size - real
-        if diffusion.refresh and agent is not None:
+        if diffusion.refresh:
+            if agent is None:
+                raise ConfigError(
+                    f"diffusion.refresh is {diffusion.refresh}, and there is no agent that rows "
+                    "could be guided to: give one, or leave the refresh out"
+                )
             policies = [
                 MemberPolicy(agent, member, len(seeds), state_normalizer, actions)
                 for member in range(len(seeds))

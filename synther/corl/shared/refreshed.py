@@ -101,13 +101,9 @@ class RefreshedRows(RowSource):
         self._batch_size, self._diffusion, self._policies = batch_size, diffusion, policies
         self._noise = generators_for(seeds, "synthetic", device)
         self._chunk = batch_size * diffusion.batch_parallelism
-        self._life, self._pool_rows = diffusion.refresh, diffusion.sample_limit or 0
         self._order: BlockStream | None = None
-        if diffusion.sample_limit is None:
-            self._life = min(diffusion.batch_parallelism, diffusion.refresh)
-            self._pool_rows = batch_size * self._life
-        else:
-            draw = uniform_indices(self._pool_rows, batch_size)
+        if diffusion.sample_limit is not None:
+            draw = uniform_indices(diffusion.sample_limit, batch_size)
             self._order = BlockStream(draw, generators_for(seeds, "data", device))
         self._members = torch.arange(len(seeds), device=device).unsqueeze(1)
         self._pool: Tensor | None = None  # [seeds, pool_rows, row_dim]
@@ -134,23 +130,38 @@ class RefreshedRows(RowSource):
 
     def ready(self) -> int:
         """As many as are left of these rows' life: the next ones follow the agent as it is then."""
-        is_spent = self._pool is None or self._age == self._life
-        return self._life if is_spent else self._life - self._age
+        return self._life - self._age or self._next_life()
+
+    @property
+    def _life(self) -> int:
+        """The updates that the present rows are for; 0 without any."""
+        if self._pool is None:
+            return 0
+        by_use = self._pool.shape[1] // self._batch_size
+        return by_use if self._order is None else self._diffusion.refresh
+
+    def _next_life(self) -> int:
+        """The updates that rows made now are for: those that follow no policy end with the first
+        refresh."""
+        refresh = self._diffusion.refresh
+        if self._order is not None:
+            return refresh
+        unguided = refresh - self._updates
+        return min(self._diffusion.batch_parallelism, unguided if unguided > 0 else refresh)
 
     def _new_pool(self) -> Tensor:
         follows = self._updates >= self._diffusion.refresh
+        count = self._diffusion.sample_limit or self._batch_size * self._next_life()
         rows = [
-            self._rows_of(noise, policy if follows else None)
+            self._rows_of(count, noise, policy if follows else None)
             for noise, policy in zip(self._noise, self._policies, strict=True)
         ]
         return self._normalise(torch.stack(rows))
 
-    def _rows_of(self, noise: torch.Generator, policy: MemberPolicy | None) -> Tensor:
-        parts = []
-        for start in range(0, self._pool_rows, self._chunk):
-            count = min(self._chunk, self._pool_rows - start)
-            parts.append(self._generate(count, noise, policy, self._diffusion.policy_guidance))
-        return torch.cat(parts)
+    def _rows_of(self, count: int, noise: torch.Generator, policy: MemberPolicy | None) -> Tensor:
+        strength = self._diffusion.policy_guidance
+        sizes = [min(self._chunk, count - start) for start in range(0, count, self._chunk)]
+        return torch.cat([self._generate(size, noise, policy, strength) for size in sizes])
 
     def metrics(self, updates_per_second: float) -> dict[str, float]:
         return self._wait.metrics(updates_per_second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -176,12 +177,16 @@ class Condition:
 
         Raises:
             ConditionError: nothing that can be asked for, or out of the trained range.
+
+        Warns:
+            UserWarning: a number between the few values that the training rows have.
         """
+        single = False
         if isinstance(target, str) and not self.labels:
             values: NDArray[Any] = self._of_quantile(target, count, seed)
         else:
             values = array_of(target)
-            if values.ndim == 0:
+            if single := values.ndim == 0:
                 values = np.broadcast_to(values, (count,))
             if values.shape != (count,):
                 raise ConditionError(
@@ -193,6 +198,8 @@ class Condition:
             self._require_seen(values)
         else:
             self._require_trained(raw.double().numpy())
+            if single and count and _is_discrete(self.quantiles):
+                self._warn_between(float(values[0]))
         return raw
 
     def meant(self, word: str) -> float | str:
@@ -252,6 +259,20 @@ class Condition:
                 f"{beyond.flat[worst]:.4g} {side} the trained range, which ends at "
                 f"{end:.{digits}g} (it is {low:.{digits}g} to {high:.{digits}g}, without rows that "
                 "are held out); ask for a value in it, or for a quantile such as 'top 1%'"
+            )
+
+    def _warn_between(self, value: float) -> None:
+        """Warn of a number that the rows' few values leave out: the model never saw it either."""
+        known = np.unique(self.quantiles)
+        tolerance = ROUNDING * max(known[-1] - known[0], abs(known[0]), abs(known[-1]))
+        place = int(np.searchsorted(known, value))
+        below, above = known[max(0, place - 1)], known[min(place, len(known) - 1)]
+        if min(value - below, above - value) > tolerance:
+            warnings.warn(
+                f"target {value:g} of condition '{self.name}': the rows that the model is trained "
+                f"with have {len(known)} values, of which the nearest are {below:g} and {above:g}, "
+                "and none between them",
+                stacklevel=3,
             )
 
     def to_plain(self) -> dict[str, Any]:

@@ -40,8 +40,3 @@ class Guided:
             return unconditional
         conditional = self.denoise(x, sigma, self.cond)
         return unconditional + self.weight * (conditional - unconditional)
-
-
-def calls_of(weight: float | None) -> int:
-    """Network calls for each time that a sampler asks for D."""
-    return 1 if weight in (None, 0, 1) else 2

@@ -24,7 +24,9 @@ def answer_of(policy: Callable[[Tensor], Any], observations: Tensor) -> Any:
         ConditionError: it cannot be called with them.
     """
     try:
-        return policy(observations)
+        # What is computed in inference mode has no gradient, which a distribution is asked for.
+        with torch.inference_mode(False), torch.no_grad():
+            return policy(observations.clone() if observations.is_inference() else observations)
     except (torch.AcceleratorError, torch.OutOfMemoryError):  # no matter of shapes or types
         raise
     except _ERRORS as error:
@@ -66,8 +68,8 @@ def slope_of(law: Any, actions: Tensor) -> Tensor:
         # One distribution may do for all observations, but not one column for all actions.
         fitting = [(), (columns,), (1, columns), actions.shape]
         _require_shape(name, law.batch_shape + law.event_shape, fitting, actions)
-    with torch.enable_grad():
-        at = actions.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        at = actions.detach().clone().requires_grad_()
         try:
             gradient = _gradient(law.log_prob(at).sum(), at)
         except _ERRORS as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from synther.diffusion.conditioning.around import Around
 from synther.diffusion.conditioning.condition import Condition, ConditionError, Target
+from synther.diffusion.conditioning.given import array_of
 from synther.diffusion.conditioning.policy import PolicyGuidance
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 
@@ -88,7 +89,7 @@ class Asked:
         around = self.around and replace(self.around, rows=self.around.rows[again])
         raw = self.raw
         if self.condition is not None and raw is not None and self.target is not None:
-            each = not isinstance(self.target, str) and np.ndim(self.target) > 0
+            each = array_of(self.target).ndim > 0
             raw = raw[again] if each else self.condition.asked(self.target, count, seed)
         return replace(self, raw=raw, around=around)
 
@@ -114,8 +115,8 @@ class Asked:
         settings: dict[str, Any] = {}
         if self.condition is not None and self.raw is not None:
             target: str | float = f"values {_digest(self.raw)}"
-            if np.ndim(self.target) == 0:  # type: ignore[arg-type]
-                word = np.asarray(self.target).item()
+            if (given := array_of(self.target)).ndim == 0:
+                word = given.item()
                 target = word if isinstance(word, str) else float(word)
             settings = {
                 "condition": self.condition.name, "target": target, "guidance": self.guidance

@@ -217,7 +217,7 @@ class SimpleDiffusionGenerator:
             seed: the seed of the noise; None draws one from torch's global generator.
             cond: what samples are asked for: a number, a label or a quantile such as ``top 10%`` of
                 the model's condition, or a number or label for each sample ``[N]``; or rows to
-                begin at (:class:`Around`). None: the generator's own ``target``.
+                begin at (:class:`Around`). None, and rows without a target: the generator's own.
             guidance: how strongly; None: the generator's own.
             policy, policy_strength: actions are moved to where the policy acts, a function of
                 observations ``[N, O]``, and how far: see ``conditioning/policy.py``.
@@ -290,6 +290,8 @@ class SimpleDiffusionGenerator:
         if cond is None and guidance is None and self._asked is None:
             return Drawing(self._sampling, None, self.last_stage())
         target: Any = self.target if cond is None else cond
+        if isinstance(target, Around) and target.target is None and self.target is not None:
+            target = replace(target, target=self.target)
         weight = self.guidance if guidance is None else guidance
         asked = Asked.of(self.model, target, weight, count, seed())
         return Drawing(self._sampling, asked, self._stage_of(asked))

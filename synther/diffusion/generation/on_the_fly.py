@@ -37,8 +37,8 @@ to wait for memory, does not count."""
 class _FirstRows:
     """Shows the making of the first rows on a CPU, which may take minutes, and says its cost."""
 
-    def __init__(self, path: str | os.PathLike[str], advises: bool = True) -> None:
-        self.path, self.advises = Path(path), advises
+    def __init__(self, path: str | os.PathLike[str], instead: str = "") -> None:
+        self.path, self.instead = Path(path), instead
 
     @contextlib.contextmanager
     def making(self, count: int, calls: int, network: torch.nn.Module) -> Iterator[None]:
@@ -66,16 +66,26 @@ class _FirstRows:
 
     def _advise(self, count: int, seconds: float) -> None:
         thousand = 1000 * seconds / count
-        if self.advises and thousand > DEAR:
+        if self.instead and thousand > DEAR:
             tqdm.write(
                 f"{self.path}: these {count} rows take about {duration(seconds)} on this CPU, a "
-                f"thousand {thousand:.2g} s, and each of them is used once. Samples in a file are "
-                "made once and used as often as you like: "
-                f"synther train --load_checkpoint --results_folder {self.path.parent} "
-                "--save_num_samples 1000000 (with the --dataset of the model), then "
-                "--diffusion.path with that file.",
+                f"thousand {thousand:.2g} s, and each of them is used once. {self.instead}",
                 file=sys.stderr,
             )
+
+
+def _cheaper(path: Path, refreshed: bool) -> str:
+    """What costs less than rows that are used once."""
+    if refreshed:
+        return (
+            "With --diffusion.sample_limit N, N rows are used again and again until they are made "
+            "anew."
+        )
+    return (
+        "Samples in a file are made once and used as often as you like: "
+        f"synther train --load_checkpoint --results_folder {path.parent} --save_num_samples "
+        "1000000 (with the --dataset of the model), then --diffusion.path with that file."
+    )
 
 
 @contextlib.contextmanager
@@ -159,6 +169,7 @@ def rows_of_model(
     consistency: Consistency | None = None,
     threads: int = 0,
     kept: bool = False,
+    refreshed: bool = False,
 ) -> ModelRows:
     """A function that generates rows of ``layout`` with the model in ``path``.
 
@@ -172,6 +183,7 @@ def rows_of_model(
             ``consistency.py``; None: where there is one.
         threads: CPU threads while it generates; 0, every core, suits the denoiser's large products.
         kept: whether rows are used again and again, so that a file of them would be no cheaper.
+        refreshed: whether they follow the agent, which those of a file cannot.
 
     Raises:
         CheckpointError: no such file, not a diffusion model, or one of rows of other columns.
@@ -194,5 +206,7 @@ def rows_of_model(
         )
     except ValueError as error:
         raise ConfigError(f"diffusion.sampler: {error}") from None
-    said = _FirstRows(path, not kept) if torch.device(device).type == "cpu" else None
+    said = None
+    if torch.device(device).type == "cpu":
+        said = _FirstRows(path, "" if kept else _cheaper(Path(path), refreshed))
     return ModelRows(generator, os.fspath(path), threads, said)

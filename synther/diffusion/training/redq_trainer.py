@@ -14,7 +14,7 @@ from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.training.step import COND_DROPOUT
 from synther.diffusion.training.trainer import Finish, Trainer
 from synther.learning.replay import RowBuffer
-from synther.ranges import Beta, Count, NotNegative, Positive, Seed, Share, checked
+from synther.ranges import Beta, Count, Dropout, NotNegative, Positive, Seed, Share, checked
 from synther.runs import runtime
 from synther.runs.loggers import Logger
 from synther.transitions import TransitionLayout
@@ -69,7 +69,7 @@ class REDQTrainer(Trainer):
         seed: Seed | None = None,
         model_terminals: bool = False,
         logger: Logger | None = None,
-        cond_dropout: Beta = COND_DROPOUT,
+        cond_dropout: Dropout = COND_DROPOUT,
         compile: runtime.CompileMode = "off",
     ) -> None:
         super().__init__(

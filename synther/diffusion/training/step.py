@@ -100,8 +100,8 @@ class TrainingStep:
         self.num_steps, self.schedule = num_steps, schedule
         self.initial_rate, self.max_grad_norm = learning_rate, max_grad_norm
         self.precision = settled(precision, self.device)
-        if not 0 <= cond_dropout < 1:
-            raise ValueError(f"cond_dropout is {cond_dropout}, expected 0 or more, less than 1")
+        if not 0 < cond_dropout < 1:
+            raise ValueError(f"cond_dropout is {cond_dropout}, expected more than 0, less than 1")
         self.cond_dropout = cond_dropout
         self.diffusion_model = diffusion_model.to(self.device)
         # Where there are several processes, this gives all of them the first one's weights.

@@ -25,7 +25,7 @@ from synther.diffusion.training.step import (
 )
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
-from synther.ranges import Beta, Count, NotNegative, Positive, Seed, Share, checked
+from synther.ranges import Beta, Count, Dropout, NotNegative, Positive, Seed, Share, checked
 from synther.runs import runtime
 from synther.runs.clock import Pace
 from synther.runs.loggers import Logger
@@ -83,7 +83,8 @@ class Trainer:
         layout: which columns of the rows hold what, which the model then keeps and checkpoints
             hold; None leaves what the model says.
         logger: takes ``loss``, ``gradient_norm``, ``learning_rate`` and ``steps_per_second``.
-        cond_dropout: of a model with a condition, the share of the rows that are trained without.
+        cond_dropout: of a model with a condition, the share of the rows that are trained without;
+            more than 0, or rows as they come, and guidance, would be of an untrained network.
         compile: how a step is computed: ``default`` through torch.compile, ``cudagraph`` as a CUDA
             graph, ``max`` as both.
     """
@@ -115,7 +116,7 @@ class Trainer:
         seed: Seed | None = None,
         layout: TransitionLayout | None = None,
         logger: Logger | None = None,
-        cond_dropout: Beta = COND_DROPOUT,
+        cond_dropout: Dropout = COND_DROPOUT,
         compile: runtime.CompileMode = "off",
     ) -> None:
         self.accelerator = accelerator_for(runtime.resolve_device(device))

@@ -15,6 +15,7 @@ from synther.upsampling import Upsampler, upsample
 from tests.diffusion.models import LAYOUT, gaussian_model, random_rows, tiny_model
 from tests.test_upsample import TINY, assert_equal
 
+from .test_guidance import conditional_model
 from .test_values import episodes
 
 pytestmark = pytest.mark.filterwarnings("ignore::synther.upsampling.verdict.FidelityWarning")
@@ -81,6 +82,34 @@ def test_what_rows_are_asked_for_is_amplified() -> None:
     condition = Condition.of("return", np.array([-10.0, 0.0, 8.0]))
     found = amplified(condition, [-10, -2, 0, 4, 8])
     np.testing.assert_allclose(found, [-7, -1.4, 0, 5.2, 8])  # 10.4 was never seen
+
+
+def test_a_step_has_the_churn_that_it_has_in_the_whole_schedule() -> None:
+    """Above 193 steps it is the schedule's length that decides how far noise is raised."""
+    model, levels = gaussian_model(Normalizer(random_rows()), sampler="heun_stochastic").eval(), []
+    denoise = model.preconditioned_network_forward
+
+    def watch(x: torch.Tensor, sigma: float, *options: object) -> torch.Tensor:
+        levels.append(sigma)
+        return denoise(x, sigma, *options)
+
+    model.preconditioned_network_forward = watch  # type: ignore[method-assign]
+    model.sample(64, 400, generator=seeded())
+    whole, levels[:] = [*levels], []
+    model.sample(64, 400, generator=seeded(), around=Around(ROWS, 0.5))
+    assert len(levels) == 399
+    assert levels == whole[-399:]
+
+
+def test_rows_to_begin_at_have_the_generators_own_target() -> None:
+    generator = SimpleDiffusionGenerator(
+        LAYOUT, conditional_model().eval(), 4, target="top 10%", guidance=2.0
+    )
+    own = generator.sample(64, 0, Around(ROWS))
+    same = generator.sample(64, 0, Around(ROWS, target="top 10%"))
+    np.testing.assert_array_equal(own[0], same[0])
+    with pytest.raises(ConditionError, match="there is no target to guide to"):
+        SimpleDiffusionGenerator(LAYOUT, conditional_model().eval(), 4, guidance=2.0)
 
 
 def test_what_cannot_be_begun_at(model: ElucidatedDiffusion) -> None:

@@ -1,6 +1,7 @@
 """The map of a condition's values, and what can be asked for."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -116,6 +117,19 @@ def test_a_target_beyond_the_trained_range_says_by_how_much(
 def test_what_cannot_be_asked_for(condition: Condition, target: object, message: str) -> None:
     with pytest.raises(ConditionError, match=message):
         condition.asked(target, 3)  # type: ignore[arg-type]
+
+
+def test_a_number_between_few_values_is_warned_of(condition: Condition) -> None:
+    few = Condition.of("stage", np.array([0.0, 0.1, 1.0] * 5))
+    with pytest.warns(
+        UserWarning, match=r"have 3 values, of which the nearest are 0\.1 and 1, and"
+    ):
+        few.asked(0.5, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for known in (0.0, 0.1, np.float32(0.1), 1, "top 40%", np.array([0.5, 0.2])):
+            few.asked(known, 2)
+        condition.asked(0.01234, 2)  # of many values
 
 
 def test_a_word_is_a_number_where_the_condition_is_one(condition: Condition) -> None:

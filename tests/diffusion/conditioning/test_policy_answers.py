@@ -60,6 +60,18 @@ def test_a_wrong_answer_is_the_policys(name: str) -> None:
         SimpleDiffusionGenerator(LAYOUT, tiny_model(), 4).sample(8, 0, policy=policy)
 
 
+def test_inference_mode_is_no_fault_of_the_policy() -> None:
+    """A law of a network's answer has its gradient there too, and the rows are the same."""
+    network = nn.Linear(3, 2)
+    torch.nn.init.constant_(network.weight, 0.1)
+    generator = SimpleDiffusionGenerator(LAYOUT, tiny_model(), 4)
+    for policy in (lambda seen: Normal(network(seen), 1.0), network):
+        expected = generator.sample(8, 0, policy=policy)
+        with torch.inference_mode():
+            found = generator.sample(8, 0, policy=policy)
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (1, 2)])
 def test_one_distribution_may_do_for_all_observations(shape: tuple[int, ...]) -> None:
     generator = SimpleDiffusionGenerator(LAYOUT, tiny_model(), 4)

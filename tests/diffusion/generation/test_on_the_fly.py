@@ -64,6 +64,10 @@ def test_the_first_rows_have_a_bar_and_a_price(
     assert f"--results_folder {written[0].parent} " in said
     generate(40, noise)
     assert capsys.readouterr().err == ""
+    rows_of_model(written[0], AGENTS, "cpu", num_steps=3, refreshed=True)(40, noise)
+    said = capsys.readouterr().err
+    assert "used once. With --diffusion.sample_limit N, N rows are used again" in said
+    assert "--load_checkpoint" not in said
     rows_of_model(written[0], AGENTS, "cpu", num_steps=3, kept=True)(40, noise)
     said = capsys.readouterr().err
     assert "40 rows of model-0.pt" in said
