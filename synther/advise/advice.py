@@ -57,7 +57,7 @@ class Advice:
                 f"({cell.low:+.1f} to {cell.high:+.1f})"
                 for far, cell in answer.cells
             ]
-            word = "no difference seen" if answer.word == "neither" else answer.word
+            word: str = "no difference seen" if answer.word == "neither" else answer.word
             if len(answer.cells) == 1:
                 word += " (one cell)"
             shown.add_row(answer.algorithm, ROWS[answer.kind], word, "\n".join(cells))

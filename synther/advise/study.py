@@ -200,11 +200,11 @@ def answers(cells: Sequence[Cell], features: Features) -> list[Answer]:
     found = []
     for (algorithm, kind), group in groups.items():
         near = sorted(group, key=lambda each: each[0])[:VOICES]
-        voices: Counter[Word] = Counter()
+        voices: dict[Word, float] = {}
         for far, cell in near:
-            voices[cell.verdict] += 1 / (CLOSE**2 + far**2)
-        word, loudest = voices.most_common(1)[0]
-        said: Word = word if 2 * loudest > voices.total() else "neither"
+            voices[cell.verdict] = voices.get(cell.verdict, 0.0) + 1 / (CLOSE**2 + far**2)
+        word, loudest = max(voices.items(), key=lambda each: each[1])
+        said: Word = word if 2 * loudest > sum(voices.values()) else "neither"
         found.append(Answer(algorithm, kind, said, tuple(near)))
     return sorted(found, key=lambda answer: answer.cells[0][0])
 
