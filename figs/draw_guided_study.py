@@ -1,8 +1,8 @@
 """Draw ``figs/guided_study.png`` and ``.pdf`` from what ``benchmarks/guided_study.py`` recorded.
 
 One panel for each task: the score of agents by the rows that they learn from, the mean over seeds
-with its 95 % interval (Student's t). The band is the interval of the first control: offline the
-real rows alone, online SAC with as many updates and layer norm.
+with its 95 % interval (Student's t), where there are three or more. The band is the interval of the
+first control: offline the real rows alone, online SAC with as many updates and layer norm.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ARMS = {
         "SynthER": ("SynthER", PLAIN),
         "SynthER-mixed": ("half real, half SynthER", PLAIN),
         "refreshed": ("SynthER, made anew", PLAIN),
-        "return-w0": ("of returns, asked for nothing", PLAIN),
+        "return-w0": ("SynthER, equal network", PLAIN),
         "return-w1": ("high returns, w = 1", GUIDED),
         "return-w2": ("high returns, w = 2", GUIDED),
         "GTA": ("around real rows (GTA)", GUIDED),
@@ -46,17 +46,20 @@ ARMS = {
 }
 """By kind and arm: its name, and the colour of controls, of samples, and of guided samples; the
 first of a kind has the band."""
+FEW = 2
+"""So many values have no interval that could be drawn: it would be wider than the figure."""
 LABELS = {"offline": "normalised score", "online": "return"}
 ALGORITHMS = {"td3_bc": "TD3+BC", "iql": "IQL"}
 
 
-def title_of(task: str) -> str:
-    """``hopper-demo-v0-5-td3_bc`` -> ``hopper-demo-v0, 5 %, TD3+BC``; online, the environment."""
+def title_of(task: str, gap: str = " ") -> str:
+    """``hopper-demo-v0-5-td3_bc`` -> ``hopper-demo-v0, 5 %, TD3+BC``, with ``gap`` before the
+    algorithm; online, the environment."""
     data, _, algorithm = task.rpartition("-")
     if algorithm not in ALGORITHMS:
         return task
     name, _, share = data.rpartition("-")
-    return f"{name}, {share} %,\n{ALGORITHMS[algorithm]}"
+    return f"{name}, {share} %,{gap}{ALGORITHMS[algorithm]}"
 
 
 def scores_of(kind: str) -> dict[str, dict[str, list[float]]]:
@@ -77,7 +80,7 @@ def draw_panel(
             continue
         values = scores[arm]
         mean, error = float(np.mean(values)), 0.0
-        if len(values) > 1:
+        if len(values) > FEW:
             error = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
         if place == 0:
             axis.axvspan(mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
@@ -94,7 +97,7 @@ def draw_kind(part: Any, kind: str, tasks: dict[str, dict[str, list[float]]]) ->
     axes = np.atleast_1d(part.subplots(1, len(tasks), sharey=True))
     for axis, (task, scores) in zip(axes, tasks.items(), strict=True):
         draw_panel(axis, scores, arms)
-        axis.set_title(title_of(task))
+        axis.set_title(title_of(task, " " if len(tasks) == 1 else "\n"))
     axes[0].set_yticks(range(len(arms)), [name for name, _ in arms.values()])
     part.supxlabel(f"{LABELS[kind]} {BETTER}", fontsize=8)
 
