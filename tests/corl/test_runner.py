@@ -522,6 +522,8 @@ def test_reference_scores_are_not_those_of_a_changed_environment(
     short = {"max_timesteps": 1, "eval_freq": 1}
     assert run(make(**short), TD3BC)["last_score"] is not None
     assert run(make(**short, env_kwargs='{"g": 3.5}'), TD3BC)["last_score"] is None
+    assert run(make(**short, max_episode_steps=20), TD3BC)["last_score"] is None
+    assert run(make(**short, max_episode_steps=200), TD3BC)["last_score"] is not None  # its own
 
 
 def test_the_time_limit_has_a_key_of_its_own(make: Callable[..., TD3BCConfig]) -> None:
