@@ -209,14 +209,15 @@ Scores = dict[str, dict[str, list[float]]]
 
 
 def read_results(kind: str) -> tuple[Scores, dict[str, float]]:
-    """Scores by arm and task, and the seconds of each arm's runs, of the results that are there."""
+    """Scores by arm and task, and the median seconds of each arm, of the results that are there."""
     scores: Scores = {}
     seconds: dict[str, list[float]] = {}
     for path in sorted(RESULTS.glob(f"{kind}-*.json")):
         found = json.loads(path.read_text())
         scores.setdefault(found["arm"], {}).setdefault(found["task"], []).extend(found["scores"])
         seconds.setdefault(found["arm"], []).append(found["seconds"])
-    return scores, {arm: float(np.mean(each)) for arm, each in seconds.items()}
+    # The median: a machine that was stopped, or busy with other work, made single runs last longer.
+    return scores, {arm: float(np.median(each)) for arm, each in seconds.items()}
 
 
 def compared(scores: Scores, arm: str, control: str) -> str:
