@@ -52,9 +52,8 @@ from threading import Lock
 import numpy as np
 from guided_study_rows import LABELS, rows_for, share_of, source_of
 from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, start, trained
-from rich.console import Console
 from rich.table import Table
-from row_quality import coordinate_bindings, last_scores, processor
+from row_quality import console, coordinate_bindings, last_scores, processor
 
 from synther.files import atomic
 from synther.reports.statistics import estimate, improvement, interquartile_mean
@@ -90,7 +89,6 @@ CONTROLS = {
 SHARES = (0.05, 0.15)
 UPDATES = {SHIPPED: 6_000, COLLECTED: 12_000}
 EVALUATIONS = 12
-console = Console(width=160, soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,7 @@ from typing import Literal
 
 from help_results import FIGURE, LAST, RESULTS, cells, figure, page, table
 from offline_learning import SEEDS, collect_command, spoken, start, trained
-from rich.console import Console
-from row_quality import coordinate_bindings, evaluations, processor
+from row_quality import console, coordinate_bindings, evaluations, processor
 
 from synther.advise.features import describe, pilot_figures
 from synther.datasets import load_dataset
@@ -85,7 +84,6 @@ MODELS: dict[str, tuple[str, int]] = {
 EVALUATIONS = 10
 LATE_CELLS = (("halfcheetah-medium-replay", 15), ("halfcheetah-medium-replay", 100))
 """The two cells of EDAC, CQL and the larger network."""
-console = Console(width=160, soft_wrap=True, markup=False, highlight=False)
 
 
 @dataclass(frozen=True)

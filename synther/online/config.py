@@ -193,9 +193,9 @@ class OnlineConfig:
     def without_effect(self) -> list[str]:
         """What does not happen in such a run, though it may seem so, in a sentence each."""
         steps, missing = self.total_steps, []
-        plain = {field.name: field.default for field in fields(self)}
         for name in ("prompt_fraction", "guidance"):
-            if self.relevance == "none" and getattr(self, name) != plain[name]:
+            default = getattr(OnlineConfig, name)
+            if self.relevance == "none" and getattr(self, name) != default:
                 missing.append(
                     f"redq_sac.{name} has no effect: samples are asked for nothing, since "
                     "redq_sac.relevance is none"

@@ -15,7 +15,7 @@ from typing import get_type_hints
 
 from synther.datasets import as_transitions
 from synther.datasets.outputs import require_other_file, require_replaceable
-from synther.diffusion.conditioning.values import name_of
+from synther.diffusion.conditioning.values import file_of, name_of
 from synther.errors import InputError
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
@@ -87,10 +87,10 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"--output {output}: expected a name in .npz")
     given = {name: getattr(args, name) for name in SETTINGS}
     config = {name: value for name, value in given.items() if value is not None}
-    condition: str | None = args.condition
-    values = condition if condition and condition.endswith(".npy") else None
+    condition: str = args.condition or ""
+    values = file_of(condition)
     upsampler = Upsampler(
-        with_condition(config, condition and name_of(condition), args.target, args.guidance),
+        with_condition(config, name_of(condition), args.target, args.guidance),
         device=args.device,
         seed=args.seed,
     )

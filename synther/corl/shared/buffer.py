@@ -91,6 +91,11 @@ def prepare_replay_buffer(
         CheckpointError: not a diffusion model, or one of other columns.
         ConfigError: no such file.
     """
+    if diffusion.refresh and agent is None:
+        raise ConfigError(
+            f"diffusion.refresh is {diffusion.refresh}, and there is no agent that rows could be "
+            "guided to: give one, or leave the refresh out"
+        )
     layout = TransitionLayout.of(dataset)
     real = rows_of_share(diffusion.mix, batch_size, "diffusion.mix")
 
@@ -131,12 +136,7 @@ def prepare_replay_buffer(
         _require_same_environment(known.get("env_id"), dataset, diffusion)
         actions = acting(ActionBounds.stated(known, layout.action_dim))
         normalise, count = normalising(actions), batch_size - real
-        if diffusion.refresh:
-            if agent is None:
-                raise ConfigError(
-                    f"diffusion.refresh is {diffusion.refresh}, and there is no agent that rows "
-                    "could be guided to: give one, or leave the refresh out"
-                )
+        if diffusion.refresh and agent is not None:
             policies = [
                 MemberPolicy(agent, member, len(seeds), state_normalizer, actions)
                 for member in range(len(seeds))

@@ -137,8 +137,9 @@ class RefreshedRows(RowSource):
         """The updates that the present rows are for; 0 without any."""
         if self._pool is None:
             return 0
-        by_use = self._pool.shape[1] // self._batch_size
-        return by_use if self._order is None else self._diffusion.refresh
+        if self._order is not None:
+            return self._diffusion.refresh
+        return self._pool.shape[1] // self._batch_size
 
     def _next_life(self) -> int:
         """The updates that rows made now are for: those that follow no policy end with the first

@@ -248,7 +248,7 @@ class Condition:
             )
         # Without the offset, or the rounding that is let through would be of it.
         low, high = self.quantiles[0] - self.offset, self.quantiles[-1] - self.offset
-        tolerance = ROUNDING * max(high - low, abs(low), abs(high))
+        tolerance = _rounding(low, high)
         beyond = np.maximum(low - raw, raw - high)
         if (worst := int(beyond.argmax())) >= 0 and beyond.flat[worst] > tolerance:
             value, digits = raw.flat[worst] + self.offset, 12 if self.offset else 6
@@ -264,7 +264,7 @@ class Condition:
     def _warn_between(self, value: float) -> None:
         """Warn of a number that the rows' few values leave out: the model never saw it either."""
         known = np.unique(self.quantiles)
-        tolerance = ROUNDING * max(known[-1] - known[0], abs(known[0]), abs(known[-1]))
+        tolerance = _rounding(known[0], known[-1])
         place = int(np.searchsorted(known, value))
         below, above = known[max(0, place - 1)], known[min(place, len(known) - 1)]
         if min(value - below, above - value) > tolerance:
@@ -289,6 +289,11 @@ class Condition:
         """The condition that :meth:`to_plain` described."""
         lists = {name: tuple(plain.get(name, ())) for name in ("quantiles", "labels", "unseen")}
         return cls(**{**plain, **lists})
+
+
+def _rounding(low: float, high: float) -> float:
+    """By how much a number may be off among values from ``low`` to ``high``."""
+    return ROUNDING * max(high - low, abs(low), abs(high))
 
 
 def _is_discrete(quantiles: Sequence[float]) -> bool:

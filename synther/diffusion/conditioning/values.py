@@ -182,13 +182,18 @@ def named_values(
     """
     if not name:
         return None
-    given = name if name.endswith(".npy") else None
-    return values_of(name_of(name), transitions, given=given, discount=discount)
+    return values_of(name_of(name), transitions, given=file_of(name), discount=discount)
 
 
 def name_of(name: str) -> str:
     """What a condition is called that :func:`named_values` is given: a file, by its name."""
-    return Path(name).stem if name.endswith(".npy") else name
+    file = file_of(name)
+    return Path(file).stem if file else name
+
+
+def file_of(name: str) -> str | None:
+    """The file of its values, where that is what :func:`named_values` is given."""
+    return name if name.endswith(".npy") else None
 
 
 def return_to_go(transitions: Transitions, discount: float = DISCOUNT) -> NDArray[np.float64]:
