@@ -25,7 +25,9 @@ from synther.upsampling.model import FittedModel, train
 Learnt = TypeVar("Learnt")
 WARM_UP, STEPS, REGRESSION_STEPS = 5, 20, 50
 """Training steps that are not timed; those of the model that are, and of the regressions of its
-last stage."""
+last stage, at first."""
+ROUNDS, GROWTH = 4, 4
+"""So often the steps become so many times as many at most, until they take longer than all else."""
 UPDATES = 50
 SAMPLES = 1_000
 AGENT_UPDATES = 1_000_000
@@ -76,13 +78,19 @@ def measure(data: Transitions, config: UpsampleConfig, device: torch.device) -> 
 
 def _timed(learn: Callable[[int], Learnt], steps: int) -> tuple[float, Learnt]:
     """The seconds of one of ``steps`` of training, and what the longer of two runs learnt; what
-    both do beside their steps drops out."""
+    both do beside their steps drops out, and what it varies by weighs little."""
     learn(1)  # what a process does once would count as the first run's
-    start = time.perf_counter()
-    learn(WARM_UP)
-    between = time.perf_counter()
-    found = learn(WARM_UP + steps)
-    return max(0.0, time.perf_counter() - between - (between - start)) / steps, found
+    for number in range(ROUNDS):
+        count = steps * GROWTH**number
+        start = time.perf_counter()
+        learn(WARM_UP)
+        between = time.perf_counter()
+        found = learn(WARM_UP + count)
+        beside = between - start
+        taken = time.perf_counter() - between - beside
+        if taken >= beside:
+            break
+    return max(0.0, taken) / count, found
 
 
 def _regression_steps(data: Transitions, config: UpsampleConfig) -> int:

@@ -189,6 +189,25 @@ def test_the_last_stage_is_timed_with_all_its_parts(
     assert times.last_stage == pytest.approx(2 * SMALL.steps + probe_rows(rate))
 
 
+@pytest.mark.parametrize("second", [0.01, 1.0])
+def test_a_step_is_timed_though_what_is_beside_it_varies(
+    second: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By 2 of 3 s, as on a busy machine, which hides twenty quick steps; slow ones are few."""
+    now, runs = [0.0], []
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+
+    def learn(steps: int) -> int:
+        runs.append(steps)
+        now[0] += (3 if len(runs) % 2 else 5) + second * steps  # the short run is the slow one
+        return steps
+
+    found, learnt = calibration._timed(learn, 20)
+    assert found == pytest.approx(second, rel=0.3)
+    assert learnt == runs[-1]
+    assert len(runs) == (9 if second < 1 else 3)
+
+
 @pytest.mark.parametrize(("rows", "steps"), [(900, 8_000), (40_000, 8_000), (900, 100)])
 def test_the_steps_of_the_regressions_are_those_that_are_taken(
     rows: int, steps: int, monkeypatch: pytest.MonkeyPatch
