@@ -148,7 +148,7 @@ def test_upsample_writes_over_nothing_that_somebody_may_need(
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     fitted: list[Any] = []
 
-    def fit(self: Upsampler, data: Any) -> None:
+    def fit(self: Upsampler, data: Any, values: Any = None) -> None:
         fitted.append(data)
         raise ValueError("it begins")
 
