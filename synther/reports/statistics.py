@@ -15,7 +15,11 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-RESAMPLES = 2000
+RESAMPLES = 50_000
+"""So many that an end of an interval which lies on one of few possible values does not depend on the
+draws: four runs against four have 17 probabilities of improvement."""
+BATCH = 5_000
+"""Resamples at a time, which bounds the memory."""
 CONFIDENCE = 0.95
 OPTIMAL_SCORE = 100.0
 """Normalised score of the reference expert."""
@@ -91,6 +95,7 @@ def estimate(statistic: Statistic, scores: Scores, seed: int = 0) -> Estimate:
         confidence_level=CONFIDENCE,
         method="percentile",
         vectorized=True,
+        batch=BATCH,
         random_state=np.random.default_rng(seed),  # called rng from scipy 1.15 on
     )
     low, high = (float(each) for each in found.confidence_interval)
