@@ -140,5 +140,6 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+        flat = value.detach().cpu().contiguous().reshape(-1)  # a number alone has no bytes to view
+        digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

@@ -16,8 +16,8 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 50_000
-"""So many that an end of an interval which lies on one of few possible values does not depend on the
-draws: four runs against four have 17 probabilities of improvement."""
+"""So many that the end of an interval does not depend on the draws where few values are possible:
+four runs against four have 17 probabilities of improvement."""
 BATCH = 5_000
 """Resamples at a time, which bounds the memory."""
 CONFIDENCE = 0.95

@@ -152,7 +152,9 @@ class FittedModel:
         what the last stage does, what was asked for, and ``more``, in plain values."""
         said = {**self.provenance, **more, "sample_seed": seed}
         # The generator keeps this drawing's last stage for the rows that are asked for the same.
-        drawing = self._generator.drawing(num_samples, lambda: seed, target, guidance)
+        # On as many threads as the samples, since the last stage draws some to look at.
+        with runtime.cpu_threads(runtime.threads_for(self.model)):
+            drawing = self._generator.drawing(num_samples, lambda: seed, target, guidance)
         if drawing.stage:
             said["repairs"] = drawing.stage.settings()
         if drawing.asked:

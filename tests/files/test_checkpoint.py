@@ -76,6 +76,13 @@ def test_latest_is_the_highest_step_not_the_last_name(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "nowhere", "model") is None
 
 
+def test_a_network_may_have_a_single_number_as_a_weight() -> None:
+    layer = torch.nn.BatchNorm1d(2)  # its count of batches has no dimension
+    before = checkpoint.fingerprint(layer)
+    layer.num_batches_tracked += 1
+    assert checkpoint.fingerprint(layer) != before
+
+
 def test_a_fingerprint_is_that_of_names_and_bits() -> None:
     layer = torch.nn.Linear(3, 2)
     twin = torch.nn.Linear(3, 2)

@@ -16,6 +16,7 @@ from torch import Tensor
 from synther.diffusion.fidelity.distances import Rows
 from synther.learning.nets import StackedMLP
 from synther.learning.streams import generators_for
+from synther.runs import runtime
 
 # The budget of training is part of the measure, and small, so that it sees what is wrong by much.
 # With twice the updates the demo's rows score 0.8 in place of 0.66, and with ten times nearly 1, as
@@ -100,6 +101,9 @@ def _scale(real: Rows, synthetic: Rows) -> list[NDArray[np.float32]]:
     ]
 
 
+# Five small networks are slower on several threads, and much slower beside a library that set its
+# own threads up before.
+@runtime.cpu_threads(runtime.RL_THREADS)
 def _cross_validated_scores(
     real: Tensor, synthetic: Tensor, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -23,7 +23,7 @@ def match_bounded(model: ElucidatedDiffusion, rows: Tensor) -> None:
 
     Args:
         model: as samples are drawn from it; its normaliser changes in place.
-        rows: ``[N, D]`` or more columns, that it was trained on.
+        rows: ``[N, D]`` or more columns, that it was trained on; on any device.
     """
     space = model.normalizer
     if not (isinstance(space, TransitionSpace) and space.has_bounded):
@@ -35,4 +35,4 @@ def match_bounded(model: ElucidatedDiffusion, rows: Tensor) -> None:
     noise = torch.Generator(model.device).manual_seed(PILOT_SEED)
     with runtime.float32_products(model.device, precision):
         samples = pilot.sample(min(len(rows), PILOT_ROWS), steps, generator=noise)
-    space.match_bounded(rows.to(model.device), samples)
+    space.match_bounded(rows, samples)

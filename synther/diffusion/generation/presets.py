@@ -111,19 +111,27 @@ def prepared(
         model: it is left as it is.
         sampler: the name of a preset or a sampler; None leaves the model's own.
         num_sample_steps: the number of steps, where no preset has its own.
-        precision: None takes what the preset says, where the device multiplies bfloat16 fast.
+        precision: None takes what the preset says, where the device multiplies bfloat16 fast. A
+            network of one's own without ``products_in`` takes fp32 there, and with ``auto``.
 
     Raises:
-        ValueError: no such sampler.
+        ValueError: no such sampler, or bf16 of a network without ``products_in``.
     """
+    turns = hasattr(model.net, "products_in")
     chosen: Precision = "fp32"
     if sampler is not None:
         preset = preset_of(sampler, model, num_sample_steps)
-        if preset.precision == "bf16" and multiplies_bf16_fast(model.device):
+        if preset.precision == "bf16" and turns and multiplies_bf16_fast(model.device):
             chosen = "bf16"
         model, num_sample_steps = preset.applied_to(model), preset.num_sample_steps
-    chosen = chosen if precision is None else settled(precision, model.device)
+    if precision is not None and (turns or precision != "auto"):
+        chosen = settled(precision, model.device)
     if chosen == "bf16":
+        if not turns:
+            raise ValueError(
+                f"precision bf16: {type(model.net).__name__} has no products_in(dtype), which "
+                "turns its large layers to bfloat16; give it one, or use fp32"
+            )
         model = copy.deepcopy(model)
         model.net.products_in(torch.bfloat16)  # type: ignore[operator]
     return model, num_sample_steps, chosen

@@ -169,14 +169,14 @@ class TransitionSpace(BaseNormalizer):
         rate is right tears flags from the rows that they belong to.
 
         Args:
-            rows: ``[N, D]`` that the map was fitted to.
+            rows: ``[N, D]`` that the map was fitted to; on any device.
             samples: ``[M, D]`` of the model, in model space.
         """
-        columns = self._with_differences(rows).double().cpu()
-        drawn = samples.double().cpu()
         for number in map(int, self.knots.nonzero()):
             if self._is_bounded(number):
-                found = matched(self._table(number), columns[:, number], drawn[:, number])
+                # A column at a time: all rows may be too many for the device, or for three copies.
+                column, drawn = self._modelled(rows, number), samples[:, number]
+                found = matched(self._table(number), column.cpu().double(), drawn.cpu().double())
                 self.decoding[number, : len(found)] = found.to(self.decoding)
         self._derived = None
 
@@ -213,6 +213,15 @@ class TransitionSpace(BaseNormalizer):
     def _observations(self) -> tuple[slice, slice]:
         """Columns of the observation, and of the next one."""
         return self.layout.columns["observations"], self.layout.columns["next_observations"]
+
+    def _modelled(self, rows: Tensor, number: int) -> Tensor:
+        """A column of ``rows`` ``[N, D]`` as the tables have it, its difference taken: ``[N]``."""
+        before, after = self._observations
+        place = number - after.start
+        column = rows[:, number]
+        if 0 <= place < self.layout.observation_dim and self.difference[place]:
+            return column - rows[:, before.start + place]
+        return column
 
     def _with_differences(self, x: Tensor) -> Tensor:
         before, after = self._observations

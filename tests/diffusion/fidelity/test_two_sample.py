@@ -86,3 +86,24 @@ def test_too_few_rows_and_other_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="the real rows are all the same"):
         two_sample(np.ones((30, 4), np.float32), normal(30))
     assert two_sample(normal(11), normal(11, seed=1)).rows == 8
+
+
+def test_it_learns_on_one_thread_and_leaves_the_callers_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On more its small networks are slower, whatever library set them up."""
+    before, seen = torch.get_num_threads(), []
+    step = torch.optim.AdamW.step
+
+    def stepped(*args: object) -> object:
+        seen.append(torch.get_num_threads())
+        return step(*args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", stepped)
+    torch.set_num_threads(2)
+    try:
+        two_sample(normal(300), normal(300, seed=1))
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

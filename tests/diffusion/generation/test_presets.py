@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from synther.diffusion.generation import presets
 from synther.diffusion.generation.presets import (
     PRESETS,
     SAMPLER_NAMES,
@@ -11,11 +12,19 @@ from synther.diffusion.generation.presets import (
     preset_of,
     sampling_settings,
 )
+from synther.diffusion.norm import Normalizer
 from synther.diffusion.samplers import SAMPLERS, karras_schedule
 from synther.diffusion.train_diffuser import main
+from synther.runs.runtime import Precision
 from synther.transitions import Transitions
 from tests.data import random_transitions
-from tests.diffusion.models import spread_of_samples, tiny_model
+from tests.diffusion.models import (
+    LAYOUT,
+    gaussian_model,
+    random_rows,
+    spread_of_samples,
+    tiny_model,
+)
 
 SPREADS = (1.0, 0.3, 0.1, 0.05)
 
@@ -95,6 +104,21 @@ def test_a_samplers_name_keeps_the_models_schedule():
         preset_of("quick", model, 20)
     with pytest.raises(ValueError, match="no parameter 'count'"):
         Preset("restart", 8, params={"count": 1})
+
+
+@pytest.mark.parametrize("precision", [None, "auto"])
+def test_a_network_of_ones_own_samples_where_the_machine_has_units_for_bfloat16(
+    precision: Precision | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Presets take their products in bfloat16 there, which such a network may know nothing of."""
+    monkeypatch.setattr(presets, "multiplies_bf16_fast", lambda device: True)
+    model = gaussian_model(Normalizer(random_rows(50)), layout=LAYOUT)
+    own, steps, chosen = presets.prepared(model, "fast", 8, precision)
+    assert chosen == "fp32"
+    assert own.sample(3, steps).isfinite().all()
+    assert presets.prepared(tiny_model(), "fast", 8, None)[2] == "bf16"
+    with pytest.raises(ValueError, match=r"GaussianNetwork has no products_in\(dtype\)"):
+        presets.prepared(model, "fast", 8, "bf16")
 
 
 @pytest.mark.parametrize("chosen", [None, "fast", "dpmpp_2m"])
