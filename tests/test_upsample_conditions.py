@@ -330,3 +330,10 @@ def test_the_command_asks_for_a_condition(
         with pytest.raises(SystemExit):
             command.main([*small.split(), *words.split()])
         assert message in capsys.readouterr().err
+
+
+def test_a_label_may_be_asked_for_as_bytes(data: Transitions) -> None:
+    labels = np.array(["a", "b"] * (len(data) // 2))
+    upsampler = Upsampler({**TINY, "condition": "kind"}, device="cpu", seed=3).fit(data, labels)
+    as_text = upsampler.sample(5, seed=1, target="a")
+    assert_equal(upsampler.sample(5, seed=1, target=b"a"), as_text)

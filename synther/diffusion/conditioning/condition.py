@@ -132,13 +132,19 @@ class Condition:
             ConditionError: a label that the model does not know, or numbers where it knows labels.
         """
         if not self.labels:
+            array = np.asarray(values)
+            if array.dtype.kind == "O":
+                array = numbers_or_labels(array, f"condition '{self.name}'")
             try:
-                array = np.asarray(values)
+                if array.dtype.kind not in "fiub":
+                    raise TypeError(f"type {array.dtype}")
+                if array.dtype.itemsize > 8:  # a long double, which torch does not have
+                    array = array.astype(np.float64)
                 array = array.astype(np.float64) - self.offset if self.offset else array
                 numbers = torch.tensor(array, dtype=torch.float32)
             except (TypeError, ValueError) as error:
                 raise ConditionError(
-                    f"condition '{self.name}': {values!r} are no numbers"
+                    f"condition '{self.name}': {values!r:.80} are no numbers"
                 ) from error
             return numbers.reshape(-1, 1)
         given = self._texts(values)

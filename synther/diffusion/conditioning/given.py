@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,8 +17,23 @@ MANY_LABELS = 20
 
 
 def array_of(values: Any) -> NDArray[Any]:
-    """Values as an array of whatever type; a tensor may be on any device, and want gradients."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    """Values as an array of whatever type; a tensor may be on any device, and want gradients.
+
+    Raises:
+        ConditionError: some are masked, so that nobody knows them.
+    """
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        if values.dtype == torch.bfloat16:  # numpy has no such type; float32 holds it exactly
+            values = values.float()
+        return values.numpy()
+    if np.ma.is_masked(values):
+        row = int(np.flatnonzero(np.ma.getmaskarray(values))[0])
+        raise ConditionError(
+            f"the values of the condition are masked, row {row} first, expected a number or a "
+            "label in each; leave such rows out, or fill them"
+        )
+    return np.asarray(values)
 
 
 def numbers_or_labels(values: NDArray[Any], where: str) -> NDArray[Any]:

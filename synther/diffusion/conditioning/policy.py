@@ -6,6 +6,7 @@ trajectories; here it is done with single transitions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -84,7 +85,7 @@ class PolicyGuidance:
     def share(self, sigma: float, sigma_data: float = 1.0) -> float:
         """Of the gradient what is added at a noise level."""
         rise = self.strength * sigma**2 / (sigma**2 + sigma_data**2)
-        return rise / (1 + rise)
+        return 1.0 if math.isinf(rise) else rise / (1 + rise)
 
     def gradient(self, observations: Tensor, actions: Tensor) -> Tensor:
         """``grad_a log pi(a|s)`` ``[N, A]`` by the action in units of half its range; 0 where that

@@ -45,7 +45,10 @@ def aims_of(acts: Any, actions: Tensor) -> Tensor:
         ConditionError: they are none, or of another shape.
     """
     try:
-        aims = torch.as_tensor(acts).to(actions)
+        aims = torch.as_tensor(acts)
+        if aims.is_complex():
+            raise TypeError("complex numbers are no actions")
+        aims = (aims if aims.layout == torch.strided else aims.to_dense()).to(actions)
     except _ERRORS as error:
         raise ConditionError(
             f"the policy gives a {type(acts).__name__} for {len(actions)} observations, expected "
@@ -71,7 +74,10 @@ def slope_of(law: Any, actions: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         at = actions.detach().clone().requires_grad_()
         try:
-            gradient = _gradient(law.log_prob(at).sum(), at)
+            likelihood = law.log_prob(at)
+            if not isinstance(likelihood, Tensor):
+                raise TypeError(f"log_prob gives a {type(likelihood).__name__}, and no tensor")
+            gradient = _gradient(likelihood.sum(), at)
         except _ERRORS as error:
             raise ConditionError(
                 f"the policy gives {name}, which has no log-likelihood of actions "

@@ -72,6 +72,11 @@ class Values(NamedTuple):
         low, high = condition.quantiles[:1], condition.quantiles[-1:]
         if len(condition.labels) - len(condition.unseen) == 1 or (low and low == high):
             part = " that the model is trained with" if condition.unseen else ""
+            if not condition.labels and (self.values != self.values[0]).any():
+                raise ConditionError(
+                    f"condition '{self.name}' has values of type {self.values.dtype} that differ "
+                    "by less than float64 can tell apart; subtract what they have in common"
+                )
             raise ConditionError(
                 f"condition '{self.name}' is {self.values[0]} in every row{part}, so that there is "
                 "nothing to ask for"

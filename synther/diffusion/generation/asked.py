@@ -11,7 +11,7 @@ from torch import Tensor
 
 from synther.diffusion.conditioning.around import Around
 from synther.diffusion.conditioning.condition import Condition, ConditionError, Target
-from synther.diffusion.conditioning.given import array_of
+from synther.diffusion.conditioning.given import array_of, label_text
 from synther.diffusion.conditioning.policy import PolicyGuidance
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 
@@ -117,7 +117,8 @@ class Asked:
             target: str | float = f"values {_digest(self.raw)}"
             if (given := array_of(self.target)).ndim == 0:
                 word = given.item()
-                target = word if isinstance(word, str) else float(word)
+                text = isinstance(word, (str, bytes))
+                target = label_text(word, "target") if text else float(word)
             settings = {
                 "condition": self.condition.name, "target": target, "guidance": self.guidance
             }  # fmt: skip

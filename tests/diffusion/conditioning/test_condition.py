@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,3 +205,19 @@ def test_it_goes_through_plain_values(condition: Condition) -> None:
         assert Condition.from_plain(plain) == each
         assert all(type(value) in (str, float, list) for value in plain.values())
     assert len(condition.quantiles) == LEVELS
+
+
+@pytest.mark.parametrize("of", [object, np.longdouble, np.float32])
+def test_a_target_of_numbers_of_any_type_is_one(condition: Condition, of: Any) -> None:
+    target = np.array([0.5, 1.0, 0.25], of)
+    assert condition.asked(target, 3).flatten().tolist() == [0.5, 1.0, 0.25]
+
+
+def test_complex_numbers_are_no_target(condition: Condition) -> None:
+    with pytest.raises(ConditionError, match="are no numbers"):
+        condition.asked(np.array([0.5j, 1j]), 2)
+
+
+def test_a_tensor_may_be_in_bfloat16(condition: Condition) -> None:
+    target = torch.tensor([0.5, 1.0], dtype=torch.bfloat16)
+    assert condition.asked(target, 2).flatten().tolist() == [0.5, 1.0]

@@ -26,7 +26,14 @@ def half_known(seen: Tensor) -> Tensor:
     return torch.where(torch.arange(8)[:, None] == 5, torch.nan, seen[:, :2])
 
 
+class FloatLaw:
+    def log_prob(self, actions: Tensor) -> float:
+        return float(actions.detach().sum())
+
+
 WRONG: dict[str, tuple[Any, str]] = {
+    "complex": (lambda seen: seen[:, :2] * 1j, "gives a Tensor for 8 observations"),
+    "float law": (lambda seen: FloatLaw(), "no log-likelihood .* log_prob gives a float"),
     "nan": (half_known, "not finite for row 5 of 8 observations"),
     "nan in a law": (
         lambda seen: Normal(half_known(seen), 1.0, validate_args=False),
@@ -98,3 +105,16 @@ def test_what_is_no_policy_is_refused() -> None:
         generator.sample(8, 0, policy=lambda seen: seen[:, :2], policy_strength=-1)
     with pytest.raises(ConditionError, match=r"policy strength is nan, expected 0 or more"):
         PolicyGuidance(lambda seen: seen, LAYOUT, *BOUNDS, strength=float("nan"))
+
+
+def test_sparse_actions_are_actions() -> None:
+    dense = PolicyGuidance(lambda seen: seen[:, :2], LAYOUT, *BOUNDS)
+    sparse = PolicyGuidance(lambda seen: seen[:, :2].to_sparse(), LAYOUT, *BOUNDS)
+    seen, actions = torch.ones(3, LAYOUT.observation_dim), torch.zeros(3, 2)
+    assert torch.equal(sparse.gradient(seen, actions), dense.gradient(seen, actions))
+
+
+def test_the_strongest_guidance_takes_all_of_the_gradient() -> None:
+    guidance = PolicyGuidance(lambda seen: seen, LAYOUT, *BOUNDS, strength=1e308)
+    assert guidance.share(80.0) == 1.0
+    assert guidance.share(0.0) == 0.0

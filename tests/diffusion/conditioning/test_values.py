@@ -208,3 +208,18 @@ def test_other_values_have_another_digest() -> None:
     for one, other in ((np.arange(6.0), np.arange(6.0) + 1), (np.array([*"abcabc"]), [*"abcabb"])):
         digests = {values_of("own", data, given=given).digest() for given in (one, other, one)}
         assert len(digests) == 2
+
+
+def test_values_that_are_masked_are_refused() -> None:
+    rows = random_transitions(30)
+    masked = np.ma.array(np.arange(30.0), mask=np.arange(30) == 7)  # type: ignore[no-untyped-call]
+    with pytest.raises(ConditionError, match="are masked, row 7 first"):
+        values_of("mine", rows, given=masked)
+    whole = np.ma.array(np.arange(30.0))  # type: ignore[no-untyped-call]
+    assert values_of("mine", rows, given=whole).values.tolist() == list(range(30))
+
+
+def test_large_whole_numbers_are_not_said_to_be_the_same() -> None:
+    large = np.arange(30, dtype=np.uint64) + 2**63
+    with pytest.raises(ConditionError, match="less than float64 can tell apart"):
+        values_of("mine", random_transitions(30), given=large).condition()
