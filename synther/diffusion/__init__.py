@@ -10,5 +10,6 @@ itself). To follow one training step, open ``training/trainer.py``, ``training/s
 ``conditioning`` has what a model can be asked for, and ``successors`` the regressions of what
 follows an observation and an action. Three packages stand on the model and do not know each other:
 ``training`` fits it, ``generation`` samples from it, ``fidelity`` says how good the samples are.
-Two commands join them: ``train_diffuser.py`` trains, samples and reports; ``evaluate_samples.py`` compares in depth.
+Two commands join them: ``train_diffuser.py`` trains, samples and reports; ``evaluate_samples.py``
+compares in depth.
 """
