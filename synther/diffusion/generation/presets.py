@@ -117,17 +117,16 @@ def prepared(
     Raises:
         ValueError: no such sampler, or bf16 of a network without ``products_in``.
     """
-    turns = hasattr(model.net, "products_in")
     chosen: Precision = "fp32"
     if sampler is not None:
         preset = preset_of(sampler, model, num_sample_steps)
-        if preset.precision == "bf16" and turns and multiplies_bf16_fast(model.device):
-            chosen = "bf16"
+        fast = preset.precision == "bf16" and multiplies_bf16_fast(model.device)
+        chosen = "bf16" if fast and _turns_to_bf16(model) else "fp32"
         model, num_sample_steps = preset.applied_to(model), preset.num_sample_steps
-    if precision is not None and (turns or precision != "auto"):
+    if precision is not None and (precision != "auto" or _turns_to_bf16(model)):
         chosen = settled(precision, model.device)
     if chosen == "bf16":
-        if not turns:
+        if not _turns_to_bf16(model):
             raise ValueError(
                 f"precision bf16: {type(model.net).__name__} has no products_in(dtype), which "
                 "turns its large layers to bfloat16; give it one, or use fp32"
@@ -135,6 +134,10 @@ def prepared(
         model = copy.deepcopy(model)
         model.net.products_in(torch.bfloat16)  # type: ignore[operator]
     return model, num_sample_steps, chosen
+
+
+def _turns_to_bf16(model: ElucidatedDiffusion) -> bool:
+    return hasattr(model.net, "products_in")
 
 
 def sampling_settings(model: ElucidatedDiffusion) -> dict[str, Any]:
