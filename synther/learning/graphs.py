@@ -77,6 +77,11 @@ class Replayed(Generic[T]):
         result: T = call.result
         return result
 
+    def forget(self) -> None:
+        """Capture anew: tensors that the work reads are others now, as after a state is loaded."""
+        self._seen.clear()
+        self._captured.clear()
+
     def _feed(self, inputs: Any, kind: Hashable) -> None:
         pairs: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
         for fixed, given in zip(self._captured[kind].fixed, tensors_of(inputs), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -294,3 +295,23 @@ def test_a_step_of_the_diffusion_model_is_a_graph(
         rest.train_on_batch(torch.from_numpy(random_rows(16)))  # another size
         assert rest.step == 111
         assert np.isfinite(rest.training_step.metrics()["loss"])
+
+
+def test_a_state_that_is_loaded_into_a_trainer_with_a_graph_goes_on_as_it_does_without() -> None:
+    """The graph read the tables and moments of before, which were no longer anybody's."""
+    batches = [torch.from_numpy(random_rows(16, seed=seed)) for seed in range(30)]
+    modes: tuple[CompileMode, ...] = ("off", "cudagraph")
+    trainers = [tiny_trainer(None, 120, model=tiny_model("transitions"), compile=m) for m in modes]
+    for each in trainers:
+        for batch in batches[:10]:
+            each.train_on_batch(batch)
+        state = copy.deepcopy(each.state_dict())
+        for batch in batches[10:20]:
+            each.train_on_batch(batch)
+        each.load_state_dict(state)
+        start = weights_of(each.diffusion_model)
+        for batch in batches[20:]:
+            each.train_on_batch(batch)
+    plain, graphed = (each.diffusion_model for each in trainers)
+    moved = largest_difference(plain.parameters(), start)
+    assert largest_difference(plain.parameters(), graphed.parameters()) < 1e-4 * moved

@@ -110,6 +110,7 @@ class REDQTrainer(Trainer):
         # Otherwise the average, which samples come from, would approach the new statistics slowly.
         fitted = self.diffusion_model.normalizer.state_dict()
         self.ema.ema_model.normalizer.load_state_dict(fitted)
+        self.training_step.capture_anew()
 
     def train_from_redq_buffer(
         self,

@@ -261,6 +261,13 @@ class TrainingStep:
             same = len(totals) == self.processes.count
             self.totals.copy_(totals[self.processes.rank] if same else totals.mean(dim=0))
             self.steps_in_totals = state["metrics"]["steps"]
+        self.capture_anew()
+
+    def capture_anew(self) -> None:
+        """Where steps are a CUDA graph, record it again: a normaliser's or an optimiser's tensors
+        were replaced, and the graph would go on reading the old ones."""
+        if self._replayed is not None:
+            self._replayed.forget()
 
     def _rebuild_gradient_buckets(self) -> None:
         """Make the backward pass after which DDP rebuilds its gradient buckets.
