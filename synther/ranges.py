@@ -41,7 +41,7 @@ class Range:
     def __contains__(self, value: float) -> bool:
         above = value > self.low if self.open in ("low", "both") else value >= self.low
         below = value < self.high if self.open in ("high", "both") else value <= self.high
-        return above and below and math.isfinite(value)
+        return above and below and _is_finite(value)
 
     def __str__(self) -> str:
         if self.open == "" and math.isfinite(self.low) and self.high < MOST:
@@ -59,6 +59,13 @@ class Range:
         if MOST <= self.high < value < math.inf:
             return f"at most {self.high}"
         return str(self)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 Count = Annotated[int, Range(1, MOST)]

@@ -123,7 +123,8 @@ def pilot_figures(data: Transitions, *, seed: int = 0, device: str = "auto") -> 
     """
     part = data
     if len(data) > PILOT_ROWS:
-        _, part = data.split(PILOT_ROWS / len(data), seed)
+        # Not by split(), which also copies and checks all the rows that are left out here.
+        part = data.subset(data.split_rows(PILOT_ROWS / len(data), seed)[1])
     part = with_action_bounds(enough(part))
     layout = TransitionLayout.of(part, terminals=bool(part.terminals.any()))
     where = resolve_device(device)

@@ -128,14 +128,15 @@ def read_table(path: Path | None = None) -> list[Cell]:
     """The cells of the table at ``path``; without one, of the table that ships inside.
 
     Raises:
-        NoAdviceError: it cannot be read, is not a table of the study, has a cell that cannot be, or
-            no cells.
+        NoAdviceError: it cannot be read, is not a table of the study, has a cell that cannot be, a
+            second one of the same, or no cells.
     """
     source = path or resources.files(__package__).joinpath("table.json")
     try:
         found = json.loads(source.read_text(encoding="utf-8"))["cells"]
         cells = [_cell(plain, f"cells[{number}]") for number, plain in enumerate(found)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _require_different(cells)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise NoAdviceError(
             f"{source}: not a table of the study ({why}); it is written by "
@@ -164,7 +165,29 @@ def _cell(plain: Any, where: str) -> Cell:
     cell = Cell(**{**{name: known[name] for name in names}, "features": features})
     check(cell, f"{where}: ")
     check(features, f"{where}: features: ")
+    if not cell.low <= cell.gain <= cell.high:
+        raise ValueError(
+            f"{where}: gain {cell.gain} is not from low {cell.low} to high {cell.high}"
+        )
+    # The words are of exact ends; these are rounded, so that either side of 0 may have become 0.
+    fits = {"help": cell.low >= 0, "harm": cell.high <= 0, "neither": cell.low <= 0 <= cell.high}
+    if not fits[cell.verdict]:
+        raise ValueError(
+            f"{where}: verdict is '{cell.verdict}', which an interval from {cell.low} to "
+            f"{cell.high} does not say"
+        )
     return cell
+
+
+def _require_different(cells: Sequence[Cell]) -> None:
+    """Refuse a second cell of the same, which would have a voice of its own in every answer."""
+    seen: dict[tuple[str, int, str, str], int] = {}
+    for number, cell in enumerate(cells):
+        first = seen.setdefault((cell.data, cell.share, cell.algorithm, cell.kind), number)
+        if first != number:
+            raise ValueError(
+                f"cells[{number}] has the data, share, algorithm and kind of cells[{first}]"
+            )
 
 
 def _object(plain: Any, where: str) -> Mapping[str, Any]:

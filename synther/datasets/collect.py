@@ -28,7 +28,7 @@ import hashlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,13 +144,22 @@ class Collection:
 
     def _require_same(self, path: Path, name: str) -> None:
         """Refuse a file of another budget, as far as it depends on it."""
-        found = Transitions.load(path).metadata.get("budget")
+        data = Transitions.load(path)
+        found = data.metadata.get("budget")
         expected = self._described(name)["budget"]
-        names = DEPENDS.get(name.partition("-")[2], DEPENDS["random"])
-        if any(not found or found.get(key) != expected[key] for key in names):
+        task, _, kind = name.partition("-")
+        # The middle one of the mazes is called medium, and is no data of a policy either.
+        names = DEPENDS.get(kind, DEPENDS["random"]) if task in TASKS else DEPENDS["random"]
+        if not isinstance(found, Mapping) or any(found.get(key) != expected[key] for key in names):
             raise CollectError(
                 f"{path}: was collected with the budget {found or 'unknown'}, not {expected}; "
                 "remove the file, or choose another --folder"
+            )
+        stated = data.metadata.get("content_hash")
+        if stated != content_hash(data) or "episodes" not in data.metadata:
+            raise CollectError(
+                f"{path}: its rows are not those that it was written with (its metadata state the "
+                f"hash {stated}); remove the file, or choose another --folder"
             )
 
     def _of_task(self, task: str, kind: str) -> Transitions:
@@ -193,7 +202,7 @@ class Collection:
         run, words = self._sac(task, steps)
         # The two halves of a mix begin their episodes in different states.
         seed = self.budget.seed + (steps == self.budget.expert_steps)
-        played = run.parent / f"{run.name}-{self.budget.rows}-rows.npz"
+        played = run.parent / f"{run.name}-{self.budget.rows}-rows-s{seed}.npz"
         if not played.is_file():
             _start("synther.online.play_policy", run, "--rows", self.budget.rows,
                    "--seed", seed, "--save", played)  # fmt: skip
@@ -247,11 +256,12 @@ def table(paths: Sequence[Path]) -> Table:
     """Rows, episodes, and the behaviour's own return and score of each file."""
     shown = Table(title="Collected, with the return of the behaviour itself")
     for heading in ("data set", "rows", "episodes", "mean return", "std", "score", "SHA-256"):
-        shown.add_column(heading, justify="left" if heading == "data set" else "right")
+        names = heading == "data set"  # which may not be cut: their ends tell them apart
+        shown.add_column(heading, justify="left" if names else "right", no_wrap=names)
     for path in paths:
         data = Transitions.load(path)
         stated = data.metadata
-        returns = stated.get("episode_return", {})
+        returns = stated.get("episode_return") or {}
         numbers = (returns.get("mean"), returns.get("std"), stated.get("score"))
         cells = ["" if number is None else f"{number:.1f}" for number in numbers]
         shown.add_row(path.stem, str(len(data)), str(stated["episodes"]), *cells,

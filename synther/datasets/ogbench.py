@@ -103,8 +103,8 @@ def read(path: Path) -> Arrays:
     Raises:
         FileNotFoundError: no such file.
         TransitionError: not an ``.npz``, an array missing, pictures, lengths that differ, a
-            terminal or mask other than 0 and 1, or rows that do not end with the end of a
-            trajectory.
+            terminal or mask that is not one number a row, 0 or 1, or rows that do not end with the
+            end of a trajectory.
     """
     try:
         arrays = npz.read(path, (*REQUIRED, *REWARDED, *INFO))
@@ -131,9 +131,12 @@ def read(path: Path) -> Arrays:
             )
     for key in ("terminals", "masks"):
         flags = arrays.get(key, terminals)
-        wrong = np.flatnonzero((flags != 0) & (flags != 1))
-        if wrong.size or flags.ndim != 1:
-            row = wrong[0] if wrong.size else 0
+        if flags.ndim != 1:
+            raise TransitionError(
+                f"{path}: '{key}' has shape {flags.shape}, expected one number a row"
+            )
+        if (wrong := np.flatnonzero((flags != 0) & (flags != 1))).size:
+            row = wrong[0]
             raise TransitionError(f"{path}: '{key}' in row {row} is {flags[row]}, not 0 or 1")
     if not len(terminals) or not terminals[-1]:
         raise TransitionError(

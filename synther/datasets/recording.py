@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from synther.action_bounds import ActionBounds
 from synther.datasets.digest import hash_of
 from synther.datasets.episodes import episode_returns
-from synther.envs import make_env, reference_scores
+from synther.envs import make_env, normalized_score, reference_scores
 from synther.envs.evaluation import episode_seed
 from synther.envs.faults import checked_observation, checked_step
 from synther.runs.loggers import progress_bar
@@ -103,10 +103,9 @@ def behaviour_of(transitions: Transitions) -> dict[str, Any]:
         "episodes": len(returns),
         "episode_return": {name: round(float(value), 2) for name, value in summary.items()},
     }
-    references = reference_scores(str(transitions.metadata.get("env_id")))
-    if references is not None:
-        low, high = references
-        found["score"] = round(float(100 * (returns.mean() - low) / (high - low)), 2)
+    env_id = str(transitions.metadata.get("env_id"))
+    if reference_scores(env_id) is not None:
+        found["score"] = round(float(normalized_score(env_id, returns.mean())), 2)
     return found
 
 

@@ -124,19 +124,33 @@ def _read_hdf5(path: Path) -> FilePart:
 
 def _read_npz(path: Path) -> FilePart:
     try:
-        arrays = npz.read(path, ("image", "action", "reward", "discount", "is_first"))
+        arrays = npz.read(path, ("action", "reward", "discount", "is_first"))
+        # A set has thousands of files, whose pictures together may not fit into memory.
+        arrays |= npz.read(path, ("image",), limit=1)
+        rows = npz.length(path, "image")
     except npz.NpzError as error:
         raise TransitionError(str(error)) from error
     missing = [key for key in ("image", "action", "reward", "discount") if key not in arrays]
     if missing:
         raise TransitionError(f"{path}: missing {', '.join(missing)}; expected V-D4RL's arrays")
-    image = arrays.pop("image")
-    if image.ndim == 4:
-        image = rearrange(image, "n h w c -> n c h w")
-    firsts = arrays.pop("is_first", np.arange(len(image)) == 0).astype(bool)
+    first = _channels_first(arrays.pop("image"))
+    shape = (rows, *first.shape[1:])
+    firsts = arrays.pop("is_first", np.arange(rows) == 0).astype(bool)
     columns = {**arrays, "first": firsts}
-    _check(image.shape, image.dtype, columns, path)
-    return FilePart(path, image.shape, columns, None, lambda: iter([image]), {})
+    _check(shape, first.dtype, columns, path)
+
+    def blocks() -> Iterator[Images]:
+        try:
+            yield _channels_first(npz.read(path, ("image",))["image"])
+        except npz.NpzError as error:
+            raise TransitionError(str(error)) from error
+
+    return FilePart(path, shape, columns, None, blocks, {})
+
+
+def _channels_first(image: NDArray[Any]) -> NDArray[Any]:
+    """Pictures as the other form has them; what are no pictures is refused later."""
+    return rearrange(image, "n h w c -> n c h w") if image.ndim == 4 else image
 
 
 def _firsts(step_type: NDArray[Any], path: Path) -> NDArray[np.bool_]:

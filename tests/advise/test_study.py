@@ -207,6 +207,39 @@ def test_features_that_are_not_known_may_be_missing(tmp_path: Path) -> None:
     assert found.features.pilot_error is None
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"low": 3.0, "gain": 2.0, "high": 4.0}, "cells[1]: gain 2.0 is not from low 3.0"),
+        ({"low": 3.0, "gain": 2.0, "high": 1.0}, "cells[1]: gain 2.0 is not from low 3.0"),
+        (
+            {"low": -9.0, "gain": 0.5, "high": 1.0, "verdict": "help"},
+            "cells[1]: verdict is 'help', which an interval from -9.0 to 1.0 does not say",
+        ),
+        ({"data": "a"}, "cells[1] has the data, share, algorithm and kind of cells[0]"),
+        ({"gain": 10**400}, "cells[1]: gain is 1000"),
+    ],
+)
+def test_a_cell_that_contradicts_itself_or_another_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    cells = [asdict(cell(each, "help")) for each in "ab"]
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps({"cells": cells}))
+    assert len(study.read_table(path)) == 2
+    cells[1].update(change)
+    path.write_text(json.dumps({"cells": cells}))
+    with pytest.raises(NoAdviceError) as refused:
+        study.read_table(path)
+    assert message in str(refused.value)
+
+
+def test_a_table_that_is_nested_too_deeply_is_none(tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text('{"cells": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(NoAdviceError, match="not a table of the study"):
+        study.read_table(tmp_path / "table.json")
+
+
 def test_the_table_that_ships_is_a_table_of_the_study() -> None:
     text = Path(study.__file__).with_name("table.json").read_text(encoding="utf-8")
     stated = json.loads(text)["cells"]

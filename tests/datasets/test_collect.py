@@ -1,12 +1,14 @@
 """Collected data are what the simulator answers, and say how they were made."""
 
 import importlib
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from synther.datasets import collect as collecting
 from synther.datasets import load_dataset
@@ -17,6 +19,7 @@ from synther.envs.maze2d import LAYOUTS
 from synther.envs.maze_controller import MazeController
 from synther.envs.one_step import simulate_steps
 from synther.transitions import Transitions
+from tests.data import random_transitions
 
 SMALL = Budget(
     seed=3,
@@ -182,11 +185,60 @@ def test_only_flags_that_a_file_depends_on_make_it_another_one(
 
 def test_random_data_and_mazes_depend_on_seed_and_rows(tmp_path: Path) -> None:
     other = replace(SMALL, medium_steps=140, expert_steps=170, gin_params=())
-    for name in ("hopper-random", "maze2d-umaze"):
+    for name in ("hopper-random", "maze2d-umaze", "maze2d-medium"):
         made = Collection(tmp_path, SMALL).path(name)
         assert Collection(tmp_path, other).path(name) == made
         with pytest.raises(CollectError, match="was collected with the budget"):
             Collection(tmp_path, replace(SMALL, rows=90)).path(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": "hello"}, "was collected with the budget hello, not"),
+        ({"content_hash": None}, "its rows are not those that it was written with"),
+        ({"content_hash": "0" * 64}, "its rows are not those that it was written with"),
+        ({"episodes": None}, "its rows are not those that it was written with"),
+    ],
+)
+def test_a_file_whose_metadata_are_not_of_its_rows_is_named(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = Collection(tmp_path, SMALL).path("maze2d-umaze")
+    made = Transitions.load(path)
+    changed = {**made.metadata, **change}
+    metadata = {key: value for key, value in changed.items() if value is not None}
+    replace(made, metadata=metadata).save(path)
+    with pytest.raises(CollectError, match=message) as refused:
+        Collection(tmp_path, SMALL).path("maze2d-umaze")
+    assert str(path) in str(refused.value)
+
+
+def test_episodes_of_one_seed_are_not_taken_for_those_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one policy that is medium in one budget and expert in another: the second is played with
+    another seed, whatever else is in the folder."""
+    seeds = []
+
+    def started(module: str, *words: Any) -> None:
+        seeds.append(words[words.index("--seed") + 1])
+        random_transitions(20).save(words[words.index("--save") + 1])
+
+    monkeypatch.setattr(collecting, "_start", started)
+    monkeypatch.setattr(Collection, "_sac", lambda self, task, steps: (tmp_path / str(steps), []))
+    Collection(tmp_path, SMALL)._of_task("hopper", "medium")
+    swapped = replace(SMALL, medium_steps=140, expert_steps=SMALL.medium_steps)
+    Collection(tmp_path, swapped)._of_task("hopper", "expert")
+    assert seeds == [SMALL.seed, SMALL.seed + 1]
+
+
+def test_names_are_whole_in_a_narrow_terminal(tmp_path: Path) -> None:
+    path = Collection(tmp_path, SMALL).path("hopper-random")
+    shown = Console(width=80, record=True, file=io.StringIO())
+    longest = path.rename(tmp_path / "halfcheetah-medium-expert.npz")
+    shown.print(collecting.table([longest]))
+    assert "halfcheetah-medium-expert" in shown.export_text()
 
 
 @pytest.mark.parametrize(
