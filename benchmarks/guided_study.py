@@ -40,11 +40,10 @@ the agents' run alone: offline models and samples are made before it. Nulls are 
 from __future__ import annotations
 
 import argparse
-import fnmatch
+import functools
 import itertools
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -54,9 +53,11 @@ from guided_study_rows import LABELS, rows_for, share_of, source_of
 from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, start, trained
 from rich.table import Table
 from row_quality import console, coordinate_bindings, last_scores, processor
+from studies import add_workers, chosen, do_all
 
 from synther.files import atomic
 from synther.reports.statistics import estimate, improvement, interquartile_mean
+from synther.runs.commands import command_errors
 from synther.runs.loggers import read_metrics
 
 RESULTS = REPOSITORY / "benchmarks/results/guided_study"
@@ -257,13 +258,13 @@ def table(kind: str) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--folder", type=Path, default=Path("guided_study"))
-    parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    add_workers(parser)
     parser.add_argument("--only", default="*", help="pattern of the jobs, such as 'online-*'")
     parser.add_argument("--dry-run", action="store_true", help="print the jobs and do nothing")
     parser.add_argument("--table", action="store_true", help="print what is there and do nothing")
     args = parser.parse_args()
     folder = args.folder.resolve()
-    jobs = [job for job in study() if fnmatch.fnmatch(job.file, args.only)]
+    jobs = chosen(parser, "--only", args.only, {job.file: job for job in study()})
     if args.dry_run:
         for job in jobs:
             command = online_command if job.kind == "online" else offline_command
@@ -272,12 +273,11 @@ def main() -> None:
     if not args.table:
         RESULTS.mkdir(parents=True, exist_ok=True)
         preparing = Lock()
-        with ThreadPoolExecutor(args.workers) as pool:
-            for done in [pool.submit(do, folder, job, preparing) for job in jobs]:
-                done.result()
+        do_all([functools.partial(do, folder, job, preparing) for job in jobs], args.workers)
     for kind in CONTROLS:
         console.print(table(kind))
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

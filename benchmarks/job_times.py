@@ -33,6 +33,7 @@ from row_quality import processor
 
 from synther.files.atomic import write_text
 from synther.runs.bars import duration
+from synther.runs.commands import command_errors
 from synther.runs.runtime import available_cpus, cpu_threads
 
 ROOT = Path(__file__).parents[1]
@@ -42,13 +43,14 @@ WHOLE, AVX2 = "as it is", "AVX2"
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     if args.measure:
         print(json.dumps(measured(args.measure, args.seconds)))
         return
     chosen = [name for name in JOBS if any(fnmatch.fnmatch(name, each) for each in args.only)]
     if not chosen:
-        raise SystemExit(f"--only {' '.join(args.only)}: no such job; --list shows them")
+        parser.error(f"--only {' '.join(args.only)}: no such job; there are {', '.join(JOBS)}")
     if args.list:
         print("\n".join(f"{name:15s} {JOBS[name].title}" for name in chosen))
         return
@@ -195,4 +197,5 @@ def _time(found: dict[str, Any] | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

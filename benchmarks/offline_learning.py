@@ -14,23 +14,24 @@ change. Metrics and results are copied to ``benchmarks/results/offline_learning`
 from __future__ import annotations
 
 import argparse
-import fnmatch
+import functools
 import json
 import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
 from rich.console import Console
 from rich.table import Table
+from studies import add_workers, chosen, do_all, go_on
 
 from synther.datasets import load_dataset
 from synther.datasets.collect import Budget, Collection
 from synther.files import atomic
+from synther.runs.commands import command_errors
 from synther.runs.runtime import Precision
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -77,7 +78,8 @@ def study() -> list[Run]:
 
 
 def start(log: Path, script: str, *arguments: object) -> None:
-    """Run a command of the project; its output goes to ``log``."""
+    """Run a command of the project, unless the study ends; its output goes to ``log``."""
+    go_on()
     words = [str(word) for word in (script, *arguments)]
     console.print(f"$ {spoken(words)}", soft_wrap=True, highlight=False)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -197,20 +199,17 @@ def table() -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Learning checks of the offline algorithms.")
     parser.add_argument("--folder", type=Path, default=Path("offline_learning"))
-    parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    add_workers(parser)
     parser.add_argument("--runs", default="*", help="names, comma-separated, with wildcards")
     options = parser.parse_args()
-    patterns = options.runs.split(",")
-    wanted = [
-        run for run in study() if any(fnmatch.fnmatch(run.name, pattern) for pattern in patterns)
-    ]
+    wanted = chosen(parser, "--runs", options.runs, {run.name: run for run in study()})
     folder = options.folder.resolve()
-    with ThreadPoolExecutor(options.workers) as pool:
-        preparing = {run.data: Lock() for run in wanted}
-        for run in [pool.submit(train, folder, run, preparing[run.data]) for run in wanted]:
-            run.result()
+    preparing = {run.data: Lock() for run in wanted}
+    jobs = [functools.partial(train, folder, run, preparing[run.data]) for run in wanted]
+    do_all(jobs, options.workers)
     console.print(table())
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

@@ -11,18 +11,21 @@ two tasks of the DeepMind Control Suite. Each run's epochs are copied to
 from __future__ import annotations
 
 import argparse
+import functools
+import operator
 import shlex
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from studies import add_workers, chosen, do_all
 
+from synther.runs.commands import command_errors
 from synther.runs.loggers import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -118,13 +121,14 @@ def table() -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Learning checks of the online agents.")
     parser.add_argument("--folder", type=Path, default=Path("online_learning"))
-    parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    add_workers(parser)
     parser.add_argument("--only", default="", help="runs whose name has this in it")
     parser.add_argument("--list", action="store_true", help="print the commands and do nothing")
     options = parser.parse_args()
-    chosen = [run for run in study() if options.only in run.name]
+    runs = {run.name: run for run in study()}
+    wanted = chosen(parser, "--only", options.only, runs, fits=operator.contains)
     if options.list:
-        for run in chosen:
+        for run in wanted:
             console.print(
                 f"python3 synther/online/online_exp.py {shlex.join(run.arguments)}",
                 soft_wrap=True,
@@ -132,11 +136,10 @@ def main() -> None:
             )
         return
     folder = options.folder.resolve()
-    with ThreadPoolExecutor(options.workers) as pool:
-        for result in [pool.submit(train, folder, run) for run in chosen]:
-            result.result()
+    do_all([functools.partial(train, folder, run) for run in wanted], options.workers)
     console.print(table())
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

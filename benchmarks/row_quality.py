@@ -33,7 +33,7 @@ of a data set is near 1 or -1; it is printed with the number of arms.
 from __future__ import annotations
 
 import argparse
-import fnmatch
+import functools
 import itertools
 import json
 import platform
@@ -41,7 +41,6 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -64,10 +63,12 @@ from offline_learning import (
 )
 from rich.console import Console
 from row_quality_results import ALGORITHMS, RESULTS, rank_correlations, read_results, table
+from studies import add_workers, chosen, do_all
 
 from synther.datasets import load_dataset
 from synther.diffusion.successors import fit_ensemble
 from synther.files import atomic
+from synther.runs.commands import command_errors
 from synther.runs.loggers import read_metrics
 from synther.transitions import Transitions
 
@@ -220,14 +221,17 @@ def sampled(folder: Path, rows: Rows, data: str) -> None:
         if not (path := home / f"{rows.consistency}.npz").exists():
             one_step_rows(load_dataset(data), rows.seed).save(path)
         return
-    if not list(home.glob("model-*.pt")):
+    # Not any model: one is saved halfway too, where a study that was stopped would end.
+    steps = int(SIZES[rows.size][2].split("=")[1])
+    if not (home / f"model-{steps}.pt").exists():
         resume = ["--resume"] if (home / "run.json").exists() else []
         words = [*training_command(rows, data, folder), *resume]
         start(folder / f"{rows.model}.log", *words)  # type: ignore[arg-type]
-    if not (home / f"{rows.consistency}.npz").exists():
+    made = [home / f"{rows.consistency}.{kind}" for kind in ("npz", "json")]
+    if not all(path.exists() for path in made):  # the measures belong to the samples made last
         log = folder / f"{rows.model}-{rows.consistency}.log"
         start(log, *sample_command(rows, data, folder))  # type: ignore[arg-type]
-        shutil.copy(home / "fidelity.json", home / f"{rows.consistency}.json")
+        shutil.copy(home / "fidelity.json", made[1])
 
 
 def do(folder: Path, run: Run, preparing: Lock) -> None:
@@ -309,23 +313,20 @@ def evaluations(run: Path) -> NDArray[np.float64]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("row_quality"))
-    parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    add_workers(parser)
     parser.add_argument("--only", default="*", help="names, comma-separated, with wildcards")
     parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
     parser.add_argument("--table", action="store_true", help="print the results alone")
     options = parser.parse_args(argv)
     folder = options.folder.resolve()
-    patterns = options.only.split(",")
-    wanted = [run for run in study() if any(fnmatch.fnmatch(run.name, each) for each in patterns)]
+    wanted = chosen(parser, "--only", options.only, {run.name: run for run in study()})
     if options.dry_run:
         console.print("\n".join(planned(options.folder, wanted)))
         return
     if not options.table:
-        with ThreadPoolExecutor(options.workers) as pool:
-            preparing = {run.rows.data: Lock() for run in wanted}
-            jobs = [pool.submit(do, folder, run, preparing[run.rows.data]) for run in wanted]
-            for job in jobs:
-                job.result()
+        preparing = {run.rows.data: Lock() for run in wanted}
+        jobs = [functools.partial(do, folder, run, preparing[run.rows.data]) for run in wanted]
+        do_all(jobs, options.workers)
     results = read_results()
     console.print(table(results), soft_wrap=False)
     for data, algorithm, name, rho, arms in rank_correlations(results):
@@ -333,4 +334,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

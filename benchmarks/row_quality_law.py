@@ -17,9 +17,10 @@ Each arm's result is written as soon as it is there, and what is finished is lef
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ from row_quality import (
     processor,
     sampled,
 )
+from studies import add_workers, do_all
 
 from synther.files import atomic
+from synther.runs.commands import command_errors
 from synther.transitions import Transitions
 
 RESULTS = REPOSITORY / "benchmarks/results/row_quality_law"
@@ -104,6 +107,12 @@ def do(folder: Path, rows: Rows) -> None:
     })  # fmt: skip
 
 
+def do_arms(folder: Path, arms: Sequence[Rows]) -> None:
+    """The arms of one model, one after the other."""
+    for rows in arms:
+        do(folder, rows)
+
+
 def table() -> Table:
     """Every arm, a row each; of several generator seeds, the lowest and highest value."""
     shown = Table(title=f"Rows of {DATA}, lowest to highest of the generator seeds")
@@ -139,7 +148,7 @@ def _span(values: list[float], unit: str = "") -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("row_quality"))
-    parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    add_workers(parser)
     parser.add_argument("--table", action="store_true", help="print the results alone")
     options = parser.parse_args()
     folder = options.folder.resolve()
@@ -148,12 +157,11 @@ def main() -> None:
         # The last stage samples from the model of its arm without it.
         pairs = itertools.groupby(study(), key=lambda rows: rows.model)
         models = [list(arms) for _, arms in pairs]
-        with ThreadPoolExecutor(options.workers) as pool:
-            for done in [pool.submit(lambda arms: [do(folder, each) for each in arms], arms)
-                         for arms in models]:  # fmt: skip
-                done.result()
+        jobs = [functools.partial(do_arms, folder, arms) for arms in models]
+        do_all(jobs, options.workers)
     console.print(table(), soft_wrap=False)
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

@@ -10,18 +10,22 @@ to ``benchmarks/results/sampler_learning``.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from offline_learning import SAMPLES, SEEDS, SHIPPED, UPDATES, start
 from rich.console import Console
 from rich.table import Table
+from studies import add_workers, do_all
 
 from synther.files import atomic
+from synther.runs.commands import command_errors
 
 RESULTS = Path(__file__).parent / "results/sampler_learning"
+STEPS = 8_000
+"""Of ``config/resmlp_demo_denoiser.gin``."""
 ALGORITHMS, SAMPLERS = ("td3_bc", "iql"), ("paper", "fast")
 
 
@@ -80,19 +84,19 @@ def table() -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("sampler_learning"))
-    parser.add_argument("--workers", type=int, default=2, help="one-thread processes at a time")
+    add_workers(parser)
     options = parser.parse_args()
     folder = options.folder.resolve()
-    if not list((folder / "diffusion").glob("model-*.pt")):
-        diffuser(folder, "diffusion", "--no_save_samples")
-    with ThreadPoolExecutor(options.workers) as pool:
-        for samples in [pool.submit(sample, folder, sampler) for sampler in SAMPLERS]:
-            samples.result()
-        pairs = itertools.product(ALGORITHMS, SAMPLERS)
-        for run in [pool.submit(train, folder, *pair) for pair in pairs]:
-            run.result()
+    home = folder / "diffusion"
+    if not (home / f"model-{STEPS}.pt").exists():  # one is saved halfway too
+        resume = ["--resume"] if (home / "run.json").exists() else []
+        diffuser(folder, "diffusion", "--no_save_samples", *resume)
+    do_all([functools.partial(sample, folder, sampler) for sampler in SAMPLERS], options.workers)
+    pairs = itertools.product(ALGORITHMS, SAMPLERS)
+    do_all([functools.partial(train, folder, *pair) for pair in pairs], options.workers)
     Console().print(table())
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

@@ -33,6 +33,7 @@ from synther.diffusion.fidelity.report import compare
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
 from synther.diffusion.generation.presets import Preset
 from synther.diffusion.model_io import load_model
+from synther.runs.commands import command_errors
 from synther.runs.runtime import cpu_threads
 from synther.transitions import FIELDS, Transitions
 
@@ -223,4 +224,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

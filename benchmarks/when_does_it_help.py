@@ -43,11 +43,10 @@ steps, 5 000 000 samples, a million updates), for a GPU.
 from __future__ import annotations
 
 import argparse
-import fnmatch
+import functools
 import itertools
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from threading import Lock
@@ -56,12 +55,14 @@ from typing import Literal
 from help_results import FIGURE, LAST, RESULTS, cells, figure, page, table
 from offline_learning import SEEDS, collect_command, spoken, start, trained
 from row_quality import console, coordinate_bindings, evaluations, processor
+from studies import add_workers, chosen, do_all
 
 from synther.advise.features import describe, pilot_figures
 from synther.datasets import load_dataset
 from synther.datasets.collect import NAMES, Budget, Collection
 from synther.files import atomic
 from synther.files.figures import save_figure
+from synther.runs.commands import command_errors
 
 Kind = Literal["real", "new", "2023", "mixed"]
 KINDS: tuple[Kind, ...] = ("real", "new", "2023", "mixed")
@@ -262,7 +263,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--plan", choices=PLANS, default="cheap")
     add("--folder", type=Path, default=Path("helps"))
-    add("--workers", type=int, default=2, help="one-thread processes at a time")
+    add_workers(parser)
     add("--only", default="*", help="names of runs, comma-separated, with wildcards")
     add("--dry-run", action="store_true", help="print the commands alone")
     add("--table", nargs="?", const="", metavar="PATH",
@@ -274,19 +275,17 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = build_parser()
     options = parser.parse_args(argv)
-    patterns = options.only.split(",")
-    wanted = [run for run in PLANS[options.plan]()
-              if any(fnmatch.fnmatch(run.name, each) for each in patterns)]  # fmt: skip
+    plan = PLANS[options.plan]()
+    wanted = chosen(parser, "--only", options.only, {run.name: run for run in plan})
     if options.dry_run:
         console.print("\n".join(planned(options.folder, wanted)))
         return
     if options.table is None and not options.figure:
         folder = options.folder.resolve()
-        with ThreadPoolExecutor(options.workers) as pool:
-            # By task: the data sets of one share their SAC run.
-            preparing = {run.task: Lock() for run in wanted}
-            for job in [pool.submit(do, folder, run, preparing[run.task]) for run in wanted]:
-                job.result()
+        # By task: the data sets of one share their SAC run.
+        preparing = {run.task: Lock() for run in wanted}
+        jobs = [functools.partial(do, folder, run, preparing[run.task]) for run in wanted]
+        do_all(jobs, options.workers)
     found = cells()
     console.print(table(found), soft_wrap=False)
     if options.table:
@@ -297,4 +296,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with command_errors(resume=False):
+        main()

@@ -204,3 +204,30 @@ def test_one_step_rows_are_real_but_for_what_regressions_predict(study: Any) -> 
     assert 0 < away.mean() < 0.02
     assert (rows.terminals == real.terminals).mean() > 0.97
     assert set(np.unique(rows.terminals)) == {0, 1}
+
+
+def test_a_model_that_is_half_trained_is_trained_to_its_end(
+    study: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And samples without their measures are made again, with them."""
+    rows = study.Rows("hopper-demo-v0", "new", "off")
+    home = tmp_path / rows.model
+    home.mkdir()
+    for name in ("model-4000.pt", "run.json", "off.npz"):
+        (home / name).touch()
+    started: list[list[str]] = []
+
+    def start(log: Path, *words: object) -> None:
+        started.append([str(word) for word in words])
+        (home / "fidelity.json").write_text("{}")
+        if "--resume" in started[-1]:
+            (home / "model-8000.pt").touch()
+
+    monkeypatch.setattr(study, "start", start)
+    study.sampled(tmp_path, rows, "hopper-demo-v0")
+    training, sampling = started
+    assert training[-2:] == ["--no_save_samples", "--resume"]
+    assert "--load_checkpoint" in sampling
+    assert (home / "off.json").exists()
+    study.sampled(tmp_path, rows, "hopper-demo-v0")
+    assert len(started) == 2

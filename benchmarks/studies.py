@@ -1,0 +1,97 @@
+"""What the commands of the studies share: jobs side by side, and the choice of some of them."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Event
+from typing import TypeVar
+
+from synther.runs.commands import COUNT
+from synther.suggestions import close_names
+
+RunT = TypeVar("RunT")
+_ending = Event()
+"""Set from the first failure, or Ctrl-C, until all jobs that run have ended."""
+
+
+class StudyEndsError(RuntimeError):
+    """A job that goes no further, because another one failed or the study was stopped."""
+
+
+def go_on() -> None:
+    """What a job asks before each of its steps.
+
+    Raises:
+        StudyEndsError: another job failed, or the study was stopped.
+    """
+    if _ending.is_set():
+        raise StudyEndsError("left off: another job failed, or the study was stopped")
+
+
+def do_all(jobs: Iterable[Callable[[], object]], workers: int) -> None:
+    """Do all jobs in their order, ``workers`` of them at a time.
+
+    Once a job fails or Ctrl-C comes no other one begins, and those that run take no further step
+    (:func:`go_on`). The processes that they wait for are waited for; Ctrl-C reaches these as well.
+
+    Raises:
+        BaseException: that of the first job that failed, or KeyboardInterrupt.
+    """
+    failures: list[BaseException] = []
+
+    def do(job: Callable[[], object]) -> None:
+        if _ending.is_set():
+            return
+        try:
+            job()
+        except BaseException as error:
+            # Said here, before this thread takes its next job.
+            failures.append(error)
+            _ending.set()
+
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                wait([pool.submit(do, job) for job in jobs])
+            except BaseException:
+                _ending.set()
+                raise
+    finally:
+        _ending.clear()
+    if failures:
+        raise failures[0]
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """The flag for the second argument of :func:`do_all`."""
+    parser.add_argument("--workers", type=COUNT, default=2, help="one-thread processes at a time")
+
+
+def chosen(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    patterns: str,
+    runs: Mapping[str, RunT],
+    fits: Callable[[str, str], bool] = fnmatch.fnmatch,
+) -> list[RunT]:
+    """The runs whose name fits one of comma-separated patterns; the command ends with exit code 2
+    where a pattern fits none.
+
+    Args:
+        parser: of the command.
+        flag: that the patterns were given by.
+        patterns: with wildcards.
+        runs: by name.
+        fits: whether a name, its first argument, fits a pattern.
+    """
+    found = set()
+    for pattern in patterns.split(","):
+        names = [name for name in runs if fits(name, pattern)]
+        if not names:
+            near = ", ".join(close_names(pattern, runs, most=3, cutoff=0.0))
+            parser.error(f"{flag} {pattern}: no such run among the {len(runs)}, such as {near}")
+        found.update(names)
+    return [run for name, run in runs.items() if name in found]

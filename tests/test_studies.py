@@ -1,0 +1,180 @@
+"""What the commands of the studies share: jobs that end together, and flags that are checked."""
+
+from __future__ import annotations
+
+import _thread
+import functools
+import importlib
+import itertools
+import runpy
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+STUDIES = ("when_does_it_help", "row_quality", "row_quality_law", "offline_learning",
+           "online_learning", "guided_study", "sampler_learning")  # fmt: skip
+LONG = 30
+"""Seconds that nothing here should need."""
+
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    known = set(sys.modules)
+    yield importlib.import_module("studies")
+    for name in set(sys.modules) - known:
+        if (BENCHMARKS / f"{name}.py").exists():
+            del sys.modules[name]
+
+
+def test_all_jobs_are_done_in_their_order(shared: Any) -> None:
+    done: list[int] = []
+    shared.do_all([functools.partial(done.append, number) for number in range(5)], 1)
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_as_many_jobs_as_workers_run_at_a_time(shared: Any) -> None:
+    both = threading.Barrier(2, timeout=LONG)
+    shared.do_all([both.wait, both.wait], 2)
+
+
+def test_a_failing_job_stops_those_that_wait_and_is_told(shared: Any) -> None:
+    """The one beside it ends first, but takes no further step."""
+    begun, failed = threading.Event(), threading.Event()
+    steps: list[str] = []
+
+    def fails() -> None:
+        begun.wait(LONG)
+        failed.set()
+        raise OSError("no room")
+
+    def beside() -> None:
+        begun.set()
+        failed.wait(LONG)
+        for step in itertools.count():
+            shared.go_on()
+            steps.append(f"step {step}")
+            threading.Event().wait(0.01)
+
+    waiting = functools.partial(steps.append, "waiting")
+    with pytest.raises(OSError, match="no room"):
+        shared.do_all([fails, beside, *[waiting] * 20], 2)
+    assert "waiting" not in steps
+    shared.go_on()  # the next jobs are not concerned
+    shared.do_all([waiting], 2)
+    assert steps[-1] == "waiting"
+
+
+def test_ctrl_c_stops_the_jobs_that_wait(shared: Any) -> None:
+    done: list[str] = []
+    submitted, ended = threading.Event(), threading.Event()
+
+    def until_it_ends() -> None:
+        while not ended.wait(0.01):
+            shared.go_on()
+
+    def runs() -> None:
+        submitted.wait(LONG)  # the main thread is past what starts this one
+        _thread.interrupt_main()
+        with pytest.raises(shared.StudyEndsError):
+            until_it_ends()
+        done.append("what ran")
+
+    def jobs() -> Iterator[Any]:
+        yield runs
+        yield from [functools.partial(done.append, "waiting")] * 20
+        submitted.set()
+
+    guard = threading.Timer(LONG, ended.set)
+    guard.start()
+    with pytest.raises(KeyboardInterrupt):
+        shared.do_all(jobs(), 1)
+    guard.cancel()
+    assert done == ["what ran"]
+
+
+def test_no_process_is_started_once_the_study_ends(shared: Any, tmp_path: Path) -> None:
+    """Jobs that wait for what another one prepares begin to prepare it themselves, if they may."""
+    offline_learning = importlib.import_module("offline_learning")
+    fails, waits = threading.Event(), threading.Event()
+
+    def failing() -> None:
+        waits.wait(LONG)
+        try:
+            raise OSError("no room")
+        finally:
+            threading.Timer(0.2, fails.set).start()
+
+    def preparing() -> None:
+        waits.set()
+        fails.wait(LONG)
+        offline_learning.start(tmp_path / "log", "-c", "pass")
+
+    with pytest.raises(OSError, match="no room"):
+        shared.do_all([failing, preparing], 2)
+    assert not (tmp_path / "log").exists()
+
+
+def run(script: str, *words: object, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a command, run in this process."""
+    monkeypatch.setattr(sys, "argv", [script, *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCHMARKS / f"{script}.py"), run_name="__main__")
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("script", STUDIES)
+def test_ctrl_c_ends_a_study_with_a_word(
+    script: str, shared: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shared, "do_all", interrupted)
+    monkeypatch.setattr(importlib.import_module("offline_learning"), "start", interrupted)
+    (tmp_path / "known-law.npz").touch()
+    assert run(script, "--folder", tmp_path, monkeypatch=monkeypatch) == 130
+    assert capsys.readouterr().err.split() == ["stopped"]
+
+
+@pytest.mark.parametrize("script", STUDIES)
+def test_a_study_without_workers_is_refused(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(script, "--workers", 0, monkeypatch=monkeypatch) == 2
+    assert "--workers: '0': expected 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "near"),
+    [
+        ("when_does_it_help", ("--only", "hoper-medium-15pct*"), "hopper-medium-15pct"),
+        ("row_quality", ("--only", "hopper*,hopper-demo-v0-raal*"), "hopper-demo-v0-real-iql"),
+        ("offline_learning", ("--runs", "iq-*"), "iql-hopper-5pct-real"),
+        ("online_learning", ("--only", "cheeta-run"), "SAC_cheetah-run-v0_s0"),
+        ("guided_study", ("--only", "onlin-cheetah*"), "online-cheetah-run-v0-SAC-s"),
+        ("job_times", ("--only", "ddpg"), "td3_bc"),
+    ],
+)  # fmt: skip
+def test_a_pattern_that_fits_no_run_is_refused_and_names_are_shown(
+    script: str, words: tuple[str, str], near: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert run(script, *words, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "no such" in said
+    assert near in said
+    assert len(said.splitlines()[-1]) < 400
+
+
+def test_runs_are_chosen_by_any_of_the_patterns_in_their_own_order(shared: Any) -> None:
+    runs = {name: name.upper() for name in ("one", "two", "three")}
+    assert shared.chosen(None, "--only", "t*", runs) == ["TWO", "THREE"]
+    assert shared.chosen(None, "--only", "three,o*", runs) == ["ONE", "THREE"]
