@@ -243,6 +243,8 @@ def test_a_message_names_the_whole_range() -> None:
         ("3", Count, "int, 1 or more"),
         (0, Count, "1 or more"),
         (math.inf, Share, "from 0 to 1"),
+        pytest.param(10**400, ranges.Finite, "a finite number", id="huge"),
+        pytest.param(-(10**400), ranges.Finite, "a finite number", id="hugely negative"),
         (None, Count | None, None),
         (0, Count | None, "1 or more, or None"),
         ("mbpo", Count | Literal["mbpo"], None),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import functools
 import importlib
 import itertools
@@ -70,30 +69,29 @@ def test_a_failing_job_stops_those_that_wait_and_is_told(shared: Any) -> None:
     assert steps[-1] == "waiting"
 
 
-def test_ctrl_c_stops_the_jobs_that_wait(shared: Any) -> None:
+def test_ctrl_c_stops_the_jobs_that_wait(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    submitted, ended = threading.Event(), threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def until_it_ends() -> None:
         while not ended.wait(0.01):
             shared.go_on()
 
     def runs() -> None:
-        submitted.wait(LONG)  # the main thread is past what starts this one
-        _thread.interrupt_main()
+        begun.set()
         with pytest.raises(shared.StudyEndsError):
             until_it_ends()
         done.append("what ran")
 
-    def jobs() -> Iterator[Any]:
-        yield runs
-        yield from [functools.partial(done.append, "waiting")] * 20
-        submitted.set()
+    def interrupted(_: object) -> None:
+        begun.wait(LONG)
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr(shared, "wait", interrupted)  # where the main thread is when it comes
     guard = threading.Timer(LONG, ended.set)
     guard.start()
     with pytest.raises(KeyboardInterrupt):
-        shared.do_all(jobs(), 1)
+        shared.do_all([runs, *[functools.partial(done.append, "waiting")] * 20], 1)
     guard.cancel()
     assert done == ["what ran"]
 

@@ -33,6 +33,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -40,6 +41,7 @@ from synther.datasets.recording import behaviour_of, content_hash, record_episod
 from synther.envs import make_env
 from synther.envs.maze2d import LAYOUTS
 from synther.envs.maze_controller import MazeController
+from synther.ranges import CountFrom0, Finite, problem
 from synther.runs.commands import COUNT, SEED, UsageError, command_errors
 from synther.runs.lock import FolderLock
 from synther.transitions import Transitions
@@ -58,6 +60,15 @@ DEPENDS = {
     "medium-expert": ("seed", "medium_steps", "expert_steps", "rows", "gin_params"),
 }
 """The parts of a budget that a data set of each kind depends on; a maze as random data."""
+STATED: dict[str, Any] = {
+    "budget": Mapping[str, Any],
+    "content_hash": str,
+    "episodes": CountFrom0,
+    "episode_return": Mapping[str, Finite],
+    "score": Finite,
+}
+"""What the metadata of a file say; without whole episodes there is no return, and without
+reference scores no score."""
 EPOCH = 1000
 """Steps of SAC between two evaluations; a shorter run has one at its end."""
 CONTROLLER_NOISE = 0.5
@@ -120,7 +131,8 @@ class Collection:
         """The data set's file, made where it is missing.
 
         Raises:
-            CollectError: SAC failed, or the file is there with another budget.
+            CollectError: SAC failed, or the file is there with another budget, with other rows than
+                it states, or without what the metadata of a collected file state.
             ValueError: no such name.
         """
         if name not in NAMES:
@@ -143,23 +155,19 @@ class Collection:
                 "seed": self.budget.seed, "budget": budget}  # fmt: skip
 
     def _require_same(self, path: Path, name: str) -> None:
-        """Refuse a file of another budget, as far as it depends on it."""
+        """Refuse a file of another budget, as far as it depends on it, and one that was changed."""
         data = Transitions.load(path)
-        found = data.metadata.get("budget")
-        expected = self._described(name)["budget"]
         task, _, kind = name.partition("-")
-        # The middle one of the mazes is called medium, and is no data of a policy either.
-        names = DEPENDS.get(kind, DEPENDS["random"]) if task in TASKS else DEPENDS["random"]
-        if not isinstance(found, Mapping) or any(found.get(key) != expected[key] for key in names):
-            raise CollectError(
-                f"{path}: was collected with the budget {found or 'unknown'}, not {expected}; "
-                "remove the file, or choose another --folder"
-            )
-        stated = data.metadata.get("content_hash")
-        if stated != content_hash(data) or "episodes" not in data.metadata:
-            raise CollectError(
-                f"{path}: its rows are not those that it was written with (its metadata state the "
-                f"hash {stated}); remove the file, or choose another --folder"
+        names = DEPENDS["random" if task == "maze2d" else kind]
+        learnt = {"behaviour_command": str | list[str]} if "gin_params" in names else {}
+        _require_stated(path, data.metadata, {**STATED, **learnt})
+        found, expected = data.metadata["budget"], self._described(name)["budget"]
+        if any(found.get(key) != expected[key] for key in names):
+            raise _refused(path, f"was collected with the budget {found}, not {expected}")
+        stated, now = data.metadata["content_hash"], content_hash(data)
+        if stated != now:
+            raise _refused(
+                path, f"its rows have the SHA-256 {now:.12}, and not {stated:.12} as it states"
             )
 
     def _of_task(self, task: str, kind: str) -> Transitions:
@@ -202,6 +210,7 @@ class Collection:
         run, words = self._sac(task, steps)
         # The two halves of a mix begin their episodes in different states.
         seed = self.budget.seed + (steps == self.budget.expert_steps)
+        # The seed of the play as well: the expert of one budget may be the medium of another.
         played = run.parent / f"{run.name}-{self.budget.rows}-rows-s{seed}.npz"
         if not played.is_file():
             _start("synther.online.play_policy", run, "--rows", self.budget.rows,
@@ -232,6 +241,19 @@ class Collection:
         return run, ["python3", "synther/online/online_exp.py", *words]
 
 
+def _require_stated(path: Path, metadata: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Refuse a file whose metadata are not of the kinds that a collected file's are."""
+    given = {"episode_return": {}, "score": 0.0, **metadata}
+    for key, kind in kinds.items():
+        value = given.get(key)
+        if expected := problem(value, kind):
+            raise _refused(path, f"in its metadata '{key}' is {value!r:.80}, expected {expected}")
+
+
+def _refused(path: Path, why: str) -> CollectError:
+    return CollectError(f"{path}: {why}; remove the file, or choose another --folder")
+
+
 def _first_half(transitions: Transitions) -> Transitions:
     """The first half of the rows, and the rest of the episode that the half ends in."""
     assert transitions.timeouts is not None
@@ -254,14 +276,15 @@ def _start(module: str, *words: object) -> None:
 
 def table(paths: Sequence[Path]) -> Table:
     """Rows, episodes, and the behaviour's own return and score of each file."""
-    shown = Table(title="Collected, with the return of the behaviour itself")
-    for heading in ("data set", "rows", "episodes", "mean return", "std", "score", "SHA-256"):
-        names = heading == "data set"  # which may not be cut: their ends tell them apart
-        shown.add_column(heading, justify="left" if names else "right", no_wrap=names)
+    title = "Collected, with the return of the behaviour itself"
+    shown = Table(title=title, box=SIMPLE_HEAD, padding=0)  # so that 80 columns hold it
+    shown.add_column("data set", no_wrap=True)
+    for heading in ("rows", "episodes", "mean\nreturn", "std", "score", "SHA-256"):
+        shown.add_column(heading, justify="right", overflow="fold")
     for path in paths:
         data = Transitions.load(path)
         stated = data.metadata
-        returns = stated.get("episode_return") or {}
+        returns = stated.get("episode_return", {})
         numbers = (returns.get("mean"), returns.get("std"), stated.get("score"))
         cells = ["" if number is None else f"{number:.1f}" for number in numbers]
         shown.add_row(path.stem, str(len(data)), str(stated["episodes"]), *cells,

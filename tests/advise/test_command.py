@@ -1,6 +1,7 @@
 """The command from data to text, with a planted table and a pilot of seconds."""
 
 import json
+import runpy
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,32 +162,84 @@ def test_a_model_of_another_size_than_the_studys_is_said_to_be_one(
 def test_times_are_measured(monkeypatch: pytest.MonkeyPatch, data: Path) -> None:
     monkeypatch.setattr(calibration, "SAMPLES", 20)
     times = measure(load_dataset(data), SMALL, torch.device("cpu"))
-    assert times.model >= 0
     # A step of the regressions takes longer than one of this model, and there are twice as many.
     assert times.last_stage > times.model
     assert times.samples > 0
     assert times.agent > 0
 
 
-def test_the_last_stage_is_timed_with_all_its_parts(
+def test_model_and_last_stage_are_timed_with_all_their_parts(
     monkeypatch: pytest.MonkeyPatch, data: Path
 ) -> None:
-    """A second for each step of the regressions and for each row that is drawn."""
+    """3 s for each step of the model, and one for each of the regressions and each row drawn."""
     now = [0.0]
     monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
 
     def pass_by(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(calibration, "train", lambda *_: None)
+    def trained(*arguments: Any) -> None:
+        pass_by(11 + 3 * arguments[2].steps)
+
+    monkeypatch.setattr(calibration, "train", trained)
     monkeypatch.setattr(calibration, "fit_ensemble", lambda *_, steps, **__: pass_by(7 + steps))
     monkeypatch.setattr(calibration.FittedModel, "draw", lambda _, rows, seed: pass_by(rows))
     rows = load_dataset(data)
     rate = float(rows.terminals.mean())
     assert 0 < rate < 0.1
     times = measure(rows, SMALL, torch.device("cpu"))
+    assert times.model == pytest.approx(3 * SMALL.steps)
     assert times.samples == len(rows)
     assert times.last_stage == pytest.approx(2 * SMALL.steps + probe_rows(rate))
+
+
+@pytest.mark.parametrize(("rows", "batch", "drawn"), [(900, 10_000, 900), (5_000, 2_000, 2_000)])
+def test_on_a_gpu_a_whole_batch_is_drawn_and_waited_for(
+    rows: int, batch: int, drawn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first draw takes 100 s more, and no draw is done before somebody waits for it."""
+    now, asked, counts = [0.0], [100.0], []
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+
+    def draw(count: int, seed: int) -> None:
+        counts.append(count)
+        asked[0] += 5
+
+    def synchronize(device: torch.device) -> None:
+        now[0] += asked[0]
+        asked[0] = 0
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    fitted: Any = SimpleNamespace(draw=draw, config=replace(SMALL, sample_batch_size=batch))
+    assert calibration._row_time(fitted, rows, torch.device("cuda")) == 5 / drawn
+    assert counts == [drawn, drawn]
+
+
+def test_updates_are_timed_without_what_prepares_them(
+    monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    """A second each, and one for each draw of random numbers on the host."""
+    now, noises = [0.0], []
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: now[0])
+    rand = torch.rand
+
+    def drawn(*arguments: Any, **options: Any) -> torch.Tensor:
+        now[0] += 1
+        return rand(*arguments, **options)
+
+    def update(_: Any, batch: Any, noise: Any, variant: Any) -> None:
+        now[0] += 1
+        noises.append(noise[0])
+
+    monkeypatch.setattr(torch, "rand", drawn)
+    monkeypatch.setattr(calibration.TD3BC, "update", update)
+    assert calibration._update_time(load_dataset(data), torch.device("cpu")) == 1
+    assert all(each is noises[0] for each in noises)
+
+
+@pytest.mark.gpu
+def test_updates_are_timed_on_a_gpu(data: Path) -> None:
+    assert calibration._update_time(load_dataset(data), torch.device("cuda")) > 0
 
 
 @pytest.mark.parametrize("second", [0.01, 1.0])
@@ -228,3 +281,13 @@ def test_the_steps_of_the_regressions_are_those_that_are_taken(
     with pytest.raises(Stopped):
         learning.learn(data, layout, config, torch.device("cpu"), learning.Round(0, 0))
     assert taken == [calibration._regression_steps(data, config)]
+
+
+def test_as_a_module_it_is_called_as_it_was_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["__main__.py"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("synther.advise", run_name="__main__", alter_sys=True)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("error: python3 -m synther.advise: the following")

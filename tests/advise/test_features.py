@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +71,30 @@ def test_units_are_those_that_are_stated() -> None:
 def test_features_come_back_from_plain_values() -> None:
     found = Features(1000, 20, None, None, 0.01, 0.5, 1.5)
     assert Features.from_plain(found.to_plain()) == found
+
+
+def test_the_rows_that_a_pilot_does_not_see_are_not_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, seen, sizes = load_dataset("hopper-demo-v0").subset(slice(3000)), [], []
+    expected = data.split(600 / 3000, 5)[1]
+    subset = Transitions.subset
+
+    def counted(self: Transitions, rows: Any) -> Transitions:
+        found = subset(self, rows)
+        sizes.append(len(found))
+        return found
+
+    def learn(part: Transitions, *_: Any) -> tuple[None, SimpleNamespace]:
+        seen.append(part)
+        return None, SimpleNamespace(numbers={})
+
+    monkeypatch.setattr(described, "PILOT_ROWS", 600)
+    monkeypatch.setattr(described, "learn", learn)
+    monkeypatch.setattr(Transitions, "subset", counted)
+    assert pilot_figures(data, seed=5, device="cpu") == {}
+    assert max(sizes) == 600
+    assert np.array_equal(seen[0].observations, expected.observations)
 
 
 def test_a_pilot_is_judged_on_a_part_of_the_rows(

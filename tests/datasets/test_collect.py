@@ -19,7 +19,6 @@ from synther.envs.maze2d import LAYOUTS
 from synther.envs.maze_controller import MazeController
 from synther.envs.one_step import simulate_steps
 from synther.transitions import Transitions
-from tests.data import random_transitions
 
 SMALL = Budget(
     seed=3,
@@ -183,62 +182,73 @@ def test_only_flags_that_a_file_depends_on_make_it_another_one(
             Collection(collected.folder, replace(SMALL, **changes)).path(name)
 
 
-def test_random_data_and_mazes_depend_on_seed_and_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["hopper-random", *(f"maze2d-{size}" for size in LAYOUTS)])
+def test_random_data_and_mazes_depend_on_seed_and_rows(name: str, tmp_path: Path) -> None:
     other = replace(SMALL, medium_steps=140, expert_steps=170, gin_params=())
-    for name in ("hopper-random", "maze2d-umaze", "maze2d-medium"):
-        made = Collection(tmp_path, SMALL).path(name)
-        assert Collection(tmp_path, other).path(name) == made
-        with pytest.raises(CollectError, match="was collected with the budget"):
-            Collection(tmp_path, replace(SMALL, rows=90)).path(name)
+    made = Collection(tmp_path, SMALL).path(name)
+    assert Collection(tmp_path, other).path(name) == made
+    with pytest.raises(CollectError, match="was collected with the budget"):
+        Collection(tmp_path, replace(SMALL, rows=90)).path(name)
+
+
+def test_an_expert_plays_its_own_episodes_where_its_policy_was_the_medium_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "_start", in_this_process)
+    later = replace(SMALL, medium_steps=140, expert_steps=150)
+    first = Collection(tmp_path / "one", SMALL).path("hopper-medium")
+    second = Collection(tmp_path / "one", later).path("hopper-expert")
+    alone = Collection(tmp_path / "other", later).path("hopper-expert")
+    hashes = [content_hash(Transitions.load(path)) for path in (first, second, alone)]
+    assert hashes[0] != hashes[1] == hashes[2]
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
-        ({"budget": "hello"}, "was collected with the budget hello, not"),
-        ({"content_hash": None}, "its rows are not those that it was written with"),
-        ({"content_hash": "0" * 64}, "its rows are not those that it was written with"),
-        ({"episodes": None}, "its rows are not those that it was written with"),
+        ({"budget": "hello"}, "in its metadata 'budget' is 'hello', expected names with values"),
+        ({"budget": None}, "'budget' is None"),
+        ({"budget": {}}, "was collected with the budget {}, not"),
+        ({"content_hash": None}, "'content_hash' is None, expected str"),
+        ({"content_hash": "0" * 64}, "its rows have the SHA-256 "),
+        ({"episodes": None}, "'episodes' is None, expected int, 0 or more"),
+        ({"episode_return": None}, "'episode_return' is None, expected names with values"),
+        ({"episode_return": {"mean": "x"}}, "expected of each value float, a finite number"),
+        ({"score": "high"}, "'score' is 'high', expected float"),
+        ({"behaviour_command": None}, "'behaviour_command' is None, expected str"),
     ],
 )
-def test_a_file_whose_metadata_are_not_of_its_rows_is_named(
-    change: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    path = Collection(tmp_path, SMALL).path("maze2d-umaze")
-    made = Transitions.load(path)
-    changed = {**made.metadata, **change}
-    metadata = {key: value for key, value in changed.items() if value is not None}
-    replace(made, metadata=metadata).save(path)
-    with pytest.raises(CollectError, match=message) as refused:
-        Collection(tmp_path, SMALL).path("maze2d-umaze")
-    assert str(path) in str(refused.value)
+def test_a_file_that_does_not_say_what_it_is_is_refused(
+    collected: Collection, changes: dict[str, Any], message: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    data = Transitions.load(collected.path("hopper-medium"))
+    path = tmp_path / "hopper-medium.npz"
+    replace(data, metadata={**data.metadata, **changes}).save(path)
+    with pytest.raises(SystemExit) as stopped:
+        main(["hopper-medium", "--folder", str(tmp_path), *SMALL.words()])
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {path}: ")
+    assert message in said
+    assert "; remove the file, or choose another --folder" in said
 
 
-def test_episodes_of_one_seed_are_not_taken_for_those_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of one policy that is medium in one budget and expert in another: the second is played with
-    another seed, whatever else is in the folder."""
-    seeds = []
-
-    def started(module: str, *words: Any) -> None:
-        seeds.append(words[words.index("--seed") + 1])
-        random_transitions(20).save(words[words.index("--save") + 1])
-
-    monkeypatch.setattr(collecting, "_start", started)
-    monkeypatch.setattr(Collection, "_sac", lambda self, task, steps: (tmp_path / str(steps), []))
-    Collection(tmp_path, SMALL)._of_task("hopper", "medium")
-    swapped = replace(SMALL, medium_steps=140, expert_steps=SMALL.medium_steps)
-    Collection(tmp_path, swapped)._of_task("hopper", "expert")
-    assert seeds == [SMALL.seed, SMALL.seed + 1]
+def test_a_file_whose_rows_were_changed_is_refused(collected: Collection, tmp_path: Path) -> None:
+    data = Transitions.load(collected.path("hopper-medium"))
+    replace(data, rewards=data.rewards + 1).save(tmp_path / "hopper-medium.npz")
+    with pytest.raises(CollectError, match=r"not \w+ as it states; remove the file"):
+        Collection(tmp_path, SMALL).path("hopper-medium")
 
 
-def test_names_are_whole_in_a_narrow_terminal(tmp_path: Path) -> None:
-    path = Collection(tmp_path, SMALL).path("hopper-random")
-    shown = Console(width=80, record=True, file=io.StringIO())
-    longest = path.rename(tmp_path / "halfcheetah-medium-expert.npz")
-    shown.print(collecting.table([longest]))
-    assert "halfcheetah-medium-expert" in shown.export_text()
+def test_the_table_is_whole_in_80_columns(collected: Collection, tmp_path: Path) -> None:
+    data = Transitions.load(collected.path("hopper-medium"))
+    path = data.save(tmp_path / "halfcheetah-medium-replay.npz")
+    console = Console(width=80, file=io.StringIO())
+    console.print(collecting.table([path]))
+    words = console.file.getvalue().split()  # type: ignore[attr-defined]
+    stated = data.metadata
+    assert {path.stem, f"{stated['score']:.1f}", stated["content_hash"][:12]} <= set(words)
 
 
 @pytest.mark.parametrize(
@@ -263,5 +273,5 @@ def test_the_command_shows_the_behaviours_return(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["walker2d-random", "--folder", str(tmp_path), "--rows", "60"])
-    assert "mean return" in capsys.readouterr().out
+    assert {"mean", "return"} <= set(capsys.readouterr().out.split())
     assert len(load_dataset(tmp_path / "walker2d-random.npz")) >= 60

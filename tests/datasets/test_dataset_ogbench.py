@@ -81,17 +81,21 @@ def test_a_name_says_file_and_environment(tmp_path: Path, monkeypatch: pytest.Mo
         ({"terminals": np.ones(11, np.float32)}, "every row ends a trajectory"),
         ({"terminals": np.full(11, 0.5)}, "'terminals' in row 0 is 0.5, not 0 or 1"),
         ({"masks": np.full(11, 0.5)}, "'masks' in row 0 is 0.5, not 0 or 1"),
+        ({"actions": np.zeros((4, 2))}, "'actions' has shape (4, 2), 'observations' has 11 rows"),
         (
             {
-                "observations": np.zeros((0, 3)),
-                "actions": np.zeros((0, 2)),
-                "rewards": np.zeros(0),
-                "terminals": np.zeros((0, 1)),
-                "masks": np.zeros(0),
+                key: np.zeros((0, width), np.float32)
+                for key, width in (
+                    ("observations", 3),
+                    ("actions", 2),
+                    ("terminals", 1),
+                    ("rewards", 1),
+                    ("masks", 1),
+                )
             },
             "'terminals' has shape (0, 1), expected one number a row",
         ),
-        ({"actions": np.zeros((4, 2))}, "'actions' has shape (4, 2), 'observations' has 11 rows"),
+        ({"masks": np.ones((11, 1))}, "'masks' has shape (11, 1), expected one number a row"),
         ({"observations": np.zeros((11, 8, 8, 3), np.uint8)}, "visual data sets need an encoder"),
         ({"rewards": np.full(11, np.nan)}, "'rewards' is not finite in 8 of 8 rows"),
     ],
@@ -166,7 +170,6 @@ def test_rows_and_rewards_are_those_of_the_packages_own_loader(
         np.testing.assert_array_equal(getattr(ours, key), theirs[key])
     np.testing.assert_array_equal(ours.terminals, 1 - theirs["masks"])
     ends = (ours.terminals > 0) | ours.timeouts
-    # An episode ends where its trajectory does, or where the task is solved.
     np.testing.assert_array_equal(ends, (theirs["terminals"] > 0) | (theirs["masks"] == 0))
     assert goal is None or ours.terminals.sum() == 1
 

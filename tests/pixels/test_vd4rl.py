@@ -1,5 +1,6 @@
 """Reading V-D4RL: both forms, memory mapping, and every way a file can be bad."""
 
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -57,21 +58,52 @@ def test_several_files_are_one_set_and_rows_are_gathered_across_them(tmp_path: P
     assert read.starts[9:18].tolist() == [9] * 5 + [14] * 4
 
 
-def test_the_64_pixel_form_reads_one_episode_a_file(tmp_path: Path) -> None:
-    arrays, files = columns((6,), size=64), []
-    folder = tmp_path / "main" / "walker_walk" / "medium" / "64px"
+def pixels_64(root: Path, arrays: dict, number: int = 2) -> list[Path]:
+    """Files of 64 pixels, each with the same episode."""
+    folder = root / "main" / "walker_walk" / "medium" / "64px"
     folder.mkdir(parents=True)
-    for number in range(2):
+    length = len(arrays["observation"])
+    for file in range(number):
         np.savez_compressed(
-            folder / f"{number}.npz",
+            folder / f"{file}.npz",
             image=arrays["observation"].transpose(0, 2, 3, 1),
-            is_first=np.arange(6) == 0,
+            is_first=np.arange(length) == 0,
             **{key: arrays[key] for key in ("action", "reward", "discount")},
         )
-    files = find_vd4rl(tmp_path, "walker_walk", "medium", 64)
-    read = read_vd4rl(files)
+    return find_vd4rl(root, "walker_walk", "medium", 64)
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 0])
+def test_the_64_pixel_form_reads_one_episode_a_file(tmp_path: Path, memory: int) -> None:
+    arrays = columns((6,), size=64)
+    files = pixels_64(tmp_path, arrays)
+    read = read_vd4rl(files, in_memory_bytes=memory)
     assert np.array_equal(read.gather(np.arange(6, 12)), arrays["observation"])
     assert read.starts.tolist() == [0] * 6 + [6] * 6
+    assert all(isinstance(each, np.memmap) == (memory == 0) for each in read.images)
+
+
+def test_pictures_of_64_pixels_beyond_the_limit_are_never_all_in_memory(tmp_path: Path) -> None:
+    files = pixels_64(tmp_path, columns((100,), size=64), number=8)
+    one = 100 * 3 * 64 * 64
+    tracemalloc.start()
+    try:
+        read = read_vd4rl(files, in_memory_bytes=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(read) == 800
+    assert peak < 6 * one
+
+
+def test_damaged_pictures_of_64_pixels_are_named(tmp_path: Path) -> None:
+    path = pixels_64(tmp_path, columns((60,), size=64), number=1)[0]
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(TransitionError, match=r"0\.npz: not a readable \.npz"):
+        read_vd4rl([path])
 
 
 def test_a_set_that_is_not_there_says_where_to_get_it(tmp_path: Path) -> None:
