@@ -14,7 +14,7 @@ from synther.suggestions import close_names
 
 RunT = TypeVar("RunT")
 _ending = Event()
-"""Set from the first failure, or Ctrl-C, until all jobs that run have ended."""
+"""Set from the first failure, or Ctrl-C, until :func:`do_all` is called again."""
 
 
 class StudyEndsError(RuntimeError):
@@ -52,15 +52,17 @@ def do_all(jobs: Iterable[Callable[[], object]], workers: int) -> None:
             failures.append(error)
             _ending.set()
 
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                wait([pool.submit(do, job) for job in jobs])
-            except BaseException:
-                _ending.set()
-                raise
-    finally:
-        _ending.clear()
+    _ending.clear()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            futures = [pool.submit(do, job) for job in jobs]
+            # A Ctrl-C that comes in the moment before a wait is noticed after it.
+            while wait(futures, timeout=1).not_done:
+                pass
+        except BaseException:
+            # For good: a second Ctrl-C leaves this block while jobs still run.
+            _ending.set()
+            raise
     if failures:
         raise failures[0]
 
