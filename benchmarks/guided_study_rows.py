@@ -100,7 +100,8 @@ def rows_for(folder: Path, task: str, rows: Rows) -> None:
         make_samples(folder, task, rows)
     home = folder / task / rows.model
     if rows.live is not None and not (target := home.with_name(f"{rows.model}.pt")).exists():
-        (_, path), *_ = sorted(checkpoint.steps(home, "model").items(), reverse=True)
+        path = checkpoint.latest(home, "model")
+        assert path is not None
         shutil.copyfile(path, part := target.with_suffix(".part"))
         part.rename(target)
 
@@ -143,7 +144,8 @@ def make_samples(folder: Path, task: str, rows: Rows) -> None:
 def augmented(data: Path, home: Path) -> Transitions:
     """Samples that begin at the rows that the model was trained on, each under 1.3 times its return
     (0.7 times a negative one), noised through half of the schedule (GTA)."""
-    (_, path), *_ = sorted(checkpoint.steps(home, "model").items(), reverse=True)
+    path = checkpoint.latest(home, "model")
+    assert path is not None
     model = load_model(path).model
     real = load_dataset(data)
     kept, _ = rows_to_hold_out(real, HELD_OUT, SEED)

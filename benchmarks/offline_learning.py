@@ -30,7 +30,7 @@ from studies import add_workers, chosen, do_all, go_on
 
 from synther.datasets import load_dataset
 from synther.datasets.collect import Budget, Collection
-from synther.files import atomic
+from synther.files import atomic, checkpoint
 from synther.runs.commands import command_errors
 from synther.runs.runtime import Precision
 
@@ -97,6 +97,12 @@ def trained(runs: Path, log: Path, command: Sequence[object]) -> Path:
         start(log, *map(str, command), *resume)
     (finished,) = runs.glob("*/result.json")
     return finished.parent
+
+
+def is_trained(home: Path, steps: int) -> bool:
+    """Whether a folder has the diffusion model of the last step; one that was cut off left earlier
+    ones."""
+    return steps in checkpoint.steps(home, "model")
 
 
 def data_path(folder: Path, data: str) -> str:

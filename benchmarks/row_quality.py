@@ -38,7 +38,6 @@ import itertools
 import json
 import platform
 import shlex
-import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -57,6 +56,7 @@ from offline_learning import (
     collect_command,
     data_path,
     data_set,
+    is_trained,
     spoken,
     start,
     trained,
@@ -81,9 +81,10 @@ NORMALIZERS: dict[str, tuple[str, str]] = {
 }
 """By coordinates: ``normalizer_type``, and whether the terminal is left alone."""
 SIZES = {
-    "demo": ("mlp_width=256", "num_layers=4", "train_num_steps=8000"),
-    "larger": ("mlp_width=512", "num_layers=6", "train_num_steps=20000"),
+    "demo": (256, 4, 8_000),
+    "larger": (512, 6, 20_000),
 }
+"""By name: width, layers, and training steps."""
 UPDATES = {SHIPPED: 6_000, COLLECTED: 12_000}
 GENERATOR_SEEDS = (0, 1, 2)
 SAMPLES = 100_000
@@ -157,7 +158,8 @@ def model_command(rows: Rows, data: str, folder: Path) -> list[object]:
         "synther/diffusion/train_diffuser.py",
         *("--dataset", data, "--gin_config_files", "config/resmlp_demo_denoiser.gin"),
         *("--gin_params", *coordinate_bindings(rows.coordinates)),  # type: ignore[arg-type]
-        *(f"ResidualMLPDenoiser.{width}", f"ResidualMLPDenoiser.{layers}", f"Trainer.{steps}"),
+        *(f"ResidualMLPDenoiser.mlp_width={width}", f"ResidualMLPDenoiser.num_layers={layers}"),
+        f"Trainer.train_num_steps={steps}",
         *("--results_folder", folder / rows.model, "--seed", rows.seed, "--threads", 1),
     ]
 
@@ -221,17 +223,17 @@ def sampled(folder: Path, rows: Rows, data: str) -> None:
         if not (path := home / f"{rows.consistency}.npz").exists():
             one_step_rows(load_dataset(data), rows.seed).save(path)
         return
-    # Not any model: one is saved halfway too, where a study that was stopped would end.
-    steps = int(SIZES[rows.size][2].split("=")[1])
-    if not (home / f"model-{steps}.pt").exists():
+    *_, steps = SIZES[rows.size]
+    if not is_trained(home, steps):
         resume = ["--resume"] if (home / "run.json").exists() else []
         words = [*training_command(rows, data, folder), *resume]
         start(folder / f"{rows.model}.log", *words)  # type: ignore[arg-type]
-    made = [home / f"{rows.consistency}.{kind}" for kind in ("npz", "json")]
-    if not all(path.exists() for path in made):  # the measures belong to the samples made last
+    measures = home / f"{rows.consistency}.json"
+    # Samples without their measures are made again: those in the folder may be of other samples.
+    if not ((home / f"{rows.consistency}.npz").exists() and measures.exists()):
         log = folder / f"{rows.model}-{rows.consistency}.log"
         start(log, *sample_command(rows, data, folder))  # type: ignore[arg-type]
-        shutil.copy(home / "fidelity.json", made[1])
+        atomic.write_text(measures, (home / "fidelity.json").read_text(encoding="utf-8"))
 
 
 def do(folder: Path, run: Run, preparing: Lock) -> None:

@@ -15,7 +15,7 @@ import itertools
 import json
 from pathlib import Path
 
-from offline_learning import SAMPLES, SEEDS, SHIPPED, UPDATES, start
+from offline_learning import SAMPLES, SEEDS, SHIPPED, UPDATES, is_trained, start
 from rich.console import Console
 from rich.table import Table
 from studies import add_workers, do_all
@@ -24,9 +24,9 @@ from synther.files import atomic
 from synther.runs.commands import command_errors
 
 RESULTS = Path(__file__).parent / "results/sampler_learning"
-STEPS = 8_000
-"""Of ``config/resmlp_demo_denoiser.gin``."""
 ALGORITHMS, SAMPLERS = ("td3_bc", "iql"), ("paper", "fast")
+STEPS = 8_000
+"""Of the model's training."""
 
 
 def diffuser(folder: Path, log: str, *arguments: object) -> None:
@@ -34,8 +34,17 @@ def diffuser(folder: Path, log: str, *arguments: object) -> None:
         folder / f"{log}.log",
         "synther/diffusion/train_diffuser.py",
         *("--dataset", SHIPPED, "--gin_config_files", "config/resmlp_demo_denoiser.gin"),
+        *("--gin_params", f"Trainer.train_num_steps={STEPS}"),
         *("--results_folder", folder / "diffusion", "--threads", 1, *arguments),
     )
+
+
+def train_model(folder: Path) -> None:
+    """Train the model, or go on with it, where it is not finished."""
+    home = folder / "diffusion"
+    if not is_trained(home, STEPS):
+        resume = ["--resume"] if (home / "run.json").exists() else []
+        diffuser(folder, "diffusion", "--no_save_samples", *resume)
 
 
 def sample(folder: Path, sampler: str) -> Path:
@@ -87,10 +96,7 @@ def main() -> None:
     add_workers(parser)
     options = parser.parse_args()
     folder = options.folder.resolve()
-    home = folder / "diffusion"
-    if not (home / f"model-{STEPS}.pt").exists():  # one is saved halfway too
-        resume = ["--resume"] if (home / "run.json").exists() else []
-        diffuser(folder, "diffusion", "--no_save_samples", *resume)
+    train_model(folder)
     do_all([functools.partial(sample, folder, sampler) for sampler in SAMPLERS], options.workers)
     pairs = itertools.product(ALGORITHMS, SAMPLERS)
     do_all([functools.partial(train, folder, *pair) for pair in pairs], options.workers)

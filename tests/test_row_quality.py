@@ -107,6 +107,64 @@ def test_the_commands_that_are_printed_are_those_that_are_done(
     assert collecting == ["python3", "-m", "synther.datasets.collect", *where]
 
 
+@pytest.fixture
+def cut_off(study: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The folder of an arm, the arm, and what is started for it, which does what is asked."""
+    rows = study.Rows("hopper-demo-v0", "new")
+    home = tmp_path / rows.model
+    home.mkdir()
+    (home / "run.json").touch()
+    started: list[str] = []
+
+    def start(log: Path, *words: object) -> None:
+        if "--no_save_samples" in words:
+            started.append("train" + (" --resume" if "--resume" in words else ""))
+            (home / "model-8000.pt").touch()
+        else:
+            started.append("sample")
+            assert (home / "model-8000.pt").exists()
+            (home / "off.npz").touch()
+            (home / "fidelity.json").write_text('{"of": "off"}')
+
+    monkeypatch.setattr(study, "start", start)
+    return home, rows, started
+
+
+def test_a_model_that_was_cut_off_is_trained_to_its_end(study: Any, cut_off: Any) -> None:
+    """Such a run leaves the checkpoint of half of its steps."""
+    home, rows, started = cut_off
+    (home / "model-4000.pt").touch()
+    study.sampled(home.parent, rows, "hopper-demo-v0")
+    assert started == ["train --resume", "sample"]
+    study.sampled(home.parent, rows, "hopper-demo-v0")
+    assert len(started) == 2
+
+
+def test_the_size_says_which_step_is_the_last(
+    study: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    larger = study.Rows("hopper-demo-v0", "new", size="larger")
+    (tmp_path / larger.model).mkdir()
+    for name in ("model-8000.pt", "off.npz", "off.json"):
+        (tmp_path / larger.model / name).touch()
+    started: list[tuple[object, ...]] = []
+    monkeypatch.setattr(study, "start", lambda log, *words: started.append(words))
+    study.sampled(tmp_path, larger, "hopper-demo-v0")
+    (words,) = started
+    assert "Trainer.train_num_steps=20000" in words
+
+
+def test_samples_without_their_measures_are_made_again(study: Any, cut_off: Any) -> None:
+    """What stopped between the two left measures of nobody knows which samples."""
+    home, rows, started = cut_off
+    for name in ("model-8000.pt", "off.npz"):
+        (home / name).touch()
+    (home / "fidelity.json").write_text('{"of": "ensemble"}')
+    study.sampled(home.parent, rows, "hopper-demo-v0")
+    assert started == ["sample"]
+    assert json.loads((home / "off.json").read_text()) == {"of": "off"}
+
+
 def test_what_is_printed_once_serves_every_run(study: Any) -> None:
     lines = study.planned(Path("f"), study.study())
     assert len(set(lines)) == len(lines)
@@ -204,30 +262,3 @@ def test_one_step_rows_are_real_but_for_what_regressions_predict(study: Any) -> 
     assert 0 < away.mean() < 0.02
     assert (rows.terminals == real.terminals).mean() > 0.97
     assert set(np.unique(rows.terminals)) == {0, 1}
-
-
-def test_a_model_that_is_half_trained_is_trained_to_its_end(
-    study: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """And samples without their measures are made again, with them."""
-    rows = study.Rows("hopper-demo-v0", "new", "off")
-    home = tmp_path / rows.model
-    home.mkdir()
-    for name in ("model-4000.pt", "run.json", "off.npz"):
-        (home / name).touch()
-    started: list[list[str]] = []
-
-    def start(log: Path, *words: object) -> None:
-        started.append([str(word) for word in words])
-        (home / "fidelity.json").write_text("{}")
-        if "--resume" in started[-1]:
-            (home / "model-8000.pt").touch()
-
-    monkeypatch.setattr(study, "start", start)
-    study.sampled(tmp_path, rows, "hopper-demo-v0")
-    training, sampling = started
-    assert training[-2:] == ["--no_save_samples", "--resume"]
-    assert "--load_checkpoint" in sampling
-    assert (home / "off.json").exists()
-    study.sampled(tmp_path, rows, "hopper-demo-v0")
-    assert len(started) == 2

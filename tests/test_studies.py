@@ -191,3 +191,27 @@ def test_runs_are_chosen_by_any_of_the_patterns_in_their_own_order(shared: Any) 
     runs = {name: name.upper() for name in ("one", "two", "three")}
     assert shared.chosen(None, "--only", "t*", runs) == ["TWO", "THREE"]
     assert shared.chosen(None, "--only", "three,o*", runs) == ["ONE", "THREE"]
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"),
+    [((), [False]), (("run.json",), [True]), (("run.json", "model-4000.pt"), [True]),
+     (("run.json", "model-8000.pt"), [])],
+)  # fmt: skip
+def test_the_samplers_are_compared_on_a_finished_model(
+    there: tuple[str, ...], asked: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``asked``: of each training that is begun, whether it goes on with another."""
+    sampler_learning = importlib.import_module("sampler_learning")
+    started: list[bool] = []
+
+    def start(log: Path, *words: object) -> None:
+        assert "Trainer.train_num_steps=8000" in words
+        started.append("--resume" in words)
+
+    monkeypatch.setattr(sampler_learning, "start", start)
+    (tmp_path / "diffusion").mkdir()
+    for name in there:
+        (tmp_path / "diffusion" / name).touch()
+    sampler_learning.train_model(tmp_path)
+    assert started == asked
