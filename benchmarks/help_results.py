@@ -78,8 +78,9 @@ def cells() -> list[dict[str, Any]]:
         behaviour = features.pop("behaviour")
         found.append({
             "data": data, "share": share, "algorithm": algorithm, "kind": kind,
-            "gain": round(gain, 2), "low": round(low, 2), "high": round(high, 2),
-            "verdict": verdict(low, high), "real": round(float(np.mean(theirs)), 2),
+            # As they are: rounded ones could contradict the word.
+            "gain": gain, "low": low, "high": high,
+            "verdict": verdict(low, high), "real": float(np.mean(theirs)),
             "behaviour": behaviour["score"], "seeds": len(ours),
             "flat": is_flat(curves), "trend": trend(curves),
             "features": features,

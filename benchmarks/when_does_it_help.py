@@ -287,10 +287,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         jobs = [functools.partial(do, folder, run, preparing[run.task]) for run in wanted]
         do_all(jobs, options.workers)
     found = cells()
+    if (options.table or options.figure) and not found:
+        raise SystemExit(f"{RESULTS}: no results, nothing is written; without flags, "
+                         "python3 benchmarks/when_does_it_help.py makes them")  # fmt: skip
     console.print(table(found), soft_wrap=False)
     if options.table:
         atomic.write_json(Path(options.table), {"cells": found})
-    if options.figure and found:
+    if options.figure:
         save_figure(figure(found, list(AGENTS)), FIGURE)
         atomic.write_text(RESULTS.with_suffix(".md"), page(found))
 

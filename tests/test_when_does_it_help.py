@@ -134,6 +134,39 @@ def test_the_table_is_written_for_advise_and_the_figure_drawn(
     assert f"| {expected} | +0.0 (-2.2 to 2.2) | +0.0 (-2.2 to 2.2) |" in page
 
 
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_word_that_is_barely_right_is_so_in_the_table(
+    study: Any, tmp_path: Path, side: int
+) -> None:
+    """Rounded to two places, this interval would begin, or end, at 0."""
+    ours, real = np.array([20.0, 21.0, 19.0, 22.0]), np.array([10.0, 11.0, 12.0, 11.5])
+    interval = stats.ttest_ind(ours, real, equal_var=False).confidence_interval(0.95)
+    # The means so far apart that the end next to 0 is 0.003 away from it.
+    plant(study, study.Run("hopper-medium", 15, "real"), list(side * real))
+    barely = side * (ours - interval.low + 0.003)
+    plant(study, study.Run("hopper-medium", 15, "new"), list(barely))
+    path = tmp_path / "table.json"
+    study.main(["--table", str(path)])
+    (cell,) = json.loads(path.read_text())["cells"]
+    assert cell["verdict"] == ("help" if side > 0 else "harm")
+    assert cell["low" if side > 0 else "high"] == pytest.approx(side * 0.003)
+
+
+@pytest.mark.parametrize("flags", [("--table", "table.json"), ("--figure",)])
+def test_without_results_nothing_is_replaced(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {Path(name): f"a good {name}" for name in ("table.json", "figure.png", "results.md")}
+    for path, text in before.items():
+        path.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        study.main(flags)
+    assert isinstance(ended.value.code, str)  # printed, with exit code 1
+    assert "python3 benchmarks/when_does_it_help.py makes them" in ended.value.code
+    assert {path: path.read_text() for path in before} == before
+
+
 def test_what_is_finished_is_not_done_again(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "start", None)
     monkeypatch.setattr(study, "trained", None)
