@@ -20,7 +20,7 @@ from online_speed import ENV, Ours, work_of
 
 from synther.diffusion.elucidated_diffusion import ElucidatedDiffusion
 from synther.diffusion.generation.generator import SimpleDiffusionGenerator
-from synther.diffusion.samplers import SAMPLERS, count_calls, karras_schedule
+from synther.diffusion.generation.presets import network_calls
 from synther.diffusion.successors import fit_ensemble
 from synther.diffusion.training.redq_trainer import REDQTrainer
 from synther.diffusion.training.trainer import Trainer
@@ -190,10 +190,7 @@ def _training(trainer: Trainer, times: int = 1) -> Part:
 def _sampling(generator: SimpleDiffusionGenerator, rows: int) -> Part:
     """Its unit is a row with all of its network calls."""
     model = generator.model
-    sigmas = karras_schedule(
-        generator.num_sample_steps, model.sigma_min, model.sigma_max, model.rho
-    )
-    calls = count_calls(SAMPLERS[model.sampler], sigmas, **model.sampler_arguments)
+    calls = network_calls(model, generator.num_sample_steps)
     batch = torch.randn(min(generator.sample_batch_size, rows), *model.event_shape)
 
     @torch.no_grad()

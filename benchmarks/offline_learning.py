@@ -136,9 +136,14 @@ def spoken(command: Sequence[object]) -> str:
     return f"python3 {shlex.join(map(str, command))}"
 
 
-def samples_of(folder: Path, data: str) -> Path:
+def samples_path(folder: Path, data: str) -> Path:
+    """Where the samples of a diffusion model trained on ``data`` lie, or will."""
+    return folder / f"diffusion-{data}" / "samples.npz"
+
+
+def make_samples(folder: Path, data: str) -> None:
     """Samples of a diffusion model trained on ``data``, made where they are missing."""
-    samples = folder / f"diffusion-{data}" / "samples.npz"
+    samples = samples_path(folder, data)
     if not samples.exists():
         resume = ["--resume"] if (samples.parent / "run.json").exists() else []
         start(
@@ -153,7 +158,21 @@ def samples_of(folder: Path, data: str) -> Path:
             *("--results_folder", samples.parent, "--save_num_samples", SAMPLES),
             *("--save_file_name", samples.name, "--threads", 1, *resume),
         )
-    return samples
+
+
+def agent_command(folder: Path, run: Run) -> list[object]:
+    """Trains the agents of ``run``."""
+    updates = UPDATES[run.algorithm]
+    env = "--env_name" if run.algorithm == "edac" else "--env"
+    return [
+        f"synther/corl/algorithms/{run.algorithm}.py",
+        *(env, data_path(folder, run.data), "--name", run.algorithm, "--num_seeds", SEEDS),
+        *("--max_timesteps", updates, "--eval_freq", updates // 5, "--n_episodes", 10),
+        *("--log_every", updates // 20, "--save_checkpoints", "False"),
+        *("--checkpoints_path", folder / "runs" / run.name, "--precision", run.precision),
+        *(("--compile", "default") if run.precision == "bf16" else ()),
+        *(("--diffusion.path", samples_path(folder, run.data)) if run.synthetic else ()),
+    ]
 
 
 def train(folder: Path, run: Run, preparing: Lock) -> None:
@@ -162,26 +181,14 @@ def train(folder: Path, run: Run, preparing: Lock) -> None:
     runs = folder / "runs" / run.name
     if not list(runs.glob("*/result.json")):
         with preparing:
-            data = data_set(folder, run.data)
-            source = ("--diffusion.path", samples_of(folder, run.data)) if run.synthetic else ()
-        updates = UPDATES[run.algorithm]
-        env = "--env_name" if run.algorithm == "edac" else "--env"
-        start(
-            folder / "runs" / f"{run.name}.log",
-            f"synther/corl/algorithms/{run.algorithm}.py",
-            *(env, data, "--name", run.algorithm, "--num_seeds", SEEDS),
-            *("--max_timesteps", updates, "--eval_freq", updates // 5, "--n_episodes", 10),
-            *("--log_every", updates // 20, "--save_checkpoints", "False"),
-            *("--checkpoints_path", runs, "--precision", run.precision),
-            *(("--compile", "default") if run.precision == "bf16" else ()),
-            *source,
-            *(("--resume",) if list(runs.glob("*")) else ()),
-        )
-    (finished,) = runs.glob("*/result.json")
+            data_set(folder, run.data)
+            if run.synthetic:
+                make_samples(folder, run.data)
+    finished = trained(runs, folder / "runs" / f"{run.name}.log", agent_command(folder, run))
     target = RESULTS / run.name
     for name in ("result.json", "metrics.jsonl"):
         # Where the folder was on this machine is nobody else's business.
-        text = finished.with_name(name).read_text(encoding="utf-8")
+        text = (finished / name).read_text(encoding="utf-8")
         atomic.write_text(target / name, text.replace(str(folder), "offline_learning"))
 
 

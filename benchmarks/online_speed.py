@@ -42,8 +42,6 @@ AGENTS: dict[str, dict[str, Any]] = {
     "redq": {"utd_ratio": 20, "num_Q": 10, "synthetic": 0.0, "target": 2.5},
 }
 
-Act = Callable[[np.ndarray], np.ndarray]
-
 
 class PlainREDQ:
     """REDQ as a straightforward program; rows of both buffers lie in numpy arrays."""

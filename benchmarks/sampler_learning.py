@@ -15,7 +15,7 @@ import itertools
 import json
 from pathlib import Path
 
-from offline_learning import SAMPLES, SEEDS, SHIPPED, UPDATES, is_trained, start
+from offline_learning import SAMPLES, SEEDS, SHIPPED, UPDATES, is_trained, start, trained
 from rich.console import Console
 from rich.table import Table
 from studies import add_workers, do_all
@@ -59,22 +59,19 @@ def sample(folder: Path, sampler: str) -> Path:
 
 def train(folder: Path, algorithm: str, sampler: str) -> None:
     """Four stacked seeds on the samples, or what is left of the run; then copy its result."""
-    runs = folder / "runs" / f"{algorithm}-{sampler}"
-    if not list(runs.glob("*/result.json")):
-        updates = UPDATES[algorithm]
-        start(
-            folder / "runs" / f"{algorithm}-{sampler}.log",
-            f"synther/corl/algorithms/{algorithm}.py",
-            *("--env", SHIPPED, "--name", algorithm, "--num_seeds", SEEDS),
-            *("--max_timesteps", updates, "--eval_freq", updates // 5, "--n_episodes", 10),
-            *("--log_every", updates // 20, "--save_checkpoints", "False"),
-            *("--checkpoints_path", runs, "--precision", "bf16", "--compile", "default"),
-            *("--diffusion.path", folder / "diffusion" / f"{sampler}.npz"),
-            *(("--resume",) if list(runs.glob("*")) else ()),
-        )
-    (finished,) = runs.glob("*/result.json")
+    runs, updates = folder / "runs" / f"{algorithm}-{sampler}", UPDATES[algorithm]
+    command = (
+        f"synther/corl/algorithms/{algorithm}.py",
+        *("--env", SHIPPED, "--name", algorithm, "--num_seeds", SEEDS),
+        *("--max_timesteps", updates, "--eval_freq", updates // 5, "--n_episodes", 10),
+        *("--log_every", updates // 20, "--save_checkpoints", "False"),
+        *("--checkpoints_path", runs, "--precision", "bf16", "--compile", "default"),
+        *("--diffusion.path", folder / "diffusion" / f"{sampler}.npz"),
+    )
+    finished = trained(runs, folder / "runs" / f"{algorithm}-{sampler}.log", command)
     # Where the folder was on this machine is nobody else's business.
-    text = finished.read_text(encoding="utf-8").replace(str(folder), "sampler_learning")
+    text = (finished / "result.json").read_text(encoding="utf-8")
+    text = text.replace(str(folder), "sampler_learning")
     atomic.write_text(RESULTS / f"{algorithm}-{sampler}.json", text)
 
 

@@ -26,7 +26,6 @@ import numpy as np
 from sampler_verdict import read
 
 from synther.datasets import load_dataset
-from synther.diffusion.fidelity.distances import sliced_wasserstein
 from synther.diffusion.fidelity.dynamics import dynamics_error
 from synther.diffusion.fidelity.held_out import split_like_training
 from synther.diffusion.fidelity.report import compare
@@ -143,7 +142,6 @@ class Subject:
         if self.real.metadata.get("source") == known_law.SOURCE:
             noise = noise_errors(synthetic)
         similar = compare(self.held_out, synthetic, terminals=layout.terminals)
-        packed = (layout.pack(each) for each in (self.held_out, synthetic))
         dynamics = dynamics_error(
             synthetic, self.env_id, units=self.real, rows=simulated, seed=seed
         )
@@ -152,7 +150,7 @@ class Subject:
             "marginal": similar.marginal,
             "correlation": similar.correlation,
             "rank_correlation": similar.rank_correlation,
-            "wasserstein": sliced_wasserstein(*packed),
+            "wasserstein": similar.sliced_wasserstein,
             "dynamics_mse": dynamics.next_observation,
             "dynamics_median": dynamics.median,
             "reward_mse": dynamics.reward,

@@ -215,3 +215,44 @@ def test_the_samplers_are_compared_on_a_finished_model(
         (tmp_path / "diffusion" / name).touch()
     sampler_learning.train_model(tmp_path)
     assert started == asked
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize(
+    ("script", "arguments", "result"),
+    [("offline_learning", ("iql-hopper-5pct-synther",), "iql-hopper-5pct-synther/result.json"),
+     ("sampler_learning", ("iql", "fast"), "iql-fast.json")],
+)  # fmt: skip
+def test_agents_go_on_once_and_their_results_do_not_tell_the_folder(
+    script: str, arguments: tuple[str, ...], result: str, begun: bool,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    offline_learning = importlib.import_module("offline_learning")
+    study = importlib.import_module(script)
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "results")
+    folder = tmp_path / "folder"
+    started: list[tuple[str, bool]] = []
+
+    def start(log: Path, *words: object) -> None:
+        started.append((Path(str(words[0])).stem, "--resume" in words))
+        if started[-1][0] == "iql":
+            home = Path(str(words[words.index("--checkpoints_path") + 1])) / "a-run"
+            home.mkdir(parents=True, exist_ok=True)
+            for name in ("result.json", "metrics.jsonl"):
+                (home / name).write_text(f"in {folder}")
+
+    monkeypatch.setattr(offline_learning, "start", start)
+    if script == "offline_learning":
+        (run,) = (each for each in study.study() if each.name == arguments[0])
+        train = functools.partial(study.train, folder, run, threading.Lock())
+    else:
+        train = functools.partial(study.train, folder, *arguments)
+    folder.mkdir()
+    if begun:
+        name = result.partition("/")[0].removesuffix(".json")
+        (folder / "runs" / name / "a-run").mkdir(parents=True)
+    train()
+    train()
+    model = [("train_diffuser", False)] if script == "offline_learning" else []
+    assert started == [*model, ("iql", begun)]
+    assert (tmp_path / "results" / result).read_text() == f"in {script}"
