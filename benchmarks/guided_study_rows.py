@@ -100,10 +100,15 @@ def rows_for(folder: Path, task: str, rows: Rows) -> None:
         make_samples(folder, task, rows)
     home = folder / task / rows.model
     if rows.live is not None and not (target := home.with_name(f"{rows.model}.pt")).exists():
-        path = checkpoint.latest(home, "model")
-        assert path is not None
-        shutil.copyfile(path, part := target.with_suffix(".part"))
+        shutil.copyfile(newest_model(home), part := target.with_suffix(".part"))
         part.rename(target)
+
+
+def newest_model(home: Path) -> Path:
+    """The file of a model that was trained in ``home``."""
+    path = checkpoint.latest(home, "model")
+    assert path is not None
+    return path
 
 
 def source_of(folder: Path, task: str, rows: Rows, updates: int) -> tuple[object, ...]:
@@ -144,8 +149,7 @@ def make_samples(folder: Path, task: str, rows: Rows) -> None:
 def augmented(data: Path, home: Path) -> Transitions:
     """Samples that begin at the rows that the model was trained on, each under 1.3 times its return
     (0.7 times a negative one), noised through half of the schedule (GTA)."""
-    path = checkpoint.latest(home, "model")
-    assert path is not None
+    path = newest_model(home)
     model = load_model(path).model
     real = load_dataset(data)
     kept, _ = rows_to_hold_out(real, HELD_OUT, SEED)

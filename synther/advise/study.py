@@ -169,7 +169,7 @@ def _cell(plain: Any, where: str) -> Cell:
         raise ValueError(
             f"{where}: gain {cell.gain} is not from low {cell.low} to high {cell.high}"
         )
-    # The words are of exact ends; these are rounded, so that either side of 0 may have become 0.
+    # Ends of 0 fit either side: tables of earlier versions have rounded ones, and words of exact.
     fits = {"help": cell.low >= 0, "harm": cell.high <= 0, "neither": cell.low <= 0 <= cell.high}
     if not fits[cell.verdict]:
         raise ValueError(
