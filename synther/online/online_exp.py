@@ -172,7 +172,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
         name: repr(value) for name, value in bindings.items() if name not in WITHOUT_EFFECT
     }
     if config.env_kwargs:
-        settings["env_kwargs"] = repr(dict(sorted(config.env_kwargs.items())))
+        settings["env_kwargs"] = repr(dict(config.env_kwargs))
     if "redq_sac.precision" in settings:
         settings["redq_sac.precision"] = repr(config.precision)  # what auto turned out to be
     with FolderLock(folder) as lock:
