@@ -49,7 +49,11 @@ SMALL = Size(width=8, batch=8, pictures=24, denoiser=16)
 
 
 class Subject(Protocol):
-    """What can be updated, and looked at."""
+    """What can be updated, and looked at; ``done`` is the number of its last update."""
+
+    module: torch.nn.Module
+    dtype: torch.dtype | None
+    done: int
 
     def step(self, number: int) -> Metrics:
         """The update of that number, counted from 1; its batch and noise depend on it alone."""
@@ -67,6 +71,20 @@ Build = Callable[[torch.device, Size, Precision], Subject]
 
 class _OfModule:
     module: torch.nn.Module
+    device: torch.device
+    dtype: torch.dtype | None = None
+    done = 0
+
+    def step(self, number: int) -> Metrics:
+        metrics = self._step(number)
+        self.done = number
+        return metrics
+
+    def _step(self, number: int) -> Metrics:
+        raise NotImplementedError
+
+    def _moved(self, values: Any) -> Any:
+        return moved(values, self.device, self.dtype)
 
     def parameters(self) -> list[Tensor]:
         return list(self.module.parameters())
@@ -87,15 +105,25 @@ def batch_of(number: int, rows: int, *stack: int) -> Batch:
     return Batch(states, actions, normal(1), normal(DIMS.state), dones)
 
 
-def moved(values: Any, device: torch.device) -> Any:
-    """Tensors among tuples and lists, on ``device``."""
+def moved(values: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """Tensors among tuples and lists, on ``device``; real numbers as ``dtype``, if given."""
     if isinstance(values, Tensor):
-        return values.to(device)
+        return values.to(device, dtype if values.is_floating_point() else None)
     if isinstance(values, tuple) and hasattr(values, "_fields"):
-        return type(values)(*(moved(each, device) for each in values))
+        return type(values)(*(moved(each, device, dtype) for each in values))
     if isinstance(values, (list, tuple)):
-        return type(values)(moved(each, device) for each in values)
+        return type(values)(moved(each, device, dtype) for each in values)
     return values
+
+
+def in_float64(subject: Subject) -> Subject:
+    """A fresh subject, made to compute in float64 what it computes in float32 otherwise."""
+    subject.module.double()
+    for name, value in vars(subject.module).items():
+        if isinstance(value, Tensor):  # neither a weight nor a buffer, which double() has seen
+            setattr(subject.module, name, moved(value, value.device, torch.float64))
+    subject.dtype = torch.float64
+    return subject
 
 
 # ---- Offline ----
@@ -121,14 +149,12 @@ class Offline(_OfModule):
         self.device = device
         self._update = graphed(self.module) if graph else self.module.update
 
-    def step(self, number: int) -> Metrics:
+    def _step(self, number: int) -> Metrics:
         agent = self.module
         batch = batch_of(number, self.config.batch_size, 1)
         noise = agent.noise(torch.Generator().manual_seed(number), 1)
         agent.schedule(number)
-        return self._update(
-            moved(batch, self.device), moved(noise, self.device), agent.variant(number)
-        )
+        return self._update(self._moved(batch), self._moved(noise), agent.variant(number))
 
 
 def _offline(config_class: Any, build: Any, **keys: Any) -> Callable[..., Offline]:
@@ -168,11 +194,11 @@ class Online(_OfModule):
         self.module = REDQRLPDAgent(self.config, DIMS, 0, device, diffusion_buffer_size=1000)
         self.device = device
 
-    def step(self, number: int) -> Metrics:
+    def _step(self, number: int) -> Metrics:
         batches = batch_of(number, self.config.batch_size, 1, self.config.utd_ratio)
         self.module.generators["noise"] = torch.Generator().manual_seed(number)
-        noise: Noise = moved(self.module.draw_noise(), self.device)
-        return self.module.update_block(moved(batches, self.device), noise)
+        noise: Noise = self._moved(self.module.draw_noise())
+        return self.module.update_block(self._moved(batches), noise)
 
 
 ONLINE: dict[str, Callable[..., Online]] = {
@@ -197,7 +223,7 @@ class Pixels(_OfModule):
         self.module = DrQBC(self.config, DIMS.action, generator, device)
         self.device = device
 
-    def step(self, number: int) -> Metrics:
+    def _step(self, number: int) -> Metrics:
         config, generator = self.config, torch.Generator().manual_seed(number)
         shape = (2, config.batch_size, 3 * config.frame_stack, *[config.image_size] * 2)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
@@ -206,7 +232,7 @@ class Pixels(_OfModule):
         batch = PixelBatch(images[0], row.actions, row.rewards, images[1], discounts)
         noise = self.module.noise(generator, 1)
         self.module.schedule(number)
-        return self.module.update(moved(batch, self.device), moved(noise, self.device), None)
+        return self.module.update(self._moved(batch), self._moved(noise), None)
 
 
 class Latents(_OfModule):
@@ -217,14 +243,14 @@ class Latents(_OfModule):
         self.config, self.device = pictures.config, device
         self.module = LatentAgent(pictures.config, pictures.module, pictures.module.heads)
 
-    def step(self, number: int) -> Metrics:
+    def _step(self, number: int) -> Metrics:
         rows, generator = self.config.batch_size, torch.Generator().manual_seed(number)
         plain = batch_of(number, rows, 1)
         states, after = torch.randn(2, 1, rows, 20, generator=generator)
         batch = plain._replace(states=states, next_states=after)
         noise = self.module.noise(generator, 1)
         self.module.schedule(number)
-        return self.module.update(moved(batch, self.device), moved(noise, self.device), None)
+        return self.module.update(self._moved(batch), self._moved(noise), None)
 
 
 PIXELS: dict[str, Build] = {
@@ -252,7 +278,7 @@ class Diffusion(_OfModule):
         self._precision = precision
         self._optimizer = adamw(self.module, 3e-4, (0.9, 0.99), 0.0)
 
-    def step(self, number: int) -> Metrics:
+    def _step(self, number: int) -> Metrics:
         generator = torch.Generator().manual_seed(number)
         shape = (self.rows, LAYOUT.row_dim)
         rows, noise = torch.randn(2, *shape, generator=generator).to(self.device)

@@ -68,7 +68,8 @@ class Replayed(Generic[T]):
         is_new = kind not in self._captured
         if is_new and (seen <= WARM_UP or len(self._captured) == MOST_GRAPHS):
             with aside(self._stream):
-                return self._work(inputs, kind)
+                # Copies, as a capture has them: what compiles the work anew has to come before it.
+                return self._work(_copies(inputs), kind)
         if is_new:
             self._capture(inputs, kind)
         self._feed(inputs, kind)
@@ -92,7 +93,7 @@ class Replayed(Generic[T]):
             torch._foreach_copy_(*each)  # one launch, but for tensors of one type alone
 
     def _capture(self, inputs: Any, kind: Hashable) -> None:
-        fixed = tree_map_only(Tensor, _contiguous_copy, inputs)
+        fixed = _copies(inputs)
         graph = torch.cuda.CUDAGraph()
         with capture(graph, self._stream, self._pool):
             result = self._work(fixed, kind)
@@ -104,8 +105,11 @@ def tensors_of(nested: Any) -> list[Tensor]:
     return [each for each in tree_leaves(nested) if isinstance(each, Tensor)]
 
 
-def _contiguous_copy(tensor: Tensor) -> Tensor:
-    return tensor.clone(memory_format=torch.contiguous_format)
+def _copies(inputs: Any) -> Any:
+    """Contiguous tensors of their own in the same tuples, lists and dicts."""
+    return tree_map_only(
+        Tensor, lambda each: each.clone(memory_format=torch.contiguous_format), inputs
+    )
 
 
 def graphed(agent: Agent) -> Callable[[Batch, tuple[Tensor, ...], Hashable], Metrics]:

@@ -78,11 +78,30 @@ def _members(tensors: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
 
 def _forward(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
     """Activations of each layer; the last one's are the outputs."""
+    if torch.compiler.is_compiling():
+        return _forward_for_the_compiler(inputs, weights, biases)
     outputs: list[Tensor] = []
     for weight, bias in zip(weights, biases, strict=True):
         hidden = outputs[-1].clamp_min_(0) if outputs else inputs
         # Not baddbmm, which first fills the result with the bias: one more pass over it.
         outputs.append(_product(hidden, weight).add_(bias))
+    return outputs
+
+
+def _forward_for_the_compiler(
+    inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
+) -> list[Tensor]:
+    """As :func:`_forward`, with nothing done in place.
+
+    torch 2.11 compiles in-place work in an autograd function to wrong gradients, in silence
+    (https://github.com/pytorch/pytorch/issues/180642). The compiler makes the same kernels of both.
+    """
+    hidden, outputs = inputs, []
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
+        hidden = _product(hidden, weight) + bias
+        if layer < len(weights):
+            hidden = hidden.clamp_min(0)
+        outputs.append(hidden)
     return outputs
 
 

@@ -63,13 +63,13 @@ class DrQBC(Agent):
         self.critic_optimizer = adam(critic if cloning else encoder + critic, config.learning_rate)
 
     def features(self, images: Tensor) -> Tensor:
-        """Pictures uint8 ``[N, C, H, W]`` -> features ``[N, F]`` float32."""
+        """Pictures uint8 ``[N, C, H, W]`` -> features ``[N, F]`` in the type of the weights."""
         if self.config.precision == "bf16":
             # The pictures', not the weights': a gradient laid out otherwise than its weight would
             # mislead the fused Adam, and weights of 3 x 3 are turned round for nothing.
             images = images.contiguous(memory_format=torch.channels_last)
         with autocast(images.device, self.config.precision):
-            return self._features(images).float()
+            return self._features(images).to(self.encoder.dtype)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

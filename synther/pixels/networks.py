@@ -48,7 +48,12 @@ class ConvEncoder(nn.Module):
         self.features = channels * size * size
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images / 255 - 0.5).flatten(1)
+        return self.layers(images.to(self.dtype) / 255 - 0.5).flatten(1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
 
 
 class Trunk(nn.Module):

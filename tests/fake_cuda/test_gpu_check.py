@@ -132,3 +132,19 @@ def test_a_cpu_cannot_be_checked(gpu_check: Any, capsys: pytest.CaptureFixture[s
         gpu_check.main(["--device", "cpu"])
     assert stop.value.code == 2
     assert "--device cpu: expected a CUDA device" in capsys.readouterr().err
+
+
+def test_everything_that_updates_can_be_compared_in_float64(gpu_check: Any) -> None:
+    subjects = importlib.import_module("gpu_parts.subjects")
+    cpu = torch.device("cpu")
+    for name, build in subjects.EVERYTHING.items():
+        if name == "denoiser":  # its embedding of noise levels is of float32 alone
+            continue
+        rounded = build(cpu, subjects.SMALL, "fp32")
+        exact = subjects.in_float64(build(cpu, subjects.SMALL, "fp32"))
+        metrics, expected = rounded.step(1), exact.step(1)
+        assert {each.dtype for each in expected.values()} == {torch.float64}, name
+        for key, each in expected.items():
+            torch.testing.assert_close(metrics[key].double(), each, rtol=1e-3, atol=1e-4)
+        assert all(each.dtype == torch.float64 for each in exact.gradients())
+        assert (rounded.done, exact.done) == (1, 1)

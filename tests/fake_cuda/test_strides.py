@@ -232,6 +232,21 @@ def test_kinds_of_calls_beyond_the_most_run_eagerly() -> None:
     assert {calls[kind] for kind in (MOST_GRAPHS, MOST_GRAPHS + 1)} == {WARM_UP + 3}
 
 
+def test_a_capture_sees_tensors_laid_out_as_the_calls_before_it_did() -> None:
+    """Others would be compiled anew inside the capture, which CUDA forbids."""
+    seen = []
+
+    def work(inputs: torch.Tensor, kind: object) -> torch.Tensor:
+        seen.append((inputs.stride(), inputs.storage_offset(), inputs._is_view()))
+        return inputs + 1
+
+    replayed = Replayed(work, torch.device("cuda"))
+    block = torch.zeros(WARM_UP + 1, 3, 2, device="cuda")
+    for part in block:
+        replayed(part.T)
+    assert seen == [((3, 1), 0, False)] * (WARM_UP + 1)
+
+
 @pytest.mark.parametrize(
     "keys",
     [

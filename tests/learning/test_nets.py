@@ -282,3 +282,17 @@ def test_many_rows_stay_in_blocks_when_compiled() -> None:
     torch.testing.assert_close(found, plain)
     inputs, *weights = [each.detach() for each in tensors]
     torch.library.opcheck(relu_mlp._forward_op, (inputs, weights[::2], weights[1::2]))
+
+
+def test_a_compiled_gradient_is_the_plain_one() -> None:
+    """torch 2.11 compiles work in place inside an autograd function to wrong gradients, in
+    silence, by tracing alone: no compiled kernel is needed to see it."""
+    mlp = StackedMLP([2], [3, 8, 8, 1], generators(2))
+    inputs = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+
+    def gradient(inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(mlp(inputs).square().sum(), list(mlp.parameters()))
+
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        compiled = torch.compile(gradient, backend="aot_eager", fullgraph=True)(inputs)
+    torch.testing.assert_close(compiled, gradient(inputs))
