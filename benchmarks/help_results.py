@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,14 @@ KINDS = {"new": ("#2471a3", 0.92), "2023": ("#7f8c8d", 1.0), "mixed": ("#d35400"
 """By kind of rows: its colour in the figure, and where it stands beside its place."""
 TASKS = {"halfcheetah": "HC", "hopper": "Ho", "walker2d": "Wa"}
 """Letters of tasks in the figure."""
+SPELLED = {
+    "td3_bc": "TD3+BC",
+    "td3_bc-wide": "TD3+BC, 3 x 512",
+    "td3_bc-paper": "TD3+BC, the paper's sizes",
+}
+"""Names of algorithms that are no abbreviation in capitals."""
+PANELS_BESIDE = 3
+"""In a row of the figure."""
 LAST = 3
 """Evaluations that a score is the mean of."""
 FLAT_POINTS = 1.0
@@ -136,7 +144,7 @@ def page(found: Sequence[dict[str, Any]]) -> str:
         behaviour = "" if one["behaviour"] is None else f"{one['behaviour']:.1f}"
         gains = " | ".join(_gain(cell[kind]) if kind in cell else "" for kind in kinds)
         count = f"{one['features']['rows']:,}".replace(",", " ")
-        name = algorithm.replace("_", "+").upper()
+        name = spelled(algorithm)
         lines.append(
             f"| {data}, {count} ({share} %) | {name} | {behaviour} | {_real(one)} | {gains} |"
         )
@@ -159,37 +167,46 @@ def family(data: str) -> str:
 
 
 def figure(found: Sequence[dict[str, Any]], algorithms: Sequence[str]) -> Figure:
-    """Gain against rows per column: a panel for each kind of data, a colour for each kind of rows,
-    a marker for each of ``algorithms``, bars for the 95 % intervals, letters for the task, and
-    faint points where the curve on real rows is not flat. Each panel has its own scale of gains."""
-    panels = sorted({family(each["data"]) for each in found})
+    """Gain against rows per column: a panel for each kind of data and each of ``algorithms`` on it,
+    a colour for each kind of rows, bars for the 95 % intervals, letters for the task, and faint
+    points where the curve on real rows is not flat. Each panel has its own scale of gains."""
+    panels: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for each in found:
+        place = family(each["data"]), algorithms.index(each["algorithm"])
+        panels.setdefault(place, []).append(each)
+    columns = min(len(panels), PANELS_BESIDE)
+    rows = -(-len(panels) // columns)
     with in_style():
-        drawn = Figure(figsize=(TEXT_WIDTH, 2.4), layout="constrained")
-        axes = np.atleast_1d(drawn.subplots(1, len(panels), sharex=True))
+        drawn = Figure(figsize=(TEXT_WIDTH, 0.5 + 1.9 * rows), layout="constrained")
+        axes = drawn.subplots(rows, columns, sharex=True, squeeze=False)
         known: dict[str, Any] = {}
-        for panel, axis in zip(panels, axes, strict=True):
-            inside = [each for each in found if family(each["data"]) == panel]
-            known |= _draw_panel(axis, inside, dict(zip(algorithms, "osDv^P", strict=False)))
-            axis.set_title(panel)
-        axes[0].set_xlim(10, 10_000)
-        axes[0].xaxis.set_major_locator(FixedLocator([10, 100, 1_000, 10_000]))
-        axes[0].set_ylabel(f"gain over real rows {BETTER}")
+        for ((kind, number), inside), axis in zip(sorted(panels.items()), axes.flat, strict=False):
+            known |= _draw_panel(axis, inside)
+            axis.set_title(f"{kind}, {spelled(algorithms[number])}")
+        for axis in axes.flat[len(panels) :]:
+            axis.set_axis_off()
+        axes[0, 0].set_xlim(10, 10_000)
+        axes[0, 0].xaxis.set_major_locator(FixedLocator([10, 100, 1_000, 10_000]))
+        drawn.supylabel(f"gain over real rows {BETTER}", fontsize=8)
         drawn.supxlabel("rows per column", fontsize=8)
-        drawn.legend(known.values(), known, loc="outside upper center", ncols=4)
+        drawn.legend(known.values(), known, loc="outside upper center", ncols=len(known))
     return drawn
 
 
-def _draw_panel(axis: Axes, found: Sequence[dict[str, Any]], markers: Mapping[str, str]) -> Any:
-    """Draw the cells of a kind of data; the handles of what is in it, by their names."""
+def spelled(algorithm: str) -> str:
+    """Its name for people."""
+    return SPELLED.get(algorithm, algorithm.upper())
+
+
+def _draw_panel(axis: Axes, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Draw the cells of a panel; the handles of what is in it, by their names."""
     known = {}
     for each in found:
         colour, shift = KINDS[each["kind"]]
         at = each["features"]["rows"] / each["features"]["columns"] * shift
-        label = f"{each['algorithm'].replace('_', '+').upper()}, {ROWS[each['kind']]}"
-        known[label] = axis.errorbar(
+        known[ROWS[each["kind"]]] = axis.errorbar(
             at, each["gain"], yerr=[[each["gain"] - each["low"]], [each["high"] - each["gain"]]],
-            capsize=2, fmt=markers[each["algorithm"]], color=colour, markersize=4,
-            alpha=1.0 if each["flat"] else 0.4,
+            capsize=2, fmt="o", color=colour, markersize=4, alpha=1.0 if each["flat"] else 0.4,
         )  # fmt: skip
         if each["kind"] == "new":
             axis.annotate(
