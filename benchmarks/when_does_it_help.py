@@ -64,6 +64,7 @@ from synther.datasets.collect import NAMES, Budget, Collection
 from synther.files import atomic
 from synther.files.figures import save_figure
 from synther.runs.commands import command_errors
+from synther.runs.runtime import CompileMode
 
 Kind = Literal["real", "new", "2023", "mixed"]
 KINDS: tuple[Kind, ...] = ("real", "new", "2023", "mixed")
@@ -75,16 +76,16 @@ AGENTS: dict[str, tuple[str, int, tuple[object, ...]]] = {
     "edac": ("edac", 40_000, ()),
     "cql": ("cql", 20_000, ()),
     "td3_bc-wide": ("td3_bc", 10_000, ("--network_width", 512, "--network_depth", 3)),
-    "td3_bc-paper": ("td3_bc", 1_000_000, ("--compile", "max")),
+    "td3_bc-paper": ("td3_bc", 1_000_000, ()),
 }
 """By the name in the results: the command, its updates, and flags of its own."""
-GRAPHS = ("--compile", "cudagraph")
-"""On a GPU: the same updates, several times as many a second."""
 MODELS: dict[str, tuple[str, int]] = {
     "demo": ("config/resmlp_demo_denoiser.gin", 100_000),
     "paper": ("config/resmlp_transitions_denoiser.gin", 5_000_000),
 }
 """By size: the gin file and the number of samples."""
+GRAPHS: dict[str, CompileMode] = {"demo": "cudagraph", "paper": "max"}
+"""By size, on a GPU: the same updates, several times as many a second."""
 EVALUATIONS = 10
 LATE_CELLS = (("halfcheetah-medium-replay", 15), ("halfcheetah-medium-replay", 100))
 """The two cells of EDAC, CQL and the larger network."""
@@ -163,7 +164,7 @@ def model_command(run: Run, data: Path, folder: Path) -> list[object]:
     return [
         "synther/diffusion/train_diffuser.py", "--dataset", data, "--gin_config_files", gin_file,
         "--gin_params", *coordinate_bindings("2023" if run.kind == "2023" else "new"),
-        *(("Trainer.compile='cudagraph'",) if run.size == "paper" else ()),
+        *((f"Trainer.compile='{GRAPHS[run.size]}'",) if torch.cuda.is_available() else ()),
         "--results_folder", folder / run.model, "--seed", run.replicate,
         "--save_num_samples", samples, "--save_file_name", "samples.npz",
         "--consistency", "off" if run.kind == "2023" else "ensemble",
@@ -181,7 +182,7 @@ def agent_command(run: Run, data: Path, folder: Path) -> list[object]:
         "--eval_freq", updates // EVALUATIONS, "--n_episodes", 10,
         "--log_every", updates // EVALUATIONS, "--save_checkpoints", "False",
         "--checkpoints_path", folder / "runs" / run.name, *flags,
-        *(GRAPHS if torch.cuda.is_available() and "--compile" not in flags else ()),
+        *(("--compile", GRAPHS[run.size]) if torch.cuda.is_available() else ()),
         *(() if run.kind == "real" else ("--diffusion.path", samples)),
         *(("--diffusion.mix", MIX) if run.kind == "mixed" else ()),
     ]  # fmt: skip

@@ -49,11 +49,10 @@ SMALL = Size(width=8, batch=8, pictures=24, denoiser=16)
 
 
 class Subject(Protocol):
-    """What can be updated, and looked at; ``done`` is the number of its last update."""
+    """What can be updated, and looked at; ``dtype`` is of what it is fed, None: as it comes."""
 
     module: torch.nn.Module
     dtype: torch.dtype | None
-    done: int
 
     def step(self, number: int) -> Metrics:
         """The update of that number, counted from 1; its batch and noise depend on it alone."""
@@ -73,15 +72,6 @@ class _OfModule:
     module: torch.nn.Module
     device: torch.device
     dtype: torch.dtype | None = None
-    done = 0
-
-    def step(self, number: int) -> Metrics:
-        metrics = self._step(number)
-        self.done = number
-        return metrics
-
-    def _step(self, number: int) -> Metrics:
-        raise NotImplementedError
 
     def _moved(self, values: Any) -> Any:
         return moved(values, self.device, self.dtype)
@@ -149,7 +139,7 @@ class Offline(_OfModule):
         self.device = device
         self._update = graphed(self.module) if graph else self.module.update
 
-    def _step(self, number: int) -> Metrics:
+    def step(self, number: int) -> Metrics:
         agent = self.module
         batch = batch_of(number, self.config.batch_size, 1)
         noise = agent.noise(torch.Generator().manual_seed(number), 1)
@@ -194,7 +184,7 @@ class Online(_OfModule):
         self.module = REDQRLPDAgent(self.config, DIMS, 0, device, diffusion_buffer_size=1000)
         self.device = device
 
-    def _step(self, number: int) -> Metrics:
+    def step(self, number: int) -> Metrics:
         batches = batch_of(number, self.config.batch_size, 1, self.config.utd_ratio)
         self.module.generators["noise"] = torch.Generator().manual_seed(number)
         noise: Noise = self._moved(self.module.draw_noise())
@@ -223,7 +213,7 @@ class Pixels(_OfModule):
         self.module = DrQBC(self.config, DIMS.action, generator, device)
         self.device = device
 
-    def _step(self, number: int) -> Metrics:
+    def step(self, number: int) -> Metrics:
         config, generator = self.config, torch.Generator().manual_seed(number)
         shape = (2, config.batch_size, 3 * config.frame_stack, *[config.image_size] * 2)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
@@ -243,7 +233,7 @@ class Latents(_OfModule):
         self.config, self.device = pictures.config, device
         self.module = LatentAgent(pictures.config, pictures.module, pictures.module.heads)
 
-    def _step(self, number: int) -> Metrics:
+    def step(self, number: int) -> Metrics:
         rows, generator = self.config.batch_size, torch.Generator().manual_seed(number)
         plain = batch_of(number, rows, 1)
         states, after = torch.randn(2, 1, rows, 20, generator=generator)
@@ -278,7 +268,7 @@ class Diffusion(_OfModule):
         self._precision = precision
         self._optimizer = adamw(self.module, 3e-4, (0.9, 0.99), 0.0)
 
-    def _step(self, number: int) -> Metrics:
+    def step(self, number: int) -> Metrics:
         generator = torch.Generator().manual_seed(number)
         shape = (self.rows, LAYOUT.row_dim)
         rows, noise = torch.randn(2, *shape, generator=generator).to(self.device)

@@ -67,9 +67,10 @@ class Replayed(Generic[T]):
         seen = self._seen[kind] = self._seen.get(kind, 0) + 1
         is_new = kind not in self._captured
         if is_new and (seen <= WARM_UP or len(self._captured) == MOST_GRAPHS):
+            # Copies, as a capture has them: what compiles the work anew has to come before it.
+            given = _copies(inputs) if seen <= WARM_UP else inputs
             with aside(self._stream):
-                # Copies, as a capture has them: what compiles the work anew has to come before it.
-                return self._work(_copies(inputs), kind)
+                return self._work(given, kind)
         if is_new:
             self._capture(inputs, kind)
         self._feed(inputs, kind)

@@ -27,8 +27,7 @@ class ReluMLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, *parameters: Tensor) -> Tensor:
         weights, biases = parameters[::2], parameters[1::2]
-        forward = _many_forward() if _pays(inputs) else _forward
-        *hidden, outputs = forward(inputs, list(weights), list(biases))
+        *hidden, outputs = _way_forward(inputs)(inputs, list(weights), list(biases))
         ctx.save_for_backward(inputs, *hidden, *weights)
         return outputs
 
@@ -49,9 +48,12 @@ class ReluMLP(torch.autograd.Function):
         return tuple([next(found) if each else None for each in ctx.needs_input_grad])
 
 
-def _many_forward() -> Any:
-    """The operation as the compiler is to see it, or the function, whose products profilers see."""
-    return _forward_op if torch.compiler.is_compiling() else _forward_in_blocks
+def _way_forward(inputs: Tensor) -> Any:
+    """For many rows the operation as the compiler is to see it, or the function, whose products
+    profilers see; for few the layers, and to the compiler those without work in place."""
+    if torch.compiler.is_compiling():
+        return _forward_op if _pays(inputs) else _forward_out_of_place
+    return _forward_in_blocks if _pays(inputs) else _forward
 
 
 def _pays(inputs: Tensor) -> bool:
@@ -78,8 +80,6 @@ def _members(tensors: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
 
 def _forward(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> list[Tensor]:
     """Activations of each layer; the last one's are the outputs."""
-    if torch.compiler.is_compiling():
-        return _forward_for_the_compiler(inputs, weights, biases)
     outputs: list[Tensor] = []
     for weight, bias in zip(weights, biases, strict=True):
         hidden = outputs[-1].clamp_min_(0) if outputs else inputs
@@ -88,7 +88,7 @@ def _forward(inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
     return outputs
 
 
-def _forward_for_the_compiler(
+def _forward_out_of_place(
     inputs: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
 ) -> list[Tensor]:
     """As :func:`_forward`, with nothing done in place.
