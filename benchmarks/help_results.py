@@ -59,6 +59,24 @@ def verdict(low: float, high: float) -> str:
     return "help" if low > 0 else "harm" if high < 0 else "neither"
 
 
+def are_apart(replicates: Sequence[Sequence[Sequence[float]]]) -> bool:
+    """Whether the gains of two replicates, each the scores on samples and on real rows, differ by
+    more than their seeds explain: the 95 % interval of the difference does not hold 0 (Welch's t
+    for four means). Where they do, an interval over the seeds is too narrow for another choice of
+    rows and another model. More than two are compared first with last, one with nothing."""
+    if len(replicates) < 2:
+        return False
+    groups = [np.array(scores) for side in (replicates[0], replicates[-1]) for scores in side]
+    errors = np.array([scores.var(ddof=1) / scores.size for scores in groups])
+    first_new, first_real, last_new, last_real = (scores.mean() for scores in groups)
+    gap = abs((first_new - first_real) - (last_new - last_real))
+    if not errors.sum():
+        return bool(gap > 0)
+    freedoms = np.array([scores.size - 1 for scores in groups])
+    freedom = errors.sum() ** 2 / (errors**2 / freedoms).sum()
+    return bool(gap > stats.t.ppf(0.975, freedom) * np.sqrt(errors.sum()))
+
+
 def cells() -> list[dict[str, Any]]:
     """The gain of each cell whose results are there, with its interval and its features."""
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))
@@ -71,17 +89,19 @@ def cells() -> list[dict[str, Any]]:
     for (data, share, algorithm, kind), runs in groups.items():
         real = groups.get((data, share, algorithm, "real"))
         # A replicate counts where both of its sides are there.
-        both = {each["replicate"] for each in runs} & {each["replicate"] for each in real or ()}
+        both = sorted(
+            {each["replicate"] for each in runs} & {each["replicate"] for each in real or ()}
+        )
         if kind == "real" or not real or not both:
             continue
         ours, theirs = ([s for run in side if run["replicate"] in both for s in run["scores"]]
                         for side in (runs, real))  # fmt: skip
         gain, low, high = difference(ours, theirs)
+        by_replicate = [[run["scores"] for side in (runs, real) for run in side
+                         if run["replicate"] == number] for number in both]  # fmt: skip
         if np.isnan([low, high]).any():  # every seed has one and the same score
             low = high = gain
-        features = json.loads(
-            (RESULTS / f"features-{data}-{share}pct-r{min(both)}.json").read_text()
-        )
+        features = json.loads((RESULTS / f"features-{data}-{share}pct-r{both[0]}.json").read_text())
         curves = [np.array(run["curve"]) for run in real if run["replicate"] in both]
         behaviour = features.pop("behaviour")
         found.append({
@@ -89,7 +109,9 @@ def cells() -> list[dict[str, Any]]:
             # As they are: rounded ones could contradict the word.
             "gain": gain, "low": low, "high": high,
             "verdict": verdict(low, high), "real": float(np.mean(theirs)),
-            "behaviour": behaviour["score"], "seeds": len(ours),
+            "behaviour": behaviour["score"], "seeds": len(ours), "replicates": len(both),
+            "gains": [float(np.mean(new) - np.mean(old)) for new, old in by_replicate],
+            "apart": are_apart(by_replicate),
             "flat": is_flat(curves), "trend": trend(curves),
             "features": features,
         })  # fmt: skip
@@ -120,9 +142,11 @@ COLUMNS = {"new": "samples alone", "mixed": "half real, half samples", "2023": "
 HEAD = """# When does it help?
 
 `python3 benchmarks/when_does_it_help.py`: gain in normalised score over the same real rows alone,
-with its 95 % interval over the seeds, one choice of rows (at random) and one model for each cell;
-**help** and **harm** are bold. *Rising*, *falling*: the curve on the real rows was not flat at its
-end; *unclear*: it moved by a point or more, and seeds do not agree whether it does.
+with its 95 % interval over the seeds; **help** and **harm** are bold. A cell is one choice of rows
+(at random) and one model; where there are two, the gain of each is in square brackets, with an
+asterisk where they differ by more than their seeds explain, so that the interval is too narrow for
+a third. *Rising*, *falling*: the curve on the real rows was not flat at its end; *unclear*: it
+moved by a point or more, and seeds do not agree whether it does.
 """
 
 
@@ -157,7 +181,10 @@ def _real(cell: dict[str, Any]) -> str:
 
 def _gain(cell: dict[str, Any]) -> str:
     text = f"{cell['gain']:+.1f} ({cell['low']:.1f} to {cell['high']:.1f})"
-    return text if cell["verdict"] == "neither" else f"**{text}**"
+    text = text if cell["verdict"] == "neither" else f"**{text}**"
+    if cell["replicates"] == 1:
+        return text
+    return f"{text} [{', '.join(f'{gain:+.1f}' for gain in cell['gains'])}]{'*' * cell['apart']}"
 
 
 def family(data: str) -> str:

@@ -105,6 +105,43 @@ def test_help_harm_and_neither_are_welchs_interval_over_the_seeds(study: Any) ->
     assert found["new"]["behaviour"] == 12.5
 
 
+REAL = ([10.0, 11.0, 12.0, 11.5], [8.0, 9.5, 9.0, 10.0])
+GAINS = ([1.0, 2.0, 2.5, 1.5], [0.5, 2.0, 1.0, 2.5], [6.0, 7.0, 6.5, 7.5])
+
+
+@pytest.mark.parametrize(("second", "apart"), [(1, False), (2, True)])
+def test_replicates_are_pooled_and_each_is_told(study: Any, second: int, apart: bool) -> None:
+    import help_results
+
+    pairs = [(np.add(REAL[place], GAINS[number]), np.array(REAL[place]))
+             for place, number in enumerate((0, second))]  # fmt: skip
+    for replicate, (ours, real) in enumerate(pairs):
+        plant(study, study.Run("hopper-medium", 2, "new", replicate=replicate), list(ours))
+        plant(study, study.Run("hopper-medium", 2, "real", replicate=replicate), list(real))
+    (cell,) = study.cells()
+    pooled = [np.concatenate([pair[side] for pair in pairs]) for side in (0, 1)]
+    interval = stats.ttest_ind(*pooled, equal_var=False).confidence_interval(0.95)
+    assert (cell["low"], cell["high"]) == pytest.approx((interval.low, interval.high))
+    assert (cell["seeds"], cell["replicates"]) == (8, 2)
+    expected = [np.mean(GAINS[0]), np.mean(GAINS[second])]
+    assert cell["gains"] == pytest.approx(expected)
+    assert cell["apart"] == apart
+    row = help_results.page([cell]).splitlines()[-1]
+    assert f"[{expected[0]:+.1f}, {expected[1]:+.1f}]{'*' if apart else ' |'}" in row
+
+
+def test_replicates_of_no_difference_are_seldom_called_apart(study: Any) -> None:
+    """Five in a hundred, as a 95 % interval says, give or take three standard errors."""
+    import help_results
+
+    rng = np.random.default_rng(0)
+    scales = np.array([1.0, 3.0, 2.0, 0.5]).reshape(2, 2, 1)
+    called = [help_results.are_apart(rng.normal(size=(2, 2, 4)) * scales) for _ in range(2000)]
+    assert 0.035 < np.mean(called) < 0.065
+    assert not help_results.are_apart([rng.normal(size=(2, 4))])
+    assert help_results.are_apart([[[2.0] * 4, [1.0] * 4], [[1.0] * 4, [1.0] * 4]])
+
+
 def test_a_curve_is_flat_by_its_points_or_its_interval(study: Any) -> None:
     import help_results
 

@@ -133,12 +133,15 @@ class Advice:
         missing = [name.replace("_", " ") for name in
                    ("episodes", "return_spread", "pilot_error", "pilot_difference")
                    if name not in known]  # fmt: skip
-        seeds = sorted({cell.seeds for answer in self.answers for _, cell in answer.cells})
+        near = [cell for answer in self.answers for _, cell in answer.cells]
+        seeds = sorted({cell.seeds for cell in near})
+        models = sorted({cell.replicates for cell in near})
         text = (
             "whether your task is like those of the study in anything but these numbers; agents, "
             "sizes and lengths of training other than the study's; rows that are not, as the "
             "study's are, drawn at random from many episodes; and chance, since each cell is "
-            f"{' or '.join(map(str, seeds))} agents on the samples of one model"
+            f"{' or '.join(map(str, seeds))} agents on the samples of "
+            f"{'one model' if models == [1] else ' or '.join(map(str, models)) + ' models'}"
         )
         return f"{', '.join(missing)} of these data; {text}" if missing else text
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,6 +55,8 @@ class Cell:
         verdict: the study's word for the interval.
         seeds: of the agents behind it.
         features: of the real rows.
+        replicates: choices of rows, each with a model of its own; a table of an earlier version
+            does not have them, and has one each.
     """
 
     data: str
@@ -67,6 +69,7 @@ class Cell:
     verdict: Word
     seeds: Count
     features: Features
+    replicates: Count = 1
 
 
 @dataclass(frozen=True)
@@ -155,8 +158,9 @@ def _cell(plain: Any, where: str) -> Cell:
     """The cell of plain values, every one of which is checked: a table may be damaged, and a minute
     of training lies between its reading and its use."""
     known = _object(plain, where)
-    names = [field.name for field in fields(Cell)]
-    if missing := [name for name in names if name not in known]:
+    names = [field.name for field in fields(Cell) if field.name in known]
+    required = [field.name for field in fields(Cell) if field.default is MISSING]
+    if missing := [name for name in required if name not in known]:
         raise ValueError(f"{where} has no {', '.join(missing)}")
     for name in ("data", "algorithm"):
         if not isinstance(known[name], str):

@@ -79,10 +79,12 @@ def test_what_near_cells_saw_is_said_where_no_answer_does() -> None:
 def test_how_many_cells_and_agents_are_behind_an_answer_is_said() -> None:
     alone = said_of(cell("a", "help", seeds=8))
     assert [*alone.table().columns[2].cells] == ["help (one cell)"]
-    assert "each cell is 8 agents" in alone.unknown()
+    assert "each cell is 8 agents on the samples of one model" in alone.unknown()
     pair = said_of(cell("a", "help", seeds=8), cell("b", "help", 2))
     assert [*pair.table().columns[2].cells] == ["help"]
     assert "each cell is 4 or 8 agents" in pair.unknown()
+    again = said_of(cell("a", "help", seeds=8, replicates=2), cell("b", "help", 2))
+    assert "each cell is 4 or 8 agents on the samples of 1 or 2 models" in again.unknown()
     assert "drawn at random from many episodes" in pair.unknown()
     none = Advice(replace(HERE, episodes=0), pair.answers, pair.score, SMALL, pair.times)
     assert "no whole episodes" in none.description()
