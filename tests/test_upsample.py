@@ -22,6 +22,7 @@ from synther.diffusion.model_io import load_model
 from synther.diffusion.training import trainer
 from synther.files import checkpoint
 from synther.files.checkpoint import CheckpointError
+from synther.learning import graphs
 from synther.transitions import TransitionError, Transitions
 from synther.upsampling import FidelityWarning, UpsampleConfig, Upsampler, command, upsample
 from synther.upsampling.config import default_config, resolve_config
@@ -318,6 +319,21 @@ def test_other_bad_input_is_refused(tmp_path: Path) -> None:
         upsample(related(400), 10, config={"consistency": "on"})
     with pytest.raises(TypeError, match="expected None, a dict"):
         upsample(related(400), 10, config="config/resmlp_denoiser.gin")  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_steps_of_training_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    captures = []
+    capture = graphs.Replayed._capture
+
+    def counted(self: Any, inputs: Any, kind: Any) -> None:
+        captures.append(kind)
+        capture(self, inputs, kind)
+
+    monkeypatch.setattr(graphs.Replayed, "_capture", counted)
+    samples = upsample(related(400), 50, config=TINY, device="cuda")
+    assert captures == [(32,)]
+    assert all(np.isfinite(array).all() for array in samples.arrays().values())
 
 
 def test_settings_follow_size_and_device_and_what_is_given_wins() -> None:

@@ -46,7 +46,12 @@ from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.lock import FolderLock
 from synther.runs.loggers import open_adapters, require_services
 from synther.runs.precision import settled
-from synther.runs.runtime import resolve_device, seed_everything, use_deterministic_kernels
+from synther.runs.runtime import (
+    resolve_device,
+    say_what_waits,
+    seed_everything,
+    use_deterministic_kernels,
+)
 from synther.runs.settings import keywords
 from synther.transitions import TransitionLayout, Transitions
 
@@ -159,6 +164,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> None:
     use_backend(args.backend)
     device = resolve_device(args.device)
     require_services(args)
+    say_what_waits(device, config.compile, "redq_sac.compile")
     config = replace(config, precision=settled(config.precision, device))
     # Before the run has a folder, or costs an earlier one its own.
     layout = _layout_of(config)

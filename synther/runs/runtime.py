@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from synther.runs.cpus import usable_cores
@@ -36,6 +37,7 @@ RL_THREADS = 1
 """CPU threads for networks of RL size. More of them wait on each other at every small product, and
 collapse by two orders of magnitude as soon as another process holds a core."""
 
+console = Console(soft_wrap=True, markup=False, highlight=False)
 SMALL_NETWORK = 1_000_000
 """Parameters below which a network has too little work for a second CPU thread."""
 
@@ -102,6 +104,24 @@ def threads_for(network: nn.Module) -> int:
     where it has fewer than ``SMALL_NETWORK`` parameters, else 0, which is every core."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return RL_THREADS if parameters < SMALL_NETWORK else 0
+
+
+@functools.cache
+def say_what_waits(device: torch.device, mode: CompileMode, setting: str) -> None:
+    """On CUDA say once that operation by operation the device waits for the host most of the time:
+    on an H100 ``max`` makes 23 times as many updates of TD3+BC a second, and 8 times as many steps
+    of a small denoiser (docs/performance.md). The modes differ in rounding, so the choice is left
+    to the user.
+
+    Args:
+        setting: the name that the command gives the mode, for the message.
+    """
+    first = int(os.environ.get("RANK", 0)) == 0  # a launcher's processes have one voice
+    if device.type == "cuda" and mode == "off" and first:
+        console.print(
+            f"{device} will wait for the host at every operation; with {setting} max a run is "
+            "several times as fast (docs/performance.md, On a GPU)"
+        )
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from synther.runs.runtime import (
     cpu_threads,
     float32_products,
     resolve_device,
+    say_what_waits,
     seed_everything,
     threads_for,
     use_deterministic_kernels,
@@ -33,6 +34,24 @@ def test_device_names() -> None:
 def test_a_cuda_device_that_is_not_there_is_named() -> None:
     with pytest.raises(ValueError, match=r"device 'cuda:3'.*sees 0 CUDA devices.*--device cpu"):
         resolve_device("cuda:3")
+
+
+def test_a_gpu_that_will_wait_for_the_host_is_said_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say_what_waits.cache_clear()
+    gpu = torch.device("cuda:0")
+    say_what_waits(torch.device("cpu"), "off", "--compile")
+    say_what_waits(gpu, "cudagraph", "--compile")
+    monkeypatch.setenv("RANK", "1")
+    say_what_waits(gpu, "off", "Trainer.compile")
+    assert capsys.readouterr().out == ""
+    monkeypatch.delenv("RANK")
+    for _ in range(2):
+        say_what_waits(gpu, "off", "--compile")
+    said = capsys.readouterr().out
+    assert said.startswith("cuda:0 will wait for the host at every operation; with --compile max")
+    assert said.count("\n") == 1
 
 
 def test_threads_are_set_and_put_back() -> None:

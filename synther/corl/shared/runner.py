@@ -33,7 +33,12 @@ from synther.runs.commands import naming_last_checkpoint
 from synther.runs.folder import PREFIX, RunFolder
 from synther.runs.loggers import require_services
 from synther.runs.precision import settled
-from synther.runs.runtime import cpu_threads, resolve_device, use_deterministic_kernels
+from synther.runs.runtime import (
+    cpu_threads,
+    resolve_device,
+    say_what_waits,
+    use_deterministic_kernels,
+)
 from synther.runs.settings import ConfigError, as_dict, keywords
 from synther.transitions import Transitions
 
@@ -72,6 +77,7 @@ def run_in_folder(config: RunConfig, build: BuildAgent) -> tuple[dict[str, Any],
         raise ConfigError("--resume needs --checkpoints_path, to know what to continue")
     require_services(config)
     precision = settled(config.precision, _device(config.device))
+    say_what_waits(_device(config.device), config.compile, "--compile")
     config = dataclasses.replace(config, precision=precision)
     folder = NumberedFolder.find(config) if config.resume else None
     with contextlib.ExitStack() as stack:

@@ -122,6 +122,8 @@ class Trainer:
         self.accelerator = accelerator_for(runtime.resolve_device(device))
         self.processes = Processes(self.accelerator)
         self.device = self.accelerator.device
+        if self.processes.count == 1:  # several do not capture
+            runtime.say_what_waits(self.device, compile, f"{type(self).__name__}.compile")
         seed = int(torch.randint(2**62, ())) if seed is None else seed
         seed = self.processes.decided_by_first(seed) % 2**63
         if layout is not None:
