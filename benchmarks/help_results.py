@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -20,15 +21,18 @@ RESULTS = REPOSITORY / "benchmarks/results/when_does_it_help"
 FIGURE = REPOSITORY / "figs/when_does_it_help.png"
 KINDS = {"new": ("#2471a3", 0.92), "2023": ("#7f8c8d", 1.0), "mixed": ("#d35400", 1.08)}
 """By kind of rows: its colour in the figure, and where it stands beside its place."""
-TASKS = {"halfcheetah": "HC", "hopper": "Ho", "walker2d": "Wa"}
-"""Letters of tasks in the figure."""
+TASKS = {"halfcheetah": ("HalfCheetah", "s"), "hopper": ("Hopper", "o"),
+         "walker2d": ("Walker2d", "^"), "maze2d": ("maze2d", "D")}  # fmt: skip
+"""Names of tasks in the figure, and their marks."""
+FAMILIES = ("medium replay", "medium", "random", "medium expert", "maze")
+"""Kinds of data, in the figure's order."""
 SPELLED = {
     "td3_bc": "TD3+BC",
     "td3_bc-wide": "TD3+BC, 3 x 512",
     "td3_bc-paper": "TD3+BC, the paper's sizes",
 }
 """Names of algorithms that are no abbreviation in capitals."""
-PANELS_BESIDE = 3
+PANELS_BESIDE = 2
 """In a row of the figure."""
 LAST = 3
 """Evaluations that a score is the mean of."""
@@ -60,21 +64,38 @@ def verdict(low: float, high: float) -> str:
 
 
 def are_apart(replicates: Sequence[Sequence[Sequence[float]]]) -> bool:
-    """Whether the gains of two replicates, each the scores on samples and on real rows, differ by
-    more than their seeds explain: the 95 % interval of the difference does not hold 0 (Welch's t
-    for four means). Where they do, an interval over the seeds is too narrow for another choice of
-    rows and another model. More than two are compared first with last, one with nothing."""
-    if len(replicates) < 2:
-        return False
-    groups = [np.array(scores) for side in (replicates[0], replicates[-1]) for scores in side]
+    """Whether the gains of any two replicates, each the scores on samples and on real rows, differ
+    by more than their seeds explain: the interval of the difference does not hold 0 (Welch's t for
+    four means; 95 % of all the pairs together, by Bonferroni). Where they do, an interval over the
+    seeds is too narrow for another choice of rows and another model."""
+    pairs = [*itertools.combinations(replicates, 2)]
+    return any(_differ(*one, *other, level=0.05 / len(pairs)) for one, other in pairs)
+
+
+def _differ(
+    new: Sequence[float],
+    real: Sequence[float],
+    other_new: Sequence[float],
+    other_real: Sequence[float],
+    level: float,
+) -> bool:
+    groups = [np.array(scores) for scores in (new, real, other_new, other_real)]
     errors = np.array([scores.var(ddof=1) / scores.size for scores in groups])
-    first_new, first_real, last_new, last_real = (scores.mean() for scores in groups)
-    gap = abs((first_new - first_real) - (last_new - last_real))
+    gap = abs(np.dot([1, -1, -1, 1], [scores.mean() for scores in groups]))
     if not errors.sum():
         return bool(gap > 0)
     freedoms = np.array([scores.size - 1 for scores in groups])
     freedom = errors.sum() ** 2 / (errors**2 / freedoms).sum()
-    return bool(gap > stats.t.ppf(0.975, freedom) * np.sqrt(errors.sum()))
+    return bool(gap > stats.t.ppf(1 - level / 2, freedom) * np.sqrt(errors.sum()))
+
+
+def over_replicates(gains: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the mean gain in which each replicate is one number (Student's t), so
+    that it holds the choice of the rows and the model; None of fewer than three."""
+    if len(gains) < 3:
+        return None
+    interval = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    return float(interval.low), float(interval.high)
 
 
 def cells() -> list[dict[str, Any]]:
@@ -102,6 +123,7 @@ def cells() -> list[dict[str, Any]]:
         if np.isnan([low, high]).any():  # every seed has one and the same score
             low = high = gain
         features = json.loads((RESULTS / f"features-{data}-{share}pct-r{both[0]}.json").read_text())
+        gains = [float(np.mean(new) - np.mean(old)) for new, old in by_replicate]
         curves = [np.array(run["curve"]) for run in real if run["replicate"] in both]
         behaviour = features.pop("behaviour")
         found.append({
@@ -110,8 +132,8 @@ def cells() -> list[dict[str, Any]]:
             "gain": gain, "low": low, "high": high,
             "verdict": verdict(low, high), "real": float(np.mean(theirs)),
             "behaviour": behaviour["score"], "seeds": len(ours), "replicates": len(both),
-            "gains": [float(np.mean(new) - np.mean(old)) for new, old in by_replicate],
-            "apart": are_apart(by_replicate),
+            "gains": gains, "apart": are_apart(by_replicate),
+            "over_replicates": over_replicates(gains),
             "flat": is_flat(curves), "trend": trend(curves),
             "features": features,
         })  # fmt: skip
@@ -143,10 +165,11 @@ HEAD = """# When does it help?
 
 `python3 benchmarks/when_does_it_help.py`: gain in normalised score over the same real rows alone,
 with its 95 % interval over the seeds; **help** and **harm** are bold. A cell is one choice of rows
-(at random) and one model; where there are two, the gain of each is in square brackets, with an
+(at random) and one model; where there are more, the gain of each is in square brackets, with an
 asterisk where they differ by more than their seeds explain, so that the interval is too narrow for
-a third. *Rising*, *falling*: the curve on the real rows was not flat at its end; *unclear*: it
-moved by a point or more, and seeds do not agree whether it does.
+another one; of three or more also the interval in which each is one number. *Rising*, *falling*:
+the curve on the real rows was not flat at its end; *unclear*: it moved by a point or more, and
+seeds do not agree whether it does.
 """
 
 
@@ -184,7 +207,10 @@ def _gain(cell: dict[str, Any]) -> str:
     text = text if cell["verdict"] == "neither" else f"**{text}**"
     if cell["replicates"] == 1:
         return text
-    return f"{text} [{', '.join(f'{gain:+.1f}' for gain in cell['gains'])}]{'*' * cell['apart']}"
+    each = ", ".join(f"{gain:+.1f}" for gain in cell["gains"])
+    if (over := cell["over_replicates"]) is not None:
+        each += f": {over[0]:.1f} to {over[1]:.1f}"
+    return f"{text} [{each}]{'*' * cell['apart']}"
 
 
 def family(data: str) -> str:
@@ -195,11 +221,12 @@ def family(data: str) -> str:
 
 def figure(found: Sequence[dict[str, Any]], algorithms: Sequence[str]) -> Figure:
     """Gain against rows per column: a panel for each kind of data and each of ``algorithms`` on it,
-    a colour for each kind of rows, bars for the 95 % intervals, letters for the task, and faint
-    points where the curve on real rows is not flat. Each panel has its own scale of gains."""
-    panels: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    a colour for each kind of rows, a mark for each task, bars for the 95 % intervals, lines between
+    the shares of a data set, and hollow marks where the curve on real rows is not flat. Each panel
+    has its own scale of gains."""
+    panels: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for each in found:
-        place = family(each["data"]), algorithms.index(each["algorithm"])
+        place = algorithms.index(each["algorithm"]), FAMILIES.index(family(each["data"]))
         panels.setdefault(place, []).append(each)
     columns = min(len(panels), PANELS_BESIDE)
     rows = -(-len(panels) // columns)
@@ -207,16 +234,16 @@ def figure(found: Sequence[dict[str, Any]], algorithms: Sequence[str]) -> Figure
         drawn = Figure(figsize=(TEXT_WIDTH, 0.5 + 1.9 * rows), layout="constrained")
         axes = drawn.subplots(rows, columns, sharex=True, squeeze=False)
         known: dict[str, Any] = {}
-        for ((kind, number), inside), axis in zip(sorted(panels.items()), axes.flat, strict=False):
+        for ((number, place), inside), axis in zip(sorted(panels.items()), axes.flat, strict=False):
             known |= _draw_panel(axis, inside)
-            axis.set_title(f"{kind}, {spelled(algorithms[number])}")
+            axis.set_title(f"{FAMILIES[place]}, {spelled(algorithms[number])}")
         for axis in axes.flat[len(panels) :]:
             axis.set_axis_off()
         axes[0, 0].set_xlim(10, 10_000)
         axes[0, 0].xaxis.set_major_locator(FixedLocator([10, 100, 1_000, 10_000]))
         drawn.supylabel(f"gain over real rows {BETTER}", fontsize=8)
         drawn.supxlabel("rows per column", fontsize=8)
-        drawn.legend(known.values(), known, loc="outside upper center", ncols=len(known))
+        drawn.legend(known.values(), known, loc="outside upper center", ncols=-(-len(known) // 2))
     return drawn
 
 
@@ -226,21 +253,28 @@ def spelled(algorithm: str) -> str:
 
 
 def _draw_panel(axis: Axes, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Draw the cells of a panel; the handles of what is in it, by their names."""
-    known = {}
-    for each in found:
-        colour, shift = KINDS[each["kind"]]
-        at = each["features"]["rows"] / each["features"]["columns"] * shift
-        known[ROWS[each["kind"]]] = axis.errorbar(
-            at, each["gain"], yerr=[[each["gain"] - each["low"]], [each["high"] - each["gain"]]],
-            capsize=2, fmt="o", color=colour, markersize=4, alpha=1.0 if each["flat"] else 0.4,
-        )  # fmt: skip
-        if each["kind"] == "new":
-            axis.annotate(
-                TASKS.get(each["data"].split("-")[0], ""), (at, each["gain"]), xytext=(-3, 0),
-                textcoords="offset points", ha="right", va="center", fontsize=6,
+    """Draw the cells of a panel; the handles of what is in it, by their names, kinds of rows before
+    tasks."""
+    curves: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for each in sorted(found, key=lambda one: one["share"]):
+        curves.setdefault((each["data"], each["kind"]), []).append(each)
+    kinds: dict[str, Any] = {}
+    tasks: dict[str, Any] = {}
+    for (data, kind), cells_of_curve in curves.items():
+        colour, shift = KINDS[kind]
+        name, mark = TASKS[data.split("-")[0]]
+        at = [each["features"]["rows"] / each["features"]["columns"] * shift
+              for each in cells_of_curve]  # fmt: skip
+        gains = [each["gain"] for each in cells_of_curve]
+        (kinds[ROWS[kind]],) = axis.plot(at, gains, color=colour, linewidth=0.8, alpha=0.6)
+        for place, each in zip(at, cells_of_curve, strict=True):
+            axis.errorbar(
+                place, each["gain"], capsize=2, fmt=mark, color=colour, markersize=4, linewidth=0.8,
+                yerr=[[each["gain"] - each["low"]], [each["high"] - each["gain"]]],
+                markerfacecolor=colour if each["flat"] else "white",
             )  # fmt: skip
+        (tasks[name],) = axis.plot([], [], mark, color="black", markersize=4)
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set_xscale("log")
     axis.grid(alpha=0.3)
-    return known
+    return kinds | tasks

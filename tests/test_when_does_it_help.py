@@ -45,7 +45,7 @@ def plant(study: Any, run: Any, scores: list[float]) -> None:
     (study.RESULTS / f"features-{run.rows}.json").write_text(json.dumps(FEATURES))
 
 
-@pytest.mark.parametrize("plan", ["cheap", "full", "paper"])
+@pytest.mark.parametrize("plan", ["cheap", "full", "paper", "models"])
 def test_every_synthetic_cell_has_its_real_one_and_its_data_can_be_collected(
     study: Any, plan: str
 ) -> None:
@@ -128,6 +128,23 @@ def test_replicates_are_pooled_and_each_is_told(study: Any, second: int, apart: 
     assert cell["apart"] == apart
     row = help_results.page([cell]).splitlines()[-1]
     assert f"[{expected[0]:+.1f}, {expected[1]:+.1f}]{'*' if apart else ' |'}" in row
+
+
+def test_of_three_replicates_the_interval_over_them_is_told(study: Any) -> None:
+    import help_results
+
+    for replicate in range(3):
+        run = study.Run("hopper-medium", 2, "new", replicate=replicate)
+        plant(study, run, list(np.add(REAL[0], GAINS[replicate])))
+        plant(study, study.replace(run, kind="real"), REAL[0])
+    (cell,) = study.cells()
+    gains = np.mean(GAINS, axis=1)
+    half = stats.t.ppf(0.975, 2) * gains.std(ddof=1) / np.sqrt(3)
+    expected = gains.mean() - half, gains.mean() + half
+    assert cell["over_replicates"] == pytest.approx(expected)
+    assert cell["apart"]  # the first and the last, or the two last
+    low, high = expected
+    assert f"[+1.8, +1.5, +6.8: {low:.1f} to {high:.1f}]* |" in help_results.page([cell])
 
 
 def test_replicates_of_no_difference_are_seldom_called_apart(study: Any) -> None:
