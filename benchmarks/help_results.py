@@ -19,6 +19,10 @@ from synther.files.figures import BETTER, TEXT_WIDTH, Axes, Figure, FixedLocator
 
 RESULTS = REPOSITORY / "benchmarks/results/when_does_it_help"
 FIGURE = REPOSITORY / "figs/when_does_it_help.png"
+README = REPOSITORY / "README.md"
+START, END = (f"<!-- --8<-- [{end}:cells] -->\n" for end in ("start", "end"))
+"""What stands before and after the README's table."""
+SHARES_IN_README = (2, 15)
 KINDS = {"new": ("#2471a3", 0.92), "2023": ("#7f8c8d", 1.0), "mixed": ("#d35400", 1.08)}
 """By kind of rows: its colour in the figure, and where it stands beside its place."""
 TASKS = {"halfcheetah": ("HalfCheetah", "s"), "hopper": ("Hopper", "o"),
@@ -182,8 +186,7 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     kinds = [kind for kind in COLUMNS if any(kind in cell for cell in rows.values())]
     titles = " | ".join(COLUMNS[kind] for kind in kinds)
     lines = [
-        HEAD,
-        f"| data, rows | algorithm | behaviour | real rows | {titles} |",
+        f"{HEAD}\n{START}| data, rows | algorithm | behaviour | real rows | {titles} |",
         "|---" * (4 + len(kinds)) + "|",
     ]
     for (algorithm, share, data), cell in rows.items():
@@ -195,16 +198,49 @@ def page(found: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"| {data}, {count} ({share} %) | {name} | {behaviour} | {_real(one)} | {gains} |"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + f"\n{END}"
+
+
+def with_summary(readme: str, found: Sequence[dict[str, Any]]) -> str:
+    """The text of the README with TD3+BC's gains in its table, a data set a row, those of a kind
+    together."""
+    chosen: dict[tuple[int, str], dict[tuple[int, str], dict[str, Any]]] = {}
+    for each in found:
+        if each["algorithm"] == "td3_bc" and each["share"] in SHARES_IN_README:
+            row = FAMILIES.index(family(each["data"])), each["data"]
+            chosen.setdefault(row, {})[each["share"], each["kind"]] = each
+    shares = " | ".join(f"{share} % of the rows: alone | half and half"
+                        for share in SHARES_IN_README)  # fmt: skip
+    lines = [f"| data, behaviour's score | {shares} |", "|---" * 5 + "|"]
+    for (_, data), cells_of_data in sorted(chosen.items()):
+        task, _, kind = data.partition("-")
+        behaviour = next(iter(cells_of_data.values()))["behaviour"]
+        wanted = itertools.product(SHARES_IN_README, ("new", "mixed"))
+        gains = " | ".join(_short(cells_of_data.get(place)) for place in wanted)
+        lines.append(f"| {TASKS[task][0]} {kind}, {behaviour:.1f} | {gains} |")
+    before, _, rest = readme.partition(START)
+    _, _, after = rest.partition(END)
+    return "".join([before, START, "\n".join(lines), "\n", END, after])
+
+
+def _short(cell: dict[str, Any] | None) -> str:
+    """The gain with the number of its replicates, where there are more than one."""
+    if cell is None:
+        return ""
+    return _interval(cell) + (f" [{cell['replicates']}]" if cell["replicates"] > 1 else "")
 
 
 def _real(cell: dict[str, Any]) -> str:
     return f"{cell['real']:.1f}{'' if cell['trend'] == 'flat' else ', ' + cell['trend']}"
 
 
-def _gain(cell: dict[str, Any]) -> str:
+def _interval(cell: dict[str, Any]) -> str:
     text = f"{cell['gain']:+.1f} ({cell['low']:.1f} to {cell['high']:.1f})"
-    text = text if cell["verdict"] == "neither" else f"**{text}**"
+    return text if cell["verdict"] == "neither" else f"**{text}**"
+
+
+def _gain(cell: dict[str, Any]) -> str:
+    text = _interval(cell)
     if cell["replicates"] == 1:
         return text
     each = ", ".join(f"{gain:+.1f}" for gain in cell["gains"])

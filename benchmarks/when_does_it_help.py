@@ -4,7 +4,7 @@
     python3 benchmarks/when_does_it_help.py --dry-run     # every command, and nothing done
     python3 benchmarks/when_does_it_help.py --table       # from the results that are there
     python3 benchmarks/when_does_it_help.py --table synther/advise/table.json  # and for `advise`
-    python3 benchmarks/when_does_it_help.py --figure      # figs/when_does_it_help.{png,pdf}, page
+    python3 benchmarks/when_does_it_help.py --figure      # figure, page, the README's table
 
 Each result is written as soon as it is there, and what is finished is left alone, so that the study
 can be stopped and started again. What it computes is fixed here, before its first run:
@@ -56,7 +56,7 @@ from threading import Lock
 from typing import Literal
 
 import torch
-from help_results import FIGURE, LAST, RESULTS, cells, figure, page, table
+from help_results import FIGURE, LAST, README, RESULTS, cells, figure, page, table, with_summary
 from offline_learning import SEEDS, collect_command, spoken, start, trained
 from row_quality import console, coordinate_bindings, evaluations, processor
 from studies import add_workers, chosen, do_all
@@ -286,7 +286,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="print the commands alone")
     add("--table", nargs="?", const="", metavar="PATH",
         help="print the results alone; with PATH also write the table of advise")  # fmt: skip
-    add("--figure", action="store_true", help="draw the results that are there, write their page")
+    add(
+        "--figure",
+        action="store_true",
+        help="draw the results that are there, write their page and the README's table",
+    )
     return parser
 
 
@@ -314,6 +318,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.figure:
         save_figure(figure(found, list(AGENTS)), FIGURE)
         atomic.write_text(RESULTS.with_suffix(".md"), page(found))
+        atomic.write_text(README, with_summary(README.read_text(encoding="utf-8"), found))
 
 
 if __name__ == "__main__":

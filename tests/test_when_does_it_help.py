@@ -32,6 +32,9 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     for module in (help_results, when_does_it_help):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(when_does_it_help, "FIGURE", tmp_path / "figure.png")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{help_results.START}old\n{help_results.END}after\n")
+    monkeypatch.setattr(when_does_it_help, "README", readme)
     (tmp_path / "results").mkdir()
     yield when_does_it_help
     for name in ("when_does_it_help", "help_results", "row_quality", "offline_learning"):
@@ -126,7 +129,7 @@ def test_replicates_are_pooled_and_each_is_told(study: Any, second: int, apart: 
     expected = [np.mean(GAINS[0]), np.mean(GAINS[second])]
     assert cell["gains"] == pytest.approx(expected)
     assert cell["apart"] == apart
-    row = help_results.page([cell]).splitlines()[-1]
+    row = help_results.page([cell]).splitlines()[-2]
     assert f"[{expected[0]:+.1f}, {expected[1]:+.1f}]{'*' if apart else ' |'}" in row
 
 
@@ -186,6 +189,20 @@ def test_the_table_is_written_for_advise_and_the_figure_drawn(
     page = study.RESULTS.with_suffix(".md").read_text()
     expected = "hopper-medium, 1 200 (15 %) | TD3+BC | 12.5 | 2.5"
     assert f"| {expected} | +0.0 (-2.2 to 2.2) | +0.0 (-2.2 to 2.2) |" in page
+    lines = (tmp_path / "README.md").read_text().splitlines(keepends=True)
+    before, *_, row, _, after = lines
+    assert (before, after) == ("before\n", "after\n")
+    assert row == "| Hopper medium, 12.5 |  |  | +0.0 (-2.2 to 2.2) | +0.0 (-2.2 to 2.2) |\n"
+    assert lines[2].count("|") == row.count("|")
+
+
+def test_the_readme_says_what_the_table_of_advise_holds(study: Any) -> None:
+    import help_results
+
+    table = help_results.REPOSITORY / "synther/advise/table.json"
+    found = json.loads(table.read_text(encoding="utf-8"))["cells"]
+    readme = help_results.README.read_text(encoding="utf-8")
+    assert help_results.with_summary(readme, found) == readme
 
 
 @pytest.mark.parametrize("side", [1, -1])

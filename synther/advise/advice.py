@@ -10,7 +10,7 @@ from rich.table import Table
 
 from synther.advise.calibration import AGENT_UPDATES, Times
 from synther.advise.features import Features
-from synther.advise.study import Answer, Score
+from synther.advise.study import Answer, Cell, Score
 from synther.upsampling.config import UpsampleConfig
 
 SYNTHETIC_SHARE = {"new": 1.0, "2023": 1.0, "mixed": 0.5}
@@ -52,11 +52,7 @@ class Advice:
         for heading in ("algorithm", "rows", "answer", "nearest cells: distance, gain (95 %)"):
             shown.add_column(heading, overflow="fold")
         for answer in self.answers:
-            cells = [
-                f"{cell.data} {cell.share} %: {far:.2f}, {cell.gain:+.1f} "
-                f"({cell.low:+.1f} to {cell.high:+.1f})"
-                for far, cell in answer.cells
-            ]
+            cells = [_line(far, cell) for far, cell in answer.cells]
             word: str = "no difference seen" if answer.word == "neither" else answer.word
             if len(answer.cells) == 1:
                 word += " (one cell)"
@@ -144,6 +140,16 @@ class Advice:
             f"{'one model' if models == [1] else ' or '.join(map(str, models)) + ' models'}"
         )
         return f"{', '.join(missing)} of these data; {text}" if missing else text
+
+
+def _line(far: float, cell: Cell) -> str:
+    """What a cell at this distance saw; the ends of its models' gains, where it has several."""
+    text = f"{cell.data} {cell.share} %: {far:.2f}, {cell.gain:+.1f} "
+    text += f"({cell.low:+.1f} to {cell.high:+.1f})"
+    if cell.replicates > 1:
+        ends = f"{min(cell.gains):+.1f} to {max(cell.gains):+.1f}"
+        text += f"; its {cell.replicates} models {ends}"
+    return text
 
 
 def _duration(seconds: float) -> str:

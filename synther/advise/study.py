@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from synther.advise.features import Features
-from synther.ranges import Count, Finite, Range
+from synther.ranges import Count, Finite, Range, problem
 from synther.runs.settings import check
 
 Word = Literal["help", "neither", "harm"]
@@ -55,8 +55,8 @@ class Cell:
         verdict: the study's word for the interval.
         seeds: of the agents behind it.
         features: of the real rows.
-        replicates: choices of rows, each with a model of its own; a table of an earlier version
-            does not have them, and has one each.
+        gains: of each of its choices of rows, which had a model of their own; empty in a table of
+            an earlier version, where there is one.
     """
 
     data: str
@@ -69,7 +69,12 @@ class Cell:
     verdict: Word
     seeds: Count
     features: Features
-    replicates: Count = 1
+    gains: tuple[float, ...] = ()
+
+    @property
+    def replicates(self) -> int:
+        """How many choices of rows, each with a model of its own, are behind it."""
+        return max(len(self.gains), 1)
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,9 @@ def _cell(plain: Any, where: str) -> Cell:
         if not isinstance(known[name], str):
             raise ValueError(f"{where}: {name} is {known[name]!r:.80}, expected text")
     features = Features.from_plain(_object(known["features"], f"{where}: features"))
-    cell = Cell(**{**{name: known[name] for name in names}, "features": features})
+    gains = _gains(known.get("gains", []), where)
+    known = {**known, "features": features, "gains": gains}
+    cell = Cell(**{name: known[name] for name in names})
     check(cell, f"{where}: ")
     check(features, f"{where}: features: ")
     if not cell.low <= cell.gain <= cell.high:
@@ -181,6 +188,15 @@ def _cell(plain: Any, where: str) -> Cell:
             f"{cell.high} does not say"
         )
     return cell
+
+
+def _gains(plain: Any, where: str) -> tuple[float, ...]:
+    if not isinstance(plain, Sequence) or isinstance(plain, str):
+        raise ValueError(f"{where}: gains is {plain!r:.80}, expected a list of numbers")
+    for number, gain in enumerate(plain):
+        if expected := problem(gain, Finite):
+            raise ValueError(f"{where}: gains[{number}] is {gain!r:.80}, expected {expected}")
+    return tuple(map(float, plain))
 
 
 def _require_different(cells: Sequence[Cell]) -> None:

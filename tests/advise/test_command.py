@@ -83,7 +83,10 @@ def test_how_many_cells_and_agents_are_behind_an_answer_is_said() -> None:
     pair = said_of(cell("a", "help", seeds=8), cell("b", "help", 2))
     assert [*pair.table().columns[2].cells] == ["help"]
     assert "each cell is 4 or 8 agents" in pair.unknown()
-    again = said_of(cell("a", "help", seeds=8, replicates=2), cell("b", "help", 2))
+    again = said_of(cell("a", "help", seeds=8, gains=(7.0, 3.0)), cell("b", "help", 2))
+    first, second = next(iter(again.table().columns[3].cells)).splitlines()
+    assert first == "a 15 %: 0.00, +5.0 (+4.0 to +6.0); its 2 models +3.0 to +7.0"
+    assert second.endswith("(+4.0 to +6.0)")
     assert "each cell is 4 or 8 agents on the samples of 1 or 2 models" in again.unknown()
     assert "drawn at random from many episodes" in pair.unknown()
     none = Advice(replace(HERE, episodes=0), pair.answers, pair.score, SMALL, pair.times)

@@ -178,7 +178,10 @@ def test_a_table_is_read_and_others_are_refused(tmp_path: Path) -> None:
         ("verdict", "harm", "verdict is 'harm', which an interval from 4.0 to 6.0 does not say"),
         ("verdict", "neither", "verdict is 'neither', which an interval from 4.0 to 6.0 does not"),
         ("data", "a", "cells[1] has the data, share, algorithm and kind of cells[0]"),
-        ("replicates", 0, "replicates is 0, expected 1 or more"),
+        ("gains", 3.0, "gains is 3.0, expected a list of numbers"),
+        ("gains", "12", "gains is '12', expected a list of numbers"),
+        ("gains", [1.0, None], "gains[1] is None, expected float, a finite number"),
+        ("gains", [float("nan")], "gains[0] is nan, expected a finite number"),
         ("features.rows", "abc", "features: rows is 'abc', expected int, 1 or more"),
         ("features.rows", None, "features: rows is None, expected int, 1 or more"),
         ("features.rows", 0, "features: rows is 0, expected 1 or more"),
@@ -233,13 +236,13 @@ def test_features_that_are_not_known_may_be_missing(tmp_path: Path) -> None:
     assert found.features.pilot_error is None
 
 
-def test_cells_of_a_table_without_replicates_have_one_each(tmp_path: Path) -> None:
-    plain = asdict(cell("a", "help", replicates=2))
+def test_cells_of_a_table_without_gains_have_one_model_each(tmp_path: Path) -> None:
+    plain = asdict(cell("a", "help", gains=(4.0, 6.0)))
     path = tmp_path / "table.json"
     for expected in (2, 1):
         path.write_text(json.dumps({"cells": [plain]}))
         assert [each.replicates for each in study.read_table(path)] == [expected]
-        plain.pop("replicates", None)
+        plain.pop("gains", None)
 
 
 def test_the_table_that_ships_is_a_table_of_the_study() -> None:
