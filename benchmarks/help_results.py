@@ -190,7 +190,7 @@ def page(found: Sequence[dict[str, Any]]) -> str:
         "|---" * (4 + len(kinds)) + "|",
     ]
     for (algorithm, share, data), cell in rows.items():
-        one = next(iter(cell.values()))
+        one = max(cell.values(), key=lambda each: each["replicates"])  # the most real rows
         behaviour = "" if one["behaviour"] is None else f"{one['behaviour']:.1f}"
         gains = " | ".join(_gain(cell[kind]) if kind in cell else "" for kind in kinds)
         count = f"{one['features']['rows']:,}".replace(",", " ")

@@ -133,6 +133,21 @@ def test_replicates_are_pooled_and_each_is_told(study: Any, second: int, apart: 
     assert f"[{expected[0]:+.1f}, {expected[1]:+.1f}]{'*' if apart else ' |'}" in row
 
 
+def test_real_rows_of_a_kind_with_fewer_replicates_are_not_what_is_shown(study: Any) -> None:
+    import help_results
+
+    for replicate, scores in enumerate(([4.0, 5.0], [8.0, 9.0])):
+        run = study.Run("hopper-medium", 2, "new", replicate=replicate)
+        plant(study, run, scores)
+        plant(study, study.replace(run, kind="real"), scores)
+    plant(study, study.Run("hopper-medium", 2, "2023"), [1.0, 2.0])
+    found = {each["kind"]: each for each in study.cells()}
+    assert (found["2023"]["real"], found["new"]["real"]) == (4.5, 6.5)
+    for order in (("2023", "new"), ("new", "2023")):
+        page = help_results.page([found[kind] for kind in order])
+        assert "| TD3+BC | 12.5 | 6.5 |" in page
+
+
 def test_of_three_replicates_the_interval_over_them_is_told(study: Any) -> None:
     import help_results
 
