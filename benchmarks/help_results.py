@@ -191,19 +191,22 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     ]
     for (algorithm, share, data), cell in rows.items():
         one = max(cell.values(), key=lambda each: each["replicates"])  # the most real rows
-        behaviour = "" if one["behaviour"] is None else f"{one['behaviour']:.1f}"
         gains = " | ".join(_gain(cell[kind]) if kind in cell else "" for kind in kinds)
         count = f"{one['features']['rows']:,}".replace(",", " ")
         name = spelled(algorithm)
         lines.append(
-            f"| {data}, {count} ({share} %) | {name} | {behaviour} | {_real(one)} | {gains} |"
+            f"| {data}, {count} ({share} %) | {name} | {_behaviour(one)} | {_real(one)} | {gains} |"
         )
     return "\n".join(lines) + f"\n{END}"
 
 
 def with_summary(readme: str, found: Sequence[dict[str, Any]]) -> str:
     """The text of the README with TD3+BC's gains in its table, a data set a row, those of a kind
-    together."""
+    together.
+
+    Raises:
+        ValueError: the README has no place for it.
+    """
     chosen: dict[tuple[int, str], dict[tuple[int, str], dict[str, Any]]] = {}
     for each in found:
         if each["algorithm"] == "td3_bc" and each["share"] in SHARES_IN_README:
@@ -214,13 +217,19 @@ def with_summary(readme: str, found: Sequence[dict[str, Any]]) -> str:
     lines = [f"| data, behaviour's score | {shares} |", "|---" * 5 + "|"]
     for (_, data), cells_of_data in sorted(chosen.items()):
         task, _, kind = data.partition("-")
-        behaviour = next(iter(cells_of_data.values()))["behaviour"]
+        score = _behaviour(next(iter(cells_of_data.values())))
         wanted = itertools.product(SHARES_IN_README, ("new", "mixed"))
         gains = " | ".join(_short(cells_of_data.get(place)) for place in wanted)
-        lines.append(f"| {TASKS[task][0]} {kind}, {behaviour:.1f} | {gains} |")
-    before, _, rest = readme.partition(START)
-    _, _, after = rest.partition(END)
+        lines.append(f"| {TASKS[task][0]} {kind}, {score} | {gains} |")
+    before, start, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"the README has no place for the table, from {START!r} to {END!r}")
     return "".join([before, START, "\n".join(lines), "\n", END, after])
+
+
+def _behaviour(cell: dict[str, Any]) -> str:
+    return "" if cell["behaviour"] is None else f"{cell['behaviour']:.1f}"
 
 
 def _short(cell: dict[str, Any] | None) -> str:

@@ -218,6 +218,8 @@ def test_the_readme_says_what_the_table_of_advise_holds(study: Any) -> None:
     found = json.loads(table.read_text(encoding="utf-8"))["cells"]
     readme = help_results.README.read_text(encoding="utf-8")
     assert help_results.with_summary(readme, found) == readme
+    with pytest.raises(ValueError, match="no place for the table"):
+        help_results.with_summary(readme.replace(help_results.END, ""), found)
 
 
 @pytest.mark.parametrize("side", [1, -1])
