@@ -316,9 +316,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.table:
         atomic.write_json(Path(options.table), {"cells": found})
     if options.figure:
+        readme = with_summary(README.read_text(encoding="utf-8"), found)
         save_figure(figure(found, list(AGENTS)), FIGURE)
         atomic.write_text(RESULTS.with_suffix(".md"), page(found))
-        atomic.write_text(README, with_summary(README.read_text(encoding="utf-8"), found))
+        atomic.write_text(README, readme)
 
 
 if __name__ == "__main__":
