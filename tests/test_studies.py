@@ -69,6 +69,16 @@ def test_a_failing_job_stops_those_that_wait_and_is_told(shared: Any) -> None:
     assert steps[-1] == "waiting"
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C raises here, also where the tests run in the background of a shell, which has whatever
+    it starts ignore the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_stops_the_jobs_that_wait(
     shared: Any, times: int, monkeypatch: pytest.MonkeyPatch
