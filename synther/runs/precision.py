@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from rich.console import Console
 
-from synther.runs.runtime import Precision, check_precision
+from synther.runs.runtime import Precision, check_precision, say_once
 
 _SIZE, _SECONDS = 256, 0.02
 """Rates are taken of products of this size, for so long each."""
-console = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def multiplies_bf16_fast(device: torch.device) -> bool:
@@ -40,7 +37,10 @@ def settled(precision: Precision, device: torch.device) -> Precision:
     check_precision(precision)
     if precision == "auto":
         fast = multiplies_bf16_fast(device)
-        _say(device, fast)
+        say_once(
+            f"precision auto is {'bf16' if fast else 'fp32'}: {device} has "
+            f"{'units' if fast else 'no units'} for products in bfloat16"
+        )
         return "bf16" if fast else "fp32"
     if precision == "bf16" and not multiplies_bf16_fast(device):
         full, half = rates(device)
@@ -51,15 +51,6 @@ def settled(precision: Precision, device: torch.device) -> Precision:
             stacklevel=3,
         )
     return precision
-
-
-@functools.cache
-def _say(device: torch.device, fast: bool) -> None:
-    if int(os.environ.get("RANK", 0)) == 0:  # a launcher's processes have one voice
-        console.print(
-            f"precision auto is {'bf16' if fast else 'fp32'}: {device} has "
-            f"{'units' if fast else 'no units'} for products in bfloat16"
-        )
 
 
 @functools.cache

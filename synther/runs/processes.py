@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from synther.runs import loggers
-from synther.runs.runtime import keep_freed_memory
+from synther.runs.runtime import keep_freed_memory, rank
 
 if TYPE_CHECKING:  # accelerate takes seconds to import, and a process alone does without it
     from accelerate import Accelerator
@@ -146,7 +146,7 @@ def accelerator_for(device: torch.device) -> Accelerator:
 
 def _check_launch(device: torch.device) -> None:
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if asked != "no" and _rank() == 0:
+    if asked != "no" and rank() == 0:
         warnings.warn(
             f"--mixed_precision {asked} of the launcher has no effect; the model's precision is "
             "--gin_params Trainer.precision=\"'bf16'\"",
@@ -168,7 +168,7 @@ def _check_launch(device: torch.device) -> None:
 def one_voice() -> Iterator[None]:
     """Let the first process alone complain of the command line, which all of them have."""
     with contextlib.ExitStack() as stack:
-        if _rank() > 0:
+        if rank() > 0:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
         yield
@@ -199,14 +199,9 @@ def one_report() -> Iterator[None]:
 
 def _first_to_fail() -> bool:
     if not torch.distributed.is_initialized():
-        return _rank() == 0  # what fails this early fails everywhere
+        return rank() == 0  # what fails this early fails everywhere
     try:
         store = torch.distributed.distributed_c10d._get_default_store()
         return bool(store.add("synther/failed", 1) == 1)
     except RuntimeError:  # the process that kept the store has ended, which it does not do silently
         return False
-
-
-def _rank() -> int:
-    """The process's number as the launcher set it, before accelerate is there to ask."""
-    return int(os.environ.get("RANK", 0))

@@ -37,9 +37,9 @@ RL_THREADS = 1
 """CPU threads for networks of RL size. More of them wait on each other at every small product, and
 collapse by two orders of magnitude as soon as another process holds a core."""
 
-console = Console(soft_wrap=True, markup=False, highlight=False)
 SMALL_NETWORK = 1_000_000
 """Parameters below which a network has too little work for a second CPU thread."""
+console = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -106,7 +106,20 @@ def threads_for(network: nn.Module) -> int:
     return RL_THREADS if parameters < SMALL_NETWORK else 0
 
 
+def rank() -> int:
+    """The process's number as the launcher set it, before accelerate is there to ask; 0 without
+    one."""
+    return int(os.environ.get("RANK", 0))
+
+
 @functools.cache
+def say_once(text: str) -> None:
+    """Print a line that this process has not printed yet; of a launcher's processes the first one
+    has the voice."""
+    if rank() == 0:
+        console.print(text)
+
+
 def say_what_waits(device: torch.device, mode: CompileMode, setting: str) -> None:
     """On CUDA say once that operation by operation the device waits for the host most of the time:
     on an H100 ``max`` makes 23 times as many updates of TD3+BC a second, and 8 times as many steps
@@ -116,9 +129,8 @@ def say_what_waits(device: torch.device, mode: CompileMode, setting: str) -> Non
     Args:
         setting: the name that the command gives the mode, for the message.
     """
-    first = int(os.environ.get("RANK", 0)) == 0  # a launcher's processes have one voice
-    if device.type == "cuda" and mode == "off" and first:
-        console.print(
+    if device.type == "cuda" and mode == "off":
+        say_once(
             f"{device} will wait for the host at every operation; with {setting} max a run is "
             "several times as fast (docs/performance.md, On a GPU)"
         )

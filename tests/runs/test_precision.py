@@ -12,6 +12,7 @@ import yaml
 
 from synther.runs import precision
 from synther.runs.precision import rates, settled
+from synther.runs.runtime import say_once
 from synther.transitions import Transitions
 from tests.faults.runs import DIFFUSION_GIN, KINDS, ONLINE_GIN, write_data
 
@@ -24,7 +25,7 @@ def units(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     for module in ("runs.precision", "diffusion.generation.presets"):
         monkeypatch.setattr(f"synther.{module}.multiplies_bf16_fast", lambda _: request.param)
     monkeypatch.setattr(precision, "rates", lambda _: (96.04, 4.2))
-    precision._say.cache_clear()
+    say_once.cache_clear()
     return bool(request.param)
 
 

@@ -14,6 +14,7 @@ from synther.runs.runtime import (
     cpu_threads,
     float32_products,
     resolve_device,
+    say_once,
     say_what_waits,
     seed_everything,
     threads_for,
@@ -39,7 +40,7 @@ def test_a_cuda_device_that_is_not_there_is_named() -> None:
 def test_a_gpu_that_will_wait_for_the_host_is_said_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say_what_waits.cache_clear()
+    say_once.cache_clear()
     gpu = torch.device("cuda:0")
     say_what_waits(torch.device("cpu"), "off", "--compile")
     say_what_waits(gpu, "cudagraph", "--compile")

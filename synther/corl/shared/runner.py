@@ -76,9 +76,9 @@ def run_in_folder(config: RunConfig, build: BuildAgent) -> tuple[dict[str, Any],
     if config.resume and config.checkpoints_path is None:
         raise ConfigError("--resume needs --checkpoints_path, to know what to continue")
     require_services(config)
-    precision = settled(config.precision, _device(config.device))
-    say_what_waits(_device(config.device), config.compile, "--compile")
-    config = dataclasses.replace(config, precision=precision)
+    device = _device(config.device)
+    say_what_waits(device, config.compile, "--compile")
+    config = dataclasses.replace(config, precision=settled(config.precision, device))
     folder = NumberedFolder.find(config) if config.resume else None
     with contextlib.ExitStack() as stack:
         if folder is not None:
