@@ -112,22 +112,18 @@ def cells() -> list[dict[str, Any]]:
         groups.setdefault(key, []).append(each)
     found = []
     for (data, share, algorithm, kind), runs in groups.items():
-        real = groups.get((data, share, algorithm, "real"))
-        # A replicate counts where both of its sides are there.
-        both = sorted(
-            {each["replicate"] for each in runs} & {each["replicate"] for each in real or ()}
-        )
-        if kind == "real" or not real or not both:
+        real = groups.get((data, share, algorithm, "real"), [])
+        new, old = ({run["replicate"]: run["scores"] for run in side} for side in (runs, real))
+        both = sorted(new.keys() & old.keys())  # a replicate counts with both of its sides
+        if kind == "real" or not both:
             continue
-        ours, theirs = ([s for run in side if run["replicate"] in both for s in run["scores"]]
-                        for side in (runs, real))  # fmt: skip
+        pairs = [(new[number], old[number]) for number in both]
+        ours, theirs = map(np.concatenate, zip(*pairs, strict=True))
         gain, low, high = difference(ours, theirs)
-        by_replicate = [[run["scores"] for side in (runs, real) for run in side
-                         if run["replicate"] == number] for number in both]  # fmt: skip
         if np.isnan([low, high]).any():  # every seed has one and the same score
             low = high = gain
         features = json.loads((RESULTS / f"features-{data}-{share}pct-r{both[0]}.json").read_text())
-        gains = [float(np.mean(new) - np.mean(old)) for new, old in by_replicate]
+        gains = [float(np.mean(on_samples) - np.mean(on_real)) for on_samples, on_real in pairs]
         curves = [np.array(run["curve"]) for run in real if run["replicate"] in both]
         behaviour = features.pop("behaviour")
         found.append({
@@ -135,8 +131,8 @@ def cells() -> list[dict[str, Any]]:
             # As they are: rounded ones could contradict the word.
             "gain": gain, "low": low, "high": high,
             "verdict": verdict(low, high), "real": float(np.mean(theirs)),
-            "behaviour": behaviour["score"], "seeds": len(ours), "replicates": len(both),
-            "gains": gains, "apart": are_apart(by_replicate),
+            "behaviour": behaviour["score"], "seeds": len(ours), "replicates": len(pairs),
+            "gains": gains, "apart": are_apart(pairs),
             "over_replicates": over_replicates(gains),
             "flat": is_flat(curves), "trend": trend(curves),
             "features": features,

@@ -71,6 +71,9 @@ from synther.runs.runtime import CompileMode
 
 Kind = Literal["real", "new", "2023", "mixed"]
 KINDS: tuple[Kind, ...] = ("real", "new", "2023", "mixed")
+TODAY: tuple[Kind, ...] = ("real", "new", "mixed")
+"""All but those of 2023."""
+REPLAYS = ("halfcheetah-medium-replay", "hopper-medium-replay")
 MIX = 0.5
 SHARES = (2, 5, 15, 50, 100)
 AGENTS: dict[str, tuple[str, int, tuple[object, ...]]] = {
@@ -130,10 +133,8 @@ class Run:
 def cheap() -> list[Run]:
     """What says most for three hours of two cores, first; neighbours are of different tasks, so
     that one worker does not wait for what the other one prepares."""
-    kinds: tuple[Kind, ...] = ("real", "new", "mixed")
-    replays = ("halfcheetah-medium-replay", "hopper-medium-replay")
-    data = (*replays, "maze2d-umaze", "walker2d-random", "hopper-medium")
-    cells = (*itertools.product((15, 2), kinds, data), *itertools.product((100,), kinds, replays))
+    data = (*REPLAYS, "maze2d-umaze", "walker2d-random", "hopper-medium")
+    cells = (*itertools.product((15, 2), TODAY, data), *itertools.product((100,), TODAY, REPLAYS))
     return [Run(name, share, kind) for share, kind, name in cells]
 
 
@@ -160,9 +161,7 @@ def paper() -> list[Run]:
 
 def models() -> list[Run]:
     """The cells with the fewest rows again and again, each time with other rows."""
-    replays = ("halfcheetah-medium-replay", "hopper-medium-replay")
-    kinds: tuple[Kind, ...] = ("real", "new", "mixed")
-    cells = itertools.product(range(4), kinds, replays)
+    cells = itertools.product(range(4), TODAY, REPLAYS)
     return [Run(data, 2, kind, replicate=replicate) for replicate, kind, data in cells]
 
 
