@@ -10,7 +10,8 @@ from rich.table import Table
 
 from synther.advise.calibration import AGENT_UPDATES, Times
 from synther.advise.features import Features
-from synther.advise.study import Answer, Cell, Score
+from synther.advise.study import Answer, Score
+from synther.advise.table import Cell
 from synther.upsampling.config import UpsampleConfig
 
 SYNTHETIC_SHARE = {"new": 1.0, "2023": 1.0, "mixed": 0.5}

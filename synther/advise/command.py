@@ -18,6 +18,7 @@ from synther.advise import study
 from synther.advise.advice import Advice
 from synther.advise.calibration import measure
 from synther.advise.features import describe, pilot_figures
+from synther.advise.table import read_table
 from synther.datasets import load_dataset
 from synther.runs.command_line import CommandParser
 from synther.runs.commands import SEED, command_errors
@@ -39,7 +40,7 @@ def advise(data: str, *, table: Path | None = None, device: str = "auto", seed: 
         NoAdviceError: the study has no cells, or none that is near.
         TransitionError: the data cannot be used.
     """
-    cells = study.read_table(table)  # before anything that takes time
+    cells = read_table(table)  # before anything that takes time
     where = resolve_device(device)
     transitions = load_dataset(data)
     if len(transitions) < MIN_ROWS:

@@ -15,7 +15,8 @@ from synther.advise import features as described
 from synther.advise.advice import Advice
 from synther.advise.calibration import Times, measure
 from synther.advise.features import Features, describe
-from synther.advise.study import Cell, Score, answers
+from synther.advise.study import Score, answers
+from synther.advise.table import Cell
 from synther.datasets import load_dataset
 from synther.diffusion.generation.terminal_rate import probe_rows
 from synther.diffusion.successors import fitting

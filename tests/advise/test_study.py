@@ -11,7 +11,7 @@ import pytest
 
 from synther.advise import study
 from synther.advise.features import Features
-from synther.advise.study import Cell, NoAdviceError
+from synther.advise.table import Cell, NoAdviceError, read_table
 from synther.runs import gin_config
 
 REPOSITORY = Path(__file__).parents[2]
@@ -49,7 +49,7 @@ def test_an_answer_is_what_most_of_the_voices_of_the_three_nearest_say() -> None
 
 def test_the_study_does_not_contradict_itself() -> None:
     """Asked about the very rows of a cell, it says what it saw on them."""
-    cells = study.read_table()
+    cells = read_table()
     for each in cells:
         found = study.answers(cells, each.features)
         (word,) = (answer.word for answer in found
@@ -141,7 +141,7 @@ def test_a_table_is_read_and_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     planted = [cell("a", "help"), cell("b", "harm")]
     path.write_text(json.dumps({"cells": [{**asdict(each), "real": 3.0} for each in planted]}))
-    assert study.read_table(path) == planted
+    assert read_table(path) == planted
     for text, message in (
         ("{", "not a table of the study"),
         ('{"cells": [{"data": "a"}]}', "not a table of the study"),
@@ -149,10 +149,10 @@ def test_a_table_is_read_and_others_are_refused(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(NoAdviceError, match=message):
-            study.read_table(path)
+            read_table(path)
     path.unlink()
     with pytest.raises(NoAdviceError, match="No such file or directory"):
-        study.read_table(path)
+        read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_cell_that_cannot_be_is_named_when_the_table_is_read(
     inside[name.split(".")[-1]] = value
     path.write_text(json.dumps({"cells": cells}))
     with pytest.raises(NoAdviceError) as refused:
-        study.read_table(path)
+        read_table(path)
     assert message in str(refused.value)
     assert str(path) in str(refused.value)
     assert "cells[1]" in str(refused.value)
@@ -210,21 +210,21 @@ def test_an_end_that_was_rounded_to_0_contradicts_no_word(tmp_path: Path) -> Non
     cells = [cell("a", "help", low=0.0), cell("b", "harm", high=0.0),
              cell("c", "neither", low=0.0), cell("d", "neither", high=0.0)]  # fmt: skip
     path.write_text(json.dumps({"cells": [asdict(each) for each in cells]}))
-    assert study.read_table(path) == cells
+    assert read_table(path) == cells
 
 
 def test_a_table_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "table.json"
     path.write_text('{"cells": ' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(NoAdviceError, match=r"table\.json: not a table of the study"):
-        study.read_table(path)
+        read_table(path)
 
 
 @pytest.mark.parametrize("content", [[], {"cells": 5}, {"cells": {"a": 1}}, {"cells": ["a"]}])
 def test_what_is_no_table_is_refused(content: Any, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text(json.dumps(content))
     with pytest.raises(NoAdviceError, match="not a table of the study"):
-        study.read_table(tmp_path / "table.json")
+        read_table(tmp_path / "table.json")
 
 
 def test_features_that_are_not_known_may_be_missing(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_features_that_are_not_known_may_be_missing(tmp_path: Path) -> None:
     for name in ("episodes", "return_spread", "pilot_error", "pilot_difference"):
         del plain["features"][name]
     (tmp_path / "table.json").write_text(json.dumps({"cells": [plain]}))
-    (found,) = study.read_table(tmp_path / "table.json")
+    (found,) = read_table(tmp_path / "table.json")
     assert found.features.pilot_error is None
 
 
@@ -241,7 +241,7 @@ def test_cells_of_a_table_without_gains_have_one_model_each(tmp_path: Path) -> N
     path = tmp_path / "table.json"
     for expected in (2, 1):
         path.write_text(json.dumps({"cells": [plain]}))
-        assert [each.replicates for each in study.read_table(path)] == [expected]
+        assert [each.replicates for each in read_table(path)] == [expected]
         plain.pop("gains", None)
 
 
@@ -249,11 +249,11 @@ def test_the_table_that_ships_is_a_table_of_the_study() -> None:
     text = Path(study.__file__).with_name("table.json").read_text(encoding="utf-8")
     stated = json.loads(text)["cells"]
     if stated:
-        cells = study.read_table()
+        cells = read_table()
         assert len(cells) == len(stated)
         for each in cells:
             word = "help" if each.low > 0 else "harm" if each.high < 0 else "neither"
             assert each.verdict == word
     else:
         with pytest.raises(NoAdviceError, match="no results in this version"):
-            study.read_table()
+            read_table()
