@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.signals import hear_ctrl_c
+
 FLAGS = ("--steps", "60", "--num_samples", "600", "--updates", "40")
 
 
@@ -20,8 +22,7 @@ def demo(folder: Path, *flags: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env={**os.environ, "COLUMNS": "500"},
-        # A background job's children ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_ctrl_c,
     )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.signals import hear_ctrl_c
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 STUDIES = ("when_does_it_help", "row_quality", "row_quality_law", "offline_learning",
            "online_learning", "guided_study", "sampler_learning")  # fmt: skip
@@ -71,9 +73,8 @@ def test_a_failing_job_stops_those_that_wait_and_is_told(shared: Any) -> None:
 
 @pytest.fixture
 def heard() -> Iterator[None]:
-    """Ctrl-C raises here, also where the tests run in the background of a shell, which has whatever
-    it starts ignore the signal."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
+    hear_ctrl_c()
     yield
     signal.signal(signal.SIGINT, before)
 

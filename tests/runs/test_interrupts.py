@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.signals import hear_ctrl_c
 
 REPOSITORY = Path(__file__).parents[2]
 AT_IMPORT_OF = """
@@ -36,7 +37,7 @@ def interrupted(words: list[str], module: str, folder: Path) -> subprocess.Compl
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_ctrl_c,
     )
 
 
@@ -78,7 +79,7 @@ def test_inside_a_callback_of_c() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOST], env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         capture_output=True, text=True, timeout=50,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=hear_ctrl_c,
     )  # fmt: skip
     assert done.returncode == 130, done.stderr
     assert done.stdout == "went on\n"
