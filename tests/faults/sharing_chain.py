@@ -115,7 +115,7 @@ class Sharing:
             pid, status = os.wait()
             codes[pids[pid]] = os.waitstatus_to_exitcode(status)
         named = {name: pid for pid, name in pids.items()}
-        self.check(number, results / self.run.folder, codes, named, order)
+        self.check(number, results / self.run.folder, codes, named)
         self.counts["rounds"] += 1
         shutil.rmtree(results)
 
@@ -125,19 +125,24 @@ class Sharing:
         folder: Path,
         codes: dict[str, int],
         pids: dict[str, int],
-        order: list[str],
     ) -> None:
+        """Look at what a round left, by the exit codes and process ids of the two."""
         texts = {name: self.log(name).read_text() for name in NAMES}
         what = f"round {number}: codes {codes}, {texts}"
         self.require(0 in codes.values(), what)
-        winner = order[-1] if set(codes.values()) == {0} else min(codes, key=lambda n: codes[n])
-        (loser,) = {*NAMES} - {winner}
         earlier = self.root / "earlier"
         shutil.rmtree(earlier, ignore_errors=True)
-        if codes[loser] == 0:
+        both = set(codes.values()) == {0}
+        if both and self.kind != "offline":  # there the second finds the result and leaves it alone
+            (folder / "previous-1").rename(earlier)
+        # Of two that finished, the one that was started later may have come first: only the folder
+        # knows.
+        whole = [name for name in NAMES if codes[name] == 0 and not self.differs(folder, name)]
+        winner = (whole or [min(codes, key=lambda name: codes[name])])[0]
+        (loser,) = {*NAMES} - {winner}
+        if both:
             self.counts["one_after_the_other"] += 1
-            if self.kind != "offline":  # there the second finds the result and leaves it alone
-                (folder / "previous-1").rename(earlier)
+            if earlier.exists():
                 self.compare(number, earlier, loser)
         else:
             self.counts["refused"] += 1
@@ -147,8 +152,12 @@ class Sharing:
         others = {path.name for path in folder.parent.iterdir()} - {folder.name}
         self.require(not others, f"round {number}: {others}")
 
+    def differs(self, folder: Path, name: str) -> str | None:
+        """Where a folder is not as that command leaves it alone; None if it is."""
+        return difference(outcome(folder), self.expected[name][0])
+
     def compare(self, number: int, folder: Path, name: str) -> None:
-        found = difference(outcome(folder), self.expected[name][0])
+        found = self.differs(folder, name)
         self.require(found is None, f"round {number}: {folder} is not {name}'s: {found}")
 
     def require(self, good: bool, what: str) -> None:
