@@ -16,6 +16,7 @@ from scipy import stats
 
 from synther.advise.advice import ROWS
 from synther.files.figures import BETTER, TEXT_WIDTH, Axes, Figure, FixedLocator, in_style
+from synther.sweeps.algorithms import find_algorithm
 
 RESULTS = REPOSITORY / "benchmarks/results/when_does_it_help"
 FIGURE = REPOSITORY / "figs/when_does_it_help.png"
@@ -30,12 +31,8 @@ TASKS = {"halfcheetah": ("HalfCheetah", "s"), "hopper": ("Hopper", "o"),
 """Names of tasks in the figure, and their marks."""
 FAMILIES = ("medium replay", "medium", "random", "medium expert", "maze")
 """Kinds of data, in the figure's order."""
-SPELLED = {
-    "td3_bc": "TD3+BC",
-    "td3_bc-wide": "TD3+BC, 3 x 512",
-    "td3_bc-paper": "TD3+BC, the paper's sizes",
-}
-"""Names of algorithms that are no abbreviation in capitals."""
+SIZES = {"": "", "wide": ", 3 x 512", "paper": ", the paper's sizes"}
+"""For people, by what stands behind an algorithm's name."""
 PANELS_BESIDE = 2
 """In a row of the figure."""
 LAST = 3
@@ -290,7 +287,8 @@ def figure(found: Sequence[dict[str, Any]], algorithms: Sequence[str]) -> Figure
 
 def spelled(algorithm: str) -> str:
     """Its name for people."""
-    return SPELLED.get(algorithm, algorithm.upper())
+    name, _, size = algorithm.partition("-")
+    return find_algorithm(name).label + SIZES[size]
 
 
 def _draw_panel(axis: Axes, found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from synther.files.figures import BETTER, TEXT_WIDTH, Axes, Figure, in_style, save_figure
+from synther.sweeps.algorithms import find_algorithm
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks/results/guided_study"
 OUTPUT = Path(__file__).with_name("guided_study.png")
@@ -49,7 +50,7 @@ first of a kind has the band."""
 FEW = 2
 """So many values have no interval that could be drawn: it would be wider than the figure."""
 LABELS = {"offline": "normalised score", "online": "return"}
-ALGORITHMS = {"td3_bc": "TD3+BC", "iql": "IQL"}
+ALGORITHMS = ("td3_bc", "iql")
 
 
 def title_of(task: str, gap: str = " ") -> str:
@@ -59,7 +60,7 @@ def title_of(task: str, gap: str = " ") -> str:
     if algorithm not in ALGORITHMS:
         return task
     name, _, share = data.rpartition("-")
-    return f"{name}, {share} %,{gap}{ALGORITHMS[algorithm]}"
+    return f"{name}, {share} %,{gap}{find_algorithm(algorithm).label}"
 
 
 def scores_of(kind: str) -> dict[str, dict[str, list[float]]]:

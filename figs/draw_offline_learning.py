@@ -22,6 +22,7 @@ from synther.files.figures import (
     save_figure,
 )
 from synther.runs.loggers import read_metrics
+from synther.sweeps.algorithms import find_algorithm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks/results/offline_learning"
@@ -29,7 +30,7 @@ OUTPUT = Path(__file__).with_name("offline_learning.png")
 COLOURS = {"real": "#566573", "synther": "#d35400"}
 LABELS = {"real": "real rows", "synther": "SynthER's samples"}
 STYLES = {"": "-", "-fp32": "--"}
-ALGORITHMS = {"td3_bc": "TD3+BC", "iql": "IQL", "cql": "CQL", "edac": "EDAC"}
+ALGORITHMS = ("td3_bc", "iql", "cql", "edac")
 DATA = {
     "hopper-5pct": "hopper 5 %",
     "hopper-15pct": "hopper 15 %",
@@ -59,7 +60,7 @@ def draw_panel(axis: Axes, algorithm: str, data: str) -> None:
         label = LABELS[source] + suffix.replace("-", ", ")
         axis.plot(steps, mean, style, color=colour, label=label, marker="o", markersize=2)
         axis.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.2, linewidth=0)
-    axis.set_title(f"{ALGORITHMS[algorithm]}, {DATA[data]}")
+    axis.set_title(f"{find_algorithm(algorithm).label}, {DATA[data]}")
     axis.xaxis.set_major_locator(MaxNLocator(3))
 
 

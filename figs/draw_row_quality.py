@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 from scipy import stats
 
 from synther.files.figures import BETTER, TEXT_WIDTH, Axes, Figure, in_style, save_figure
+from synther.sweeps.algorithms import find_algorithm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks/results/row_quality"
@@ -30,7 +31,7 @@ ARMS = {
     "new-ensemble-larger": "new, consistent,\nlarger network",
 }
 GREY = "#566573"
-ALGORITHMS = {"td3_bc": ("TD3+BC", "#d35400"), "iql": ("IQL", "#2471a3")}
+COLOURS = {"td3_bc": "#d35400", "iql": "#2471a3"}
 
 
 def interval(scores: list[float]) -> tuple[float, float]:
@@ -42,7 +43,8 @@ def interval(scores: list[float]) -> tuple[float, float]:
 def draw_panel(axis: Axes, data: str, records: list[dict], arms: list[str]) -> None:
     used = {record["algorithm"] for record in records}
     shifts = (-0.14, 0.14) if len(used) > 1 else (0.0, 0.0)
-    for shift, (algorithm, (label, colour)) in zip(shifts, ALGORITHMS.items(), strict=True):
+    for shift, (algorithm, colour) in zip(shifts, COLOURS.items(), strict=True):
+        label = find_algorithm(algorithm).label
         for place, arm in enumerate(arms):
             name = f"{data}-{arm}"
             runs = [r for r in records if (r["arm"], r["algorithm"]) == (name, algorithm)]
@@ -80,7 +82,7 @@ def main() -> None:
         axes[0].set_yticks(range(len(arms)), [ARMS[arm] for arm in arms])
         figure.supxlabel(f"normalised score {BETTER}", fontsize=8)
         algorithms = {record["algorithm"] for record in records}
-        colours = [colour for name, (_, colour) in ALGORITHMS.items() if name in algorithms]
+        colours = [colour for name, colour in COLOURS.items() if name in algorithms]
         found = {}
         for axis in axes:
             for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
