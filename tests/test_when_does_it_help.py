@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
+from synther.corl.shared.parsing import parse
 from synther.datasets import load_dataset
 from synther.datasets.collect import NAMES
 from synther.datasets.recording import record_episodes
+from synther.sweeps.algorithms import find_algorithm
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FEATURES = {"rows": 1200, "columns": 24, "episodes": 3, "return_spread": 0.2,
@@ -80,6 +83,20 @@ def test_commands_differ_in_what_the_kind_of_rows_says(study: Any) -> None:
     assert "construct_diffusion_model.normalizer_type='standard'" in models["2023"]
     assert models["2023"][models["2023"].index("--consistency") + 1] == "off"
     assert models["new"][models["new"].index("--consistency") + 1] == "ensemble"
+
+
+def test_every_algorithms_command_is_one_that_it_takes(study: Any) -> None:
+    """And those that learn late are computed faster, on real rows and on samples alike."""
+    for name, (script, updates, _) in study.AGENTS.items():
+        for kind in study.KINDS:
+            run = study.Run("halfcheetah-medium-replay", 15, kind, name, replicate=1)
+            _, *words = map(str, study.agent_command(run, Path("d.npz"), Path("f")))
+            config = parse(find_algorithm(script).config_class, words)
+            assert (config.max_timesteps, config.seed, config.num_seeds) == (updates, 4, 4)
+            assert config.eval_freq * 10 == updates
+            assert config.precision == ("bf16" if name in ("edac", "cql") else "fp32")
+            if not torch.cuda.is_available():
+                assert config.compile == ("default" if name in ("edac", "cql") else "off")
 
 
 def test_help_harm_and_neither_are_welchs_interval_over_the_seeds(study: Any) -> None:
