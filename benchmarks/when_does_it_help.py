@@ -59,7 +59,8 @@ from threading import Lock
 from typing import Literal
 
 import torch
-from help_results import FIGURE, LAST, README, RESULTS, cells, figure, page, table, with_summary
+from help_results import LAST, RESULTS, cells
+from help_shown import FIGURE, README, figure, page, table, with_summary
 from offline_learning import SEEDS, collect_command, spoken, start, trained
 from row_quality import console, coordinate_bindings, evaluations, processor
 from studies import add_workers, chosen, do_all

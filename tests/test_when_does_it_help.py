@@ -30,17 +30,19 @@ FEATURES = {"rows": 1200, "columns": 24, "episodes": 3, "return_spread": 0.2,
 def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.syspath_prepend(BENCHMARKS)
     import help_results
+    import help_shown
     import when_does_it_help
 
     for module in (help_results, when_does_it_help):
         monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(when_does_it_help, "FIGURE", tmp_path / "figure.png")
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{help_results.START}old\n{help_results.END}after\n")
+    readme.write_text(f"before\n{help_shown.START}old\n{help_shown.END}after\n")
     monkeypatch.setattr(when_does_it_help, "README", readme)
     (tmp_path / "results").mkdir()
     yield when_does_it_help
-    for name in ("when_does_it_help", "help_results", "row_quality", "offline_learning"):
+    for name in ("when_does_it_help", "help_results", "help_shown", "row_quality",
+                 "offline_learning"):  # fmt: skip
         sys.modules.pop(name, None)
 
 
@@ -131,7 +133,7 @@ GAINS = ([1.0, 2.0, 2.5, 1.5], [0.5, 2.0, 1.0, 2.5], [6.0, 7.0, 6.5, 7.5])
 
 @pytest.mark.parametrize(("second", "apart"), [(1, False), (2, True)])
 def test_replicates_are_pooled_and_each_is_told(study: Any, second: int, apart: bool) -> None:
-    import help_results
+    import help_shown
 
     pairs = [(np.add(REAL[place], GAINS[number]), np.array(REAL[place]))
              for place, number in enumerate((0, second))]  # fmt: skip
@@ -146,12 +148,12 @@ def test_replicates_are_pooled_and_each_is_told(study: Any, second: int, apart: 
     expected = [np.mean(GAINS[0]), np.mean(GAINS[second])]
     assert cell["gains"] == pytest.approx(expected)
     assert cell["apart"] == apart
-    row = help_results.page([cell]).splitlines()[-2]
+    row = help_shown.page([cell]).partition(help_shown.END)[0].splitlines()[-1]
     assert f"[{expected[0]:+.1f}, {expected[1]:+.1f}]{'*' if apart else ' |'}" in row
 
 
 def test_real_rows_of_a_kind_with_fewer_replicates_are_not_what_is_shown(study: Any) -> None:
-    import help_results
+    import help_shown
 
     for replicate, scores in enumerate(([4.0, 5.0], [8.0, 9.0])):
         run = study.Run("hopper-medium", 2, "new", replicate=replicate)
@@ -161,12 +163,12 @@ def test_real_rows_of_a_kind_with_fewer_replicates_are_not_what_is_shown(study: 
     found = {each["kind"]: each for each in study.cells()}
     assert (found["2023"]["real"], found["new"]["real"]) == (4.5, 6.5)
     for order in (("2023", "new"), ("new", "2023")):
-        page = help_results.page([found[kind] for kind in order])
+        page = help_shown.page([found[kind] for kind in order])
         assert "| TD3+BC | 12.5 | 6.5 |" in page
 
 
 def test_of_three_replicates_the_interval_over_them_is_told(study: Any) -> None:
-    import help_results
+    import help_shown
 
     for replicate in range(3):
         run = study.Run("hopper-medium", 2, "new", replicate=replicate)
@@ -179,7 +181,7 @@ def test_of_three_replicates_the_interval_over_them_is_told(study: Any) -> None:
     assert cell["over_replicates"] == pytest.approx(expected)
     assert cell["apart"]  # the first and the last, or the two last
     low, high = expected
-    assert f"[+1.8, +1.5, +6.8: {low:.1f} to {high:.1f}]* |" in help_results.page([cell])
+    assert f"[+1.8, +1.5, +6.8: {low:.1f} to {high:.1f}]* |" in help_shown.page([cell])
 
 
 def test_replicates_of_no_difference_are_seldom_called_apart(study: Any) -> None:
@@ -192,6 +194,32 @@ def test_replicates_of_no_difference_are_seldom_called_apart(study: Any) -> None
     assert 0.035 < np.mean(called) < 0.065
     assert not help_results.are_apart([rng.normal(size=(2, 4))])
     assert help_results.are_apart([[[2.0] * 4, [1.0] * 4], [[1.0] * 4, [1.0] * 4]])
+
+
+def test_the_best_evaluation_of_each_agent_has_its_own_gain(study: Any) -> None:
+    """Agents on real rows that rise as high and fall again gain by their last scores alone."""
+    import help_shown
+
+    rng = np.random.default_rng(0)
+    rise = rng.normal(20, 5, size=(7, 4))
+    ends = {"new": (rise + 0.5, 12), "real": (rise, 1)}
+    curves = {kind: np.concatenate([start, rng.normal(end, 0.5, size=(3, 4))])
+              for kind, (start, end) in ends.items()}  # fmt: skip
+    for kind, curve in curves.items():
+        run = study.Run("hopper-medium", 15, kind)
+        plant(study, run, list(curve[-3:].mean(axis=0)))
+        path = study.RESULTS / f"{run.name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"curve": curve.tolist()}))
+    (cell,) = study.cells()
+    on_samples, on_real = (curves[kind].max(axis=0) for kind in ("new", "real"))
+    interval = stats.ttest_ind(on_samples, on_real, equal_var=False).confidence_interval(0.95)
+    at_best = cell["at_best"]
+    assert at_best["gain"] == pytest.approx(on_samples.mean() - on_real.mean())
+    assert (at_best["low"], at_best["high"]) == pytest.approx((interval.low, interval.high))
+    assert (cell["verdict"], at_best["verdict"]) == ("help", "neither")
+    _, _, second = help_shown.page([cell]).partition(help_shown.BEST_START)
+    text = f"{at_best['gain']:+.1f} ({interval.low:.1f} to {interval.high:.1f})"
+    assert f"| hopper-medium, 1 200 (15 %) | TD3+BC | {text} |" in second
 
 
 def test_a_curve_is_flat_by_its_points_or_its_interval(study: Any) -> None:
@@ -229,14 +257,14 @@ def test_the_table_is_written_for_advise_and_the_figure_drawn(
 
 
 def test_the_readme_says_what_the_table_of_advise_holds(study: Any) -> None:
-    import help_results
+    import help_shown
 
-    table = help_results.REPOSITORY / "synther/advise/table.json"
+    table = help_shown.REPOSITORY / "synther/advise/table.json"
     found = json.loads(table.read_text(encoding="utf-8"))["cells"]
-    readme = help_results.README.read_text(encoding="utf-8")
-    assert help_results.with_summary(readme, found) == readme
+    readme = help_shown.README.read_text(encoding="utf-8")
+    assert help_shown.with_summary(readme, found) == readme
     with pytest.raises(ValueError, match="no place for the table"):
-        help_results.with_summary(readme.replace(help_results.END, ""), found)
+        help_shown.with_summary(readme.replace(help_shown.END, ""), found)
 
 
 @pytest.mark.parametrize("side", [1, -1])
