@@ -136,7 +136,9 @@ class Advice:
         text = (
             "whether your task is like those of the study in anything but these numbers; agents, "
             "sizes and lengths of training other than the study's; rows that are not, as the "
-            "study's are, drawn at random from many episodes; and chance, since each cell is "
+            "study's are, drawn at random from many episodes; whether you can keep the best of an "
+            "agent's evaluations, which leaves less to gain with few rows than the study's last "
+            "ones show; and chance, since each cell is "
             f"{' or '.join(map(str, seeds))} agents on the samples of "
             f"{'one model' if models == [1] else ' or '.join(map(str, models)) + ' models'}"
         )

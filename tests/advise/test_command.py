@@ -90,6 +90,7 @@ def test_how_many_cells_and_agents_are_behind_an_answer_is_said() -> None:
     assert second.endswith("(+4.0 to +6.0)")
     assert "each cell is 4 or 8 agents on the samples of 1 or 2 models" in again.unknown()
     assert "drawn at random from many episodes" in pair.unknown()
+    assert "keep the best of an agent's evaluations" in pair.unknown()
     none = Advice(replace(HERE, episodes=0), pair.answers, pair.score, SMALL, pair.times)
     assert "no whole episodes" in none.description()
 
