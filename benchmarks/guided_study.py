@@ -52,8 +52,8 @@ import numpy as np
 from guided_study_rows import LABELS, rows_for, share_of, source_of
 from offline_learning import COLLECTED, REPOSITORY, SEEDS, SHIPPED, start, trained
 from rich.table import Table
-from row_quality import console, coordinate_bindings, last_scores, processor
-from studies import add_workers, chosen, do_all
+from row_quality import console, coordinate_bindings, last_scores
+from studies import add_workers, chosen, do_all, processor
 
 from synther.files import atomic
 from synther.reports.statistics import estimate, improvement, interquartile_mean

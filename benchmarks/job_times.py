@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from job_parts import JOBS
-from row_quality import processor
+from studies import processor
 
 from synther.files.atomic import write_text
 from synther.runs.bars import duration

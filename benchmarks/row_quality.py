@@ -36,7 +36,6 @@ import argparse
 import functools
 import itertools
 import json
-import platform
 import shlex
 import time
 from collections.abc import Iterable, Sequence
@@ -63,7 +62,7 @@ from offline_learning import (
 )
 from rich.console import Console
 from row_quality_results import ALGORITHMS, RESULTS, rank_correlations, read_results, table
-from studies import add_workers, chosen, do_all
+from studies import add_workers, chosen, do_all, processor
 
 from synther.datasets import load_dataset
 from synther.diffusion.successors import fit_ensemble
@@ -289,13 +288,6 @@ def _one_step_command(rows: Rows, data: str, home: Path) -> list[object]:
         f".save({str(home / f'{rows.consistency}.npz')!r})"
     )
     return ["-c", code]
-
-
-def processor() -> str:
-    """The processor's name, as the kernel says it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def last_scores(run: Path) -> NDArray[np.float64]:

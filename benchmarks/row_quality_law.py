@@ -33,10 +33,9 @@ from row_quality import (
     NORMALIZERS,
     Rows,
     console,
-    processor,
     sampled,
 )
-from studies import add_workers, do_all
+from studies import add_workers, do_all, processor
 
 from synther.files import atomic
 from synther.runs.commands import command_errors

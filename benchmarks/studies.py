@@ -1,11 +1,13 @@
-"""What the commands of the studies share: jobs side by side, and the choice of some of them."""
+"""What the commands of the studies share: jobs side by side, a choice of them, and the machine."""
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
+import platform
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
@@ -15,6 +17,9 @@ from synther.suggestions import close_names
 RunT = TypeVar("RunT")
 _ending = Event()
 """Set from the first failure, or Ctrl-C, until :func:`do_all` is called again."""
+CPUINFO = Path("/proc/cpuinfo")
+INSTRUCTIONS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+"""By the kernel's name, the widest first."""
 
 
 class StudyEndsError(RuntimeError):
@@ -97,3 +102,14 @@ def chosen(
             parser.error(f"{flag} {pattern}: no such run among the {len(runs)}, such as {near}")
         found.update(names)
     return [run for name, run in runs.items() if name in found]
+
+
+def processor() -> str:
+    """The processor's name, as the kernel says it, and the widest instructions that it has for
+    products, which differ between machines of one name: ``Intel(R) Xeon(R) Processor, AMX``."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    pairs = [line.split(":", 1) for line in reversed(lines) if ":" in line]  # the first core last
+    known = {name.strip(): value.strip() for name, value in pairs}
+    has = known.get("flags", "").split()
+    widest = [name for flag, name in INSTRUCTIONS.items() if flag in has]
+    return ", ".join([known.get("model name") or platform.processor(), *widest[:1]])

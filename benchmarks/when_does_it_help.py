@@ -62,8 +62,8 @@ import torch
 from help_results import LAST, RESULTS, cells
 from help_shown import FIGURE, README, figure, page, table, with_summary
 from offline_learning import SEEDS, collect_command, spoken, start, trained
-from row_quality import console, coordinate_bindings, evaluations, processor
-from studies import add_workers, chosen, do_all
+from row_quality import console, coordinate_bindings, evaluations
+from studies import add_workers, chosen, do_all, processor
 
 from synther.advise.features import describe, pilot_figures
 from synther.datasets import load_dataset

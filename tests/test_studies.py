@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import itertools
+import platform
 import runpy
 import signal
 import sys
@@ -267,3 +268,22 @@ def test_agents_go_on_once_and_their_results_do_not_tell_the_folder(
     model = [("train_diffuser", False)] if script == "offline_learning" else []
     assert started == [*model, ("iql", begun)]
     assert (tmp_path / "results" / result).read_text() == f"in {script}"
+
+
+CORE = "processor\t: {0}\nmodel name\t: Some Processor {0}\nflags\t\t: fpu {1}\nbogomips\t: 1\n\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [("sse avx2 avx512f amx_bf16", ", AMX"), ("avx2 avx512f", ", AVX-512"), ("avx2", ", AVX2"),
+     ("sse2 avx512_bf16", "")],
+)  # fmt: skip
+def test_processors_of_one_name_are_told_apart_by_their_instructions(
+    flags: str, said: str, shared: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(CORE.format(0, flags) + CORE.format(1, "avx2"))
+    monkeypatch.setattr(shared, "CPUINFO", path)
+    assert shared.processor() == f"Some Processor 0{said}"
+    path.unlink()
+    assert shared.processor() == platform.processor()
