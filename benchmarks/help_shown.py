@@ -65,8 +65,8 @@ are the same rows, with another model and other agents. *Rising*, *falling*: the
 rows was not flat at its end; *unclear*: it moved by a point or more, and seeds do not agree whether
 it does.
 """
-BEST_HEAD = """## By each agent's best evaluation
-
+BEST_HEAD = "## By each agent's best evaluation\n"
+BEST_SAID = """
 The same if the score of an agent is its best of ten evaluations, in place of the mean of the last
 three. It was not registered, but added when curves on few rows had been seen to fall. The best of
 ten is a matter of luck, too, for agents whose evaluations differ much.
@@ -96,7 +96,7 @@ def page(found: Sequence[dict[str, Any]]) -> str:
                            for kind in kinds)  # fmt: skip
         best.append(f"{start} {gains} |")
     first = _between(START, registered, END)
-    second = _between(BEST_START, best, BEST_END)
+    second = _between(BEST_START, [BEST_SAID, *best], BEST_END)
     return f"{HEAD}\n{first}\n{BEST_HEAD}\n{second}"
 
 
