@@ -21,9 +21,9 @@ rows alone; 100 000 samples. It has the demo's size (width 256, 4 layers, 8 000 
 **Agents.** 4 stacked seeds with the algorithm's defaults; TD3+BC and IQL 10 000 updates; EDAC
 24 000 and CQL 20 000, on two cells, for they learn later, and compiled in bf16, real rows too, for
 they would take a CPU twice as long otherwise (EDAC's 40 000 of the first plan, which were never
-run, are more than two cores do in three hours for a single cell); ``td3_bc-wide`` has three layers
-of 512, the paper's larger network, on two cells. Each run is evaluated 10 times, 10 episodes a
-seed.
+run to their end, are more than two cores do in three hours for a single cell); ``td3_bc-wide`` has
+three layers of 512, the paper's larger network, on two cells. Each run is evaluated 10 times, 10
+episodes a seed.
 
 **Score** of a run and seed: the mean of its last three evaluations, normalised. **Gain** of a cell:
 the mean score of its agents minus that of the agents that learn from the same rows alone.
