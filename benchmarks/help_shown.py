@@ -42,11 +42,10 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
     for heading in ("data", "rows", "algorithm", "kind", "behaviour", "real", "gain", "95 %", ""):
         shown.add_column(heading)
     for each in found:
-        rows, score = each["features"]["rows"], each["behaviour"]
+        rows = f"{each['features']['rows']} ({each['share']} %)"
         shown.add_row(
-            each["data"], f"{rows} ({each['share']} %)", each["algorithm"], each["kind"],
-            "" if score is None else f"{score:.1f}",
-            _real(each), f"{each['gain']:+.1f}",
+            each["data"], rows, each["algorithm"], each["kind"],
+            _behaviour(each), _real(each), f"{each['gain']:+.1f}",
             f"{each['low']:+.1f} to {each['high']:+.1f}", each["verdict"],
         )  # fmt: skip
     return shown

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from job_parts import JOBS
-from studies import processor
+from studies import processor_name
 
 from synther.files.atomic import write_text
 from synther.runs.bars import duration
@@ -132,7 +132,7 @@ def avx2() -> dict[str, str]:
 def here() -> dict[str, Any]:
     """What the numbers are of."""
     return {
-        "processor": processor(),
+        "processor": processor_name(),  # what torch uses of it is the next entry
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": available_cpus(),
         "torch": torch.__version__,

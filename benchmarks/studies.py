@@ -104,12 +104,22 @@ def chosen(
     return [run for name, run in runs.items() if name in found]
 
 
+def processor_name() -> str:
+    """The processor's name, as the kernel says it."""
+    return _first_core().get("model name") or platform.processor()
+
+
 def processor() -> str:
-    """The processor's name, as the kernel says it, and the widest instructions that it has for
-    products, which differ between machines of one name: ``Intel(R) Xeon(R) Processor, AMX``."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
-    pairs = [line.split(":", 1) for line in reversed(lines) if ":" in line]  # the first core last
-    known = {name.strip(): value.strip() for name, value in pairs}
-    has = known.get("flags", "").split()
+    """The same with the widest instructions that it has for products, which differ between machines
+    of one name: ``Intel(R) Xeon(R) Processor, AMX``."""
+    has = _first_core().get("flags", "").split()
     widest = [name for flag, name in INSTRUCTIONS.items() if flag in has]
-    return ", ".join([known.get("model name") or platform.processor(), *widest[:1]])
+    return ", ".join([processor_name(), *widest[:1]])
+
+
+def _first_core() -> dict[str, str]:
+    """What the kernel says of it; nothing where it says so elsewhere."""
+    text = CPUINFO.read_text() if CPUINFO.exists() else ""
+    lines = text.partition("\n\n")[0].splitlines()
+    pairs = [line.partition(":") for line in lines]
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -88,6 +88,20 @@ def test_results_of_another_machine_are_refused(tmp_path: Path) -> None:
         job_times.read(path)
 
 
+def test_results_know_their_machine_by_the_name_that_they_always_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instructions are an entry of their own there."""
+    core = tmp_path / "cpuinfo"
+    core.write_text("model name\t: Some Processor\nflags\t\t: avx512f amx_bf16\n")
+    monkeypatch.setattr("studies.CPUINFO", core)
+    machine = job_times.here()
+    assert machine["processor"] == "Some Processor"
+    path = tmp_path / "times.json"
+    path.write_text(json.dumps({"machine": machine, "jobs": {}}))
+    assert job_times.read(path)["machine"] == machine
+
+
 @pytest.mark.parametrize(("sampler", "calls"), [("paper", 255), ("fast", 24)])
 def test_a_row_is_all_of_its_network_calls(
     sampler: str, calls: int, monkeypatch: pytest.MonkeyPatch

@@ -285,5 +285,6 @@ def test_processors_of_one_name_are_told_apart_by_their_instructions(
     path.write_text(CORE.format(0, flags) + CORE.format(1, "avx2"))
     monkeypatch.setattr(shared, "CPUINFO", path)
     assert shared.processor() == f"Some Processor 0{said}"
+    assert shared.processor_name() == "Some Processor 0"
     path.unlink()
     assert shared.processor() == platform.processor()
