@@ -83,8 +83,8 @@ SHARES = (2, 5, 15, 50, 100)
 AGENTS: dict[str, tuple[str, int, tuple[object, ...]]] = {
     "td3_bc": ("td3_bc", 10_000, ()),
     "iql": ("iql", 10_000, ()),
-    "edac": ("edac", 24_000, ("--precision", "bf16")),
-    "cql": ("cql", 20_000, ("--precision", "bf16")),
+    "edac": ("edac", 24_000, ()),
+    "cql": ("cql", 20_000, ()),
     "td3_bc-wide": ("td3_bc", 10_000, ("--network_width", 512, "--network_depth", 3)),
     "td3_bc-paper": ("td3_bc", 1_000_000, ()),
 }
@@ -96,8 +96,8 @@ MODELS: dict[str, tuple[str, int]] = {
 """By size: the gin file and the number of samples."""
 GRAPHS: dict[str, CompileMode] = {"demo": "cudagraph", "paper": "max"}
 """By size, on a GPU: the same updates, several times as many a second."""
-COMPILED = ("edac", "cql")
-"""Those that are compiled on a CPU as well."""
+LATE = ("edac", "cql")
+"""Those that learn late: they are in bf16, and compiled on a CPU as well."""
 EVALUATIONS = 10
 LATE_CELLS = (("halfcheetah-medium-replay", 15), ("halfcheetah-medium-replay", 100))
 """The two cells of EDAC, CQL and the larger network."""
@@ -153,9 +153,7 @@ def full() -> list[Run]:
         cells = itertools.product(("td3_bc", "iql"), data, SHARES)
         for algorithm, name, share in cells:
             runs += [Run(name, share, kind, algorithm, replicate) for kind in KINDS]
-        for algorithm, (name, share) in itertools.product(
-            ("td3_bc-wide", "edac", "cql"), LATE_CELLS
-        ):
+        for algorithm, (name, share) in itertools.product(("td3_bc-wide", *LATE), LATE_CELLS):
             runs += [Run(name, share, kind, algorithm, replicate) for kind in KINDS]
     return runs
 
@@ -192,7 +190,8 @@ def agent_command(run: Run, data: Path, folder: Path) -> list[object]:
     """Trains the agents of ``run``."""
     script, updates, flags = AGENTS[run.algorithm]
     samples = folder / run.model / "samples.npz"
-    mode: CompileMode = "default" if run.algorithm in COMPILED else "off"
+    late = run.algorithm in LATE
+    mode: CompileMode = "default" if late else "off"
     if torch.cuda.is_available():
         mode = GRAPHS[run.size]
     return [
@@ -201,6 +200,7 @@ def agent_command(run: Run, data: Path, folder: Path) -> list[object]:
         "--eval_freq", updates // EVALUATIONS, "--n_episodes", 10,
         "--log_every", updates // EVALUATIONS, "--save_checkpoints", "False",
         "--checkpoints_path", folder / "runs" / run.name, *flags,
+        *(("--precision", "bf16") if late else ()),
         *(("--compile", mode) if mode != "off" else ()),
         *(() if run.kind == "real" else ("--diffusion.path", samples)),
         *(("--diffusion.mix", MIX) if run.kind == "mixed" else ()),
